@@ -1,0 +1,41 @@
+# make demo, make test: both make the environment first. PYTHON=python3.12 for another interpreter.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SHARED ?= ../shared
+
+.PHONY: demo test check slow smoke requirements clean
+
+demo: $(READY)
+	$(BIN)/python scripts/demo.py
+
+test: check
+	$(BIN)/python -m pytest
+	$(MAKE) smoke
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+# a short run of every family on real data, where it is
+smoke: $(READY)
+	$(BIN)/python scripts/smoke.py --shared $(SHARED)
+
+# hashes are checked against the package index alone, so wheels lying about on this machine are left out of it
+$(READY): requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+# newest versions that pyproject.toml allows, pinned with hashes (needs uv)
+requirements:
+	uv pip compile pyproject.toml --group dev --extra encoders --python-version 3.11 --universal --generate-hashes --no-header --quiet --upgrade --output-file requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
