@@ -1,0 +1,79 @@
+"""The recurrence shared by the attention decoders."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from attendgen.layers.attention import Attention
+
+
+class Memory(NamedTuple):
+    """What a decoder attends to, one row an input; made once, never reordered by a search."""
+
+    keys: Float[Tensor, "batch source key"]
+    values: Float[Tensor, "batch source memory"]
+    mask: Bool[Tensor, "batch source"] | None
+
+
+class LSTMState(NamedTuple):
+    """Hidden and cell state; `rows` is the number of inputs times the hypotheses (or captions) of each.
+
+    A decoder of several layers has `rows layers hidden`.
+    """
+
+    hidden: Float[Tensor, "rows *layers hidden"]
+    cell: Float[Tensor, "rows *layers hidden"]
+
+
+class AttentiveLSTM(nn.Module):
+    """An LSTM fed [x_t, z_t], where the context z_t is attended with h_{t-1} (Bahdanau et al. 2015; Xu et al. 2015).
+
+    The share of x_t in the gates is computed for all steps at once (`project`). Several state rows may share one row of
+    the memory: the memory is then neither copied nor projected again.
+
+    Args:
+        inputs, hidden, memory: sizes of x, h and the memory's vectors.
+        attention: makes the attention layer from `query` and `memory` sizes.
+        gate: scale the context by beta_t = sigmoid(w . h_{t-1} + b) (Xu et al. 2015, 4.2.1).
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, memory: int, attention: Callable[..., Attention], gate: bool = False
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.attention = attention(query=hidden, memory=memory)
+        self.project = nn.Linear(inputs, 4 * hidden)
+        self.recurrent = nn.Linear(memory + hidden, 4 * hidden, bias=False)
+        self.gate = nn.Linear(hidden, 1) if gate else None
+        with torch.no_grad():
+            self.project.bias[hidden : 2 * hidden] = 1.0  # remember at first (Jozefowicz et al. 2015)
+
+    def step(
+        self, gates: Float[Tensor, "rows gates"], state: LSTMState, memory: Memory
+    ) -> tuple[LSTMState, Float[Tensor, "rows memory"], Float[Tensor, "rows source"]]:
+        """One step from the projected input; returns the new state, the context and alpha."""
+        query = state.hidden.unflatten(0, (memory.values.size(0), -1))  # batch query hidden
+        context, alpha = self.attention(query, *memory)
+        context = context.flatten(0, 1).to(state.hidden.dtype)
+        if self.gate is not None:
+            context = torch.sigmoid(self.gate(state.hidden)) * context
+        gates = gates + self.recurrent(torch.cat([context, state.hidden], dim=-1))
+        enter, forget, new, leave = gates.chunk(4, dim=-1)
+        cell = torch.sigmoid(forget) * state.cell + torch.sigmoid(enter) * torch.tanh(new)
+        hidden = torch.sigmoid(leave) * torch.tanh(cell)
+        return LSTMState(hidden, cell), context, alpha.flatten(0, 1)
+
+    def forward(
+        self, inputs: Float[Tensor, "rows time inputs"], state: LSTMState, memory: Memory
+    ) -> tuple[Float[Tensor, "rows time hidden"], Float[Tensor, "rows time memory"], Float[Tensor, "rows time source"]]:
+        """All steps of known inputs: hidden states, contexts and alphas."""
+        steps = []
+        for gates in self.project(inputs).unbind(1):
+            state, context, alpha = self.step(gates, state, memory)
+            steps.append((state.hidden, context, alpha))
+        hidden, contexts, alphas = (torch.stack(values, dim=1) for values in zip(*steps, strict=True))
+        return hidden, contexts, alphas

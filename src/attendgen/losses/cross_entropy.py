@@ -1,0 +1,36 @@
+"""Masked cross-entropy and the doubly stochastic penalty."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from attendgen.vocabulary import PAD
+
+
+def masked_cross_entropy(
+    logits: Float[Tensor, "*batch symbols"], targets: Int[Tensor, "*batch"], smoothing: float = 0.0
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """The summed negative log-likelihood in nats of all targets that are not <pad>, and their number.
+
+    Sums and counts can be added over batches and devices of unequal size; means cannot. `smoothing` is the share of
+    the target distribution spread evenly over all symbols (Szegedy et al. 2016, 7).
+    """
+    nats = functional.cross_entropy(
+        logits.flatten(0, -2).float(),
+        targets.flatten(),
+        ignore_index=PAD,
+        reduction="sum",
+        label_smoothing=smoothing,
+    )
+    return nats, (targets != PAD).sum()
+
+
+def doubly_stochastic(
+    alphas: Float[Tensor, "*rows time regions"], mask: Bool[Tensor, "*rows time"]
+) -> Float[Tensor, ""]:
+    """mean over captions of sum_i (1 - sum_t alpha_ti)^2: look at every region once (Xu et al. 2015, equation 14)."""
+    looked = (alphas.float() * mask.unsqueeze(-1)).sum(dim=-2)
+    penalty = (1 - looked).square().sum(dim=-1)
+    written = mask.any(dim=-1)
+    return torch.where(written, penalty, 0.0).sum() / written.sum().clamp(min=1)

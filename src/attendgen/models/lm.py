@@ -1,0 +1,103 @@
+"""A character language model that reads its context in both directions and continues it.
+
+attendgen train experiment=novels
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attendgen.layers.attention import Attention
+from attendgen.layers.recurrence import LSTMState, Memory
+from attendgen.vocabulary import PAD
+
+
+class ContextLM(nn.Module):
+    """Bidirectional LSTM over a context to the left, LSTM decoder that attends to it after each step.
+
+    Only the context, which lies wholly to the left of every predicted character, is read in both directions; the
+    continuation is read forwards alone, so no prediction sees the character it must predict. Attention comes after the
+    recurrence (Luong et al. 2015, 3), so training runs over all characters of a window at once.
+
+    Shapes: `batch` windows of `context` characters and `time` characters of continuation.
+
+    Args:
+        symbols: vocabulary size.
+        attention: makes the attention layer from `query` and `memory` sizes.
+        embedding, encoder, hidden: sizes of the character vectors, of the encoder's state in each direction, and of the
+            decoder's state.
+        layers: of the decoder.
+        dropout: on the memory and on the decoder's output.
+    """
+
+    def __init__(
+        self,
+        symbols: int,
+        attention: Callable[..., Attention],
+        embedding: int = 64,
+        encoder: int = 128,
+        hidden: int = 512,
+        layers: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layers = layers
+        self.embedding = nn.Embedding(symbols, embedding, padding_idx=PAD)
+        self.encoder = nn.LSTM(embedding, encoder, batch_first=True, bidirectional=True)
+        self.bridge = nn.Linear(2 * encoder, 2 * layers * hidden)
+        self.decoder = nn.LSTM(embedding, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.attention = attention(query=hidden, memory=2 * encoder)
+        self.combine = nn.Linear(hidden + 2 * encoder, hidden)
+        self.output = nn.Linear(hidden, symbols)
+        self.dropout = nn.Dropout(dropout)
+
+    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, LSTMState]:
+        """Read contexts padded on the right (an all-<pad> one is an empty one): memory and first decoder state."""
+        mask = context != PAD
+        lengths = mask.sum(dim=1)
+        embedded = self.embedding(context)
+        if bool((lengths == context.size(1)).all()):  # full windows, the rule in training, run faster unpacked
+            values, (hidden, _) = self.encoder(embedded)
+        else:
+            packed = nn.utils.rnn.pack_padded_sequence(
+                embedded, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+            )
+            outputs, (hidden, _) = self.encoder(packed)
+            values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=context.size(1))
+        values = self.dropout(values)
+        final = torch.cat([hidden[-2], hidden[-1]], dim=-1)
+        state = torch.tanh(self.bridge(final)).unflatten(-1, (2, self.layers, -1))
+        state = state * (lengths > 0).view(-1, 1, 1, 1)  # an empty context says nothing
+        return Memory(self.attention.project(values), values, mask), LSTMState(state[:, 0], state[:, 1])
+
+    def decode(
+        self, inputs: Int[Tensor, "rows time"], state: LSTMState, memory: Memory
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time source"], LSTMState]:
+        """Logits after each of `inputs`, the attention used, and the new state (rows layers hidden)."""
+        before = tuple(part.transpose(0, 1).contiguous() for part in state)  # layers rows hidden
+        hidden, after = self.decoder(self.embedding(inputs), before)
+        # the hypotheses of one input ask the same memory
+        batch, time = memory.values.size(0), inputs.size(1)
+        query = hidden.reshape(batch, -1, hidden.size(-1))
+        contexts, alphas = self.attention(query, *memory)
+        contexts = contexts.reshape(-1, time, contexts.size(-1)).to(hidden.dtype)
+        combined = torch.tanh(self.combine(torch.cat([self.dropout(hidden), contexts], dim=-1)))
+        logits = self.output(self.dropout(combined))
+        return logits, alphas.reshape(-1, time, alphas.size(-1)), LSTMState(*(part.transpose(0, 1) for part in after))
+
+    def step(
+        self, tokens: Int[Tensor, " rows"], state: LSTMState, memory: Memory
+    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows source"], LSTMState]:
+        """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
+        logits, alphas, state = self.decode(tokens.unsqueeze(1), state, memory)
+        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], state
+
+    def forward(
+        self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]
+    ) -> tuple[Float[Tensor, "batch time symbols"], Float[Tensor, "batch time context"]]:
+        """Teacher forcing: logits of each next character given the true ones before it, and the attention."""
+        memory, state = self.start(context)
+        logits, alphas, _ = self.decode(inputs, state, memory)
+        return logits, alphas

@@ -1,0 +1,75 @@
+from functools import partial
+
+import pytest
+import torch
+
+from attendgen.layers.attention import Additive
+from attendgen.layers.recurrence import AttentiveLSTM, LSTMState, Memory
+
+INPUTS, HIDDEN, MEMORY, SOURCE, TIME = 3, 5, 4, 6, 7
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "gated"])
+def layer(request):
+    return AttentiveLSTM(INPUTS, HIDDEN, MEMORY, partial(Additive, dim=8), gate=request.param)
+
+
+def remember(layer: AttentiveLSTM, values: torch.Tensor, mask: torch.Tensor | None = None) -> Memory:
+    return Memory(layer.attention.project(values), values, mask)
+
+
+def cell_of(layer: AttentiveLSTM) -> torch.nn.LSTMCell:
+    """torch's own cell over [x, z] with the layer's weights."""
+    cell = torch.nn.LSTMCell(INPUTS + MEMORY, HIDDEN)
+    with torch.no_grad():
+        cell.weight_ih.copy_(torch.cat([layer.project.weight, layer.recurrent.weight[:, :MEMORY]], dim=1))
+        cell.weight_hh.copy_(layer.recurrent.weight[:, MEMORY:])
+        cell.bias_ih.copy_(layer.project.bias)
+        cell.bias_hh.zero_()
+    return cell
+
+
+def test_equals_torchs_cell_fed_the_input_and_the_context(layer):
+    batch = 3
+    values = torch.randn(batch, SOURCE, MEMORY)
+    mask = torch.arange(SOURCE) < torch.tensor([6, 4, 1]).unsqueeze(1)
+    memory = remember(layer, values, mask)
+    x = torch.randn(batch, TIME, INPUTS)
+    hidden, cell = torch.randn(batch, HIDDEN), torch.randn(batch, HIDDEN)
+    states, contexts, alphas = layer(x, LSTMState(hidden, cell), memory)
+    reference = cell_of(layer)
+    for t in range(TIME):
+        context, alpha = layer.attention(hidden.unsqueeze(1), *memory)
+        context = context.squeeze(1)
+        if layer.gate is not None:
+            context = torch.sigmoid(hidden @ layer.gate.weight[0] + layer.gate.bias).unsqueeze(1) * context
+        hidden, cell = reference(torch.cat([x[:, t], context], dim=1), (hidden, cell))
+        torch.testing.assert_close(states[:, t], hidden)
+        torch.testing.assert_close(contexts[:, t], context)
+        torch.testing.assert_close(alphas[:, t], alpha.squeeze(1))
+
+
+def test_rows_that_share_a_memory_equal_a_repeated_memory(layer):
+    batch, group = 2, 3
+    values = torch.randn(batch, SOURCE, MEMORY)
+    mask = torch.arange(SOURCE) < torch.tensor([6, 4]).unsqueeze(1)
+    x = torch.randn(batch * group, TIME, INPUTS)
+    state = LSTMState(torch.randn(batch * group, HIDDEN), torch.randn(batch * group, HIDDEN))
+    shared = layer(x, state, remember(layer, values, mask))
+    repeated = remember(layer, values.repeat_interleave(group, dim=0), mask.repeat_interleave(group, dim=0))
+    for left, right in zip(shared, layer(x, state, repeated), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_step_by_step_equals_all_at_once(layer):
+    memory = remember(layer, torch.randn(2, SOURCE, MEMORY))
+    x = torch.randn(2, TIME, INPUTS)
+    state = LSTMState(torch.randn(2, HIDDEN), torch.randn(2, HIDDEN))
+    hidden, contexts, alphas = layer(x, state, memory)
+    for t in range(TIME):
+        state, context, alpha = layer.step(layer.project(x[:, t]), state, memory)
+        torch.testing.assert_close((state.hidden, context, alpha), (hidden[:, t], contexts[:, t], alphas[:, t]))
+
+
+def test_the_forget_gate_starts_open(layer):
+    assert layer.project.bias[HIDDEN : 2 * HIDDEN].tolist() == [1.0] * HIDDEN

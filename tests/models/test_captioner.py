@@ -1,0 +1,131 @@
+from functools import partial
+
+import pytest
+import torch
+
+from attendgen.decoding.protocol import take_rows
+from attendgen.layers.attention import Additive, General
+from attendgen.models.captioner import Captioner
+from attendgen.models.encoders import small_cnn
+
+SYMBOLS, SIZE = 9, 16
+VARIANTS = {
+    "as the paper": {"attention": partial(Additive, dim=6)},
+    "bare": {"attention": General, "gate": False, "deep_output": False},
+    "projected": {"attention": General, "project": 5},
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def model(request):
+    encoder = small_cnn((4, 6), size=SIZE)
+    return Captioner(SYMBOLS, encoder, embedding=7, hidden=8, **VARIANTS[request.param]).eval()
+
+
+def pictures(number: int) -> torch.Tensor:
+    return torch.randint(0, 256, (number, 3, SIZE, SIZE), dtype=torch.uint8)
+
+
+def test_grouped_captions_equal_each_alone(model):
+    images, inputs = pictures(3), torch.randint(1, SYMBOLS, (3, 2, 5))
+    lengths = torch.tensor([[5, 3], [1, 4], [2, 0]])  # the last picture has one caption only
+    inputs = inputs.masked_fill(torch.arange(5) >= lengths.unsqueeze(-1), 0)
+    logits, alphas = model(images, inputs)
+    for i in range(3):
+        for c, length in enumerate(lengths[i].tolist()):
+            if length:
+                alone, alpha = model(images[i : i + 1], inputs[i : i + 1, c : c + 1, :length])
+                torch.testing.assert_close(logits[i, c, :length], alone[0, 0])
+                torch.testing.assert_close(alphas[i, c, :length], alpha[0, 0])
+
+
+def test_a_picture_is_encoded_once_for_all_its_captions(model):
+    seen = []
+    model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    model(pictures(2), torch.randint(1, SYMBOLS, (2, 5, 3)))
+    assert seen == [2]
+
+
+def test_cached_annotations_equal_pictures(model):
+    images, inputs = pictures(2), torch.randint(1, SYMBOLS, (2, 1, 4))
+    annotations = model.encoder(images)
+    for left, right in zip(model(annotations, inputs), model(images, inputs), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_attention_is_a_distribution_over_the_grid(model):
+    _, alphas = model(pictures(2), torch.randint(1, SYMBOLS, (2, 1, 4)))
+    assert alphas.shape == (2, 1, 4, (SIZE // 4) ** 2)
+    torch.testing.assert_close(alphas.sum(dim=-1), torch.ones(2, 1, 4))
+
+
+def test_step_by_step_equals_teacher_forcing(model):
+    images, inputs = pictures(3), torch.randint(1, SYMBOLS, (3, 1, 5))
+    logits, alphas = model(images, inputs)
+    memory, state = model.start(images)
+    for t in range(5):
+        log_probs, alpha, state = model.step(inputs[:, 0, t], state, memory)
+        torch.testing.assert_close(log_probs, logits[:, 0, t].log_softmax(dim=-1))
+        torch.testing.assert_close(alpha, alphas[:, 0, t])
+
+
+def test_hypotheses_share_their_picture(model):
+    images, tokens = pictures(3), torch.randint(1, SYMBOLS, (6,))
+    memory, state = model.start(images)
+    shared = model.step(tokens, take_rows(state, torch.arange(3).repeat_interleave(2)), memory)
+    repeated, state = model.start(images.repeat_interleave(2, dim=0))
+    separate = model.step(tokens, state, repeated)
+    for left, right in zip((*shared[:2], *shared[2]), (*separate[:2], *separate[2]), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_no_future_word_leaks(model):
+    images, inputs = pictures(1), torch.randint(1, SYMBOLS, (1, 1, 5))
+    logits, _ = model(images, inputs)
+    for t in range(5):
+        changed = inputs.clone()
+        changed[0, 0, t] = (changed[0, 0, t] + 1) % SYMBOLS
+        other, _ = model(images, changed)
+        torch.testing.assert_close(other[..., :t, :], logits[..., :t, :], rtol=0, atol=0)
+        assert not torch.allclose(other[..., t, :], logits[..., t, :])
+
+
+def test_deep_output_is_equation_7():
+    model = Captioner(SYMBOLS, small_cnn((4,), size=SIZE), partial(Additive, dim=6), embedding=7, hidden=8).eval()
+    word, hidden, context = torch.randn(2, 7), torch.randn(2, 8), torch.randn(2, 4)
+    inner = word + hidden @ model.deep_hidden.weight.T + model.deep_hidden.bias + context @ model.deep_context.weight.T
+    torch.testing.assert_close(
+        model.logits(word, hidden, context), torch.tanh(inner) @ model.output.weight.T + model.output.bias
+    )
+
+
+def test_the_state_starts_from_the_mean_annotation_alone():
+    model = Captioner(SYMBOLS, small_cnn((4,), size=SIZE), partial(Additive, dim=6), embedding=7, hidden=8).eval()
+    annotations = torch.randn(1, 10, 4)
+    _, state = model.start(annotations)
+    _, shuffled = model.start(annotations[:, torch.randperm(10)])
+    torch.testing.assert_close(tuple(state), tuple(shuffled))
+    mean = annotations.mean(dim=1)
+    torch.testing.assert_close(state.hidden, torch.tanh(mean @ model.first_hidden.weight.T + model.first_hidden.bias))
+
+
+def test_a_frozen_encoder_stays_as_it_is_while_the_rest_learns():
+    encoder = small_cnn((4, 6), size=SIZE, frozen=True)
+    model = Captioner(SYMBOLS, encoder, partial(Additive, dim=6), embedding=7, hidden=8).train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    logits, _ = model(pictures(4), torch.randint(1, SYMBOLS, (4, 2, 5)))
+    logits.square().sum().backward()
+    assert model.decoder.training
+    assert not any(module.training for module in encoder.modules())
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    for name, value in encoder.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    others = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
+    assert all(parameter.grad.any() for parameter in others)
+
+
+def test_an_encoder_that_is_not_frozen_learns():
+    model = Captioner(SYMBOLS, small_cnn((4, 6), size=SIZE), partial(Additive, dim=6), embedding=7, hidden=8).train()
+    logits, _ = model(pictures(4), torch.randint(1, SYMBOLS, (4, 2, 5)))
+    logits.square().sum().backward()
+    assert all(parameter.grad.any() for parameter in model.encoder.parameters())

@@ -1,0 +1,100 @@
+from functools import partial
+
+import pytest
+import torch
+
+from attendgen.data.batch import pad
+from attendgen.decoding.protocol import take_rows
+from attendgen.layers.attention import Additive, General
+from attendgen.models.lm import ContextLM
+
+SYMBOLS = 8
+VARIANTS = {
+    "additive": {"attention": partial(Additive, dim=6)},
+    "general, two layers": {"attention": General, "layers": 2},
+}
+CONTEXTS = [[3, 4, 5, 6], [], [7], [5, 5]]
+INPUTS = [[6, 3, 3, 4, 5], [1, 4], [7, 7, 3], [5]]
+
+
+@pytest.fixture(params=VARIANTS)
+def model(request):
+    return ContextLM(SYMBOLS, embedding=5, encoder=4, hidden=6, dropout=0.5, **VARIANTS[request.param]).eval()
+
+
+def test_a_padded_batch_equals_its_rows_one_by_one(model):
+    logits, alphas = model(pad(CONTEXTS), pad(INPUTS))
+    for row, (context, inputs) in enumerate(zip(CONTEXTS, INPUTS, strict=True)):
+        alone, alpha = model(pad([context]), pad([inputs]))
+        torch.testing.assert_close(logits[row, : len(inputs)], alone[0])
+        length = max(len(context), 1)
+        torch.testing.assert_close(alphas[row, : len(inputs), :length], alpha[0])
+        assert not alphas[row, :, len(context) :].any()
+
+
+def test_no_future_character_leaks(model):
+    context, inputs = pad([CONTEXTS[0]]), torch.randint(1, SYMBOLS, (1, 6))
+    logits, alphas = model(context, inputs)
+    for t in range(6):
+        changed = inputs.clone()
+        changed[0, t] = (changed[0, t] + 1) % SYMBOLS
+        other, alpha = model(context, changed)
+        torch.testing.assert_close((other[:, :t], alpha[:, :t]), (logits[:, :t], alphas[:, :t]), rtol=0, atol=0)
+        assert not torch.allclose(other[:, t], logits[:, t])
+
+
+def test_the_whole_context_counts_from_the_first_prediction(model):
+    inputs = torch.tensor([[6]])
+    logits, _ = model(pad([CONTEXTS[0]]), inputs)
+    for t in range(len(CONTEXTS[0])):
+        changed = list(CONTEXTS[0])
+        changed[t] = 7
+        assert not torch.allclose(model(pad([changed]), inputs)[0], logits)
+
+
+def test_an_empty_context_equals_nothing_to_attend(model):
+    inputs = torch.tensor([[1, 4, 5]])
+    logits, alphas = model(pad([[]]), inputs)
+    hidden, _ = model.decoder(model.embedding(inputs))  # torch starts from zeros
+    nothing = torch.zeros(1, 3, 2 * model.encoder.hidden_size)
+    expected = model.output(torch.tanh(model.combine(torch.cat([hidden, nothing], dim=-1))))
+    torch.testing.assert_close(logits, expected)
+    assert not alphas.any()
+
+
+def test_step_by_step_equals_teacher_forcing(model):
+    context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5))
+    logits, alphas = model(context, inputs)
+    memory, state = model.start(context)
+    for t in range(inputs.size(1)):
+        log_probs, alpha, state = model.step(inputs[:, t], state, memory)
+        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1))
+        torch.testing.assert_close(alpha, alphas[:, t])
+
+
+def test_text_in_pieces_equals_text_in_one(model):
+    context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 7))
+    memory, state = model.start(context)
+    whole, _, last = model.decode(inputs, state, memory)
+    first, _, state = model.decode(inputs[:, :3], state, memory)
+    second, _, state = model.decode(inputs[:, 3:], state, memory)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
+    torch.testing.assert_close(tuple(state), tuple(last))
+
+
+@pytest.mark.parametrize("time", [1, 3])
+def test_hypotheses_share_their_context(model, time):
+    context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (8, time))
+    memory, state = model.start(context)
+    shared = model.decode(inputs, take_rows(state, torch.arange(4).repeat_interleave(2)), memory)
+    repeated, state = model.start(context.repeat_interleave(2, dim=0))
+    separate = model.decode(inputs, state, repeated)
+    for left, right in zip((*shared[:2], *shared[2]), (*separate[:2], *separate[2]), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_every_parameter_learns(model):
+    logits, _ = model.train()(pad(CONTEXTS), pad(INPUTS))
+    logits.square().sum().backward()
+    still = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]
+    assert still == []

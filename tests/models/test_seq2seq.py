@@ -1,0 +1,95 @@
+from functools import partial
+
+import pytest
+import torch
+
+from attendgen.data.batch import pad
+from attendgen.decoding.protocol import take_rows
+from attendgen.layers.attention import Additive, Dot, General
+from attendgen.models.seq2seq import Seq2Seq
+from attendgen.vocabulary import PAD
+
+SYMBOLS, TARGETS = 9, 7
+VARIANTS = {
+    "one way, dot": {"attention": Dot},
+    "both ways, additive": {"attention": partial(Additive, dim=6), "bidirectional": True},
+    "two layers, general": {"attention": General, "bidirectional": True, "layers": 2},
+    "one way, two layers": {"attention": partial(Dot, scaled=True), "layers": 2},
+}
+SOURCES = [[3, 4, 5, 6, 7], [8], [4, 4, 3]]
+INPUTS = [[1, 3, 4], [1, 5, 6, 3, 3], [1]]
+
+
+@pytest.fixture(params=VARIANTS)
+def model(request):
+    return Seq2Seq(SYMBOLS, TARGETS, embedding=5, hidden=8, dropout=0.5, **VARIANTS[request.param]).eval()
+
+
+def test_a_padded_batch_equals_its_rows_one_by_one(model):
+    logits, alphas = model(pad(SOURCES), pad(INPUTS))
+    for row, (source, inputs) in enumerate(zip(SOURCES, INPUTS, strict=True)):
+        alone, alpha = model(pad([source]), pad([inputs]))
+        torch.testing.assert_close(logits[row, : len(inputs)], alone[0])
+        torch.testing.assert_close(alphas[row, : len(inputs), : len(source)], alpha[0])
+
+
+def test_attention_is_a_distribution_over_the_real_positions(model):
+    source = pad(SOURCES)
+    _, alphas = model(source, pad(INPUTS))
+    torch.testing.assert_close(alphas.sum(dim=-1), torch.ones(alphas.shape[:2]))
+    padding = (source == PAD).unsqueeze(1).expand_as(alphas)
+    assert padding.any()
+    assert not alphas[padding].any()
+
+
+def test_step_by_step_equals_teacher_forcing(model):
+    source, inputs = pad(SOURCES), torch.randint(1, TARGETS, (3, 5))
+    logits, alphas = model(source, inputs)
+    memory, state = model.start(source)
+    for t in range(inputs.size(1)):
+        log_probs, alpha, state = model.step(inputs[:, t], state, memory)
+        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1))
+        torch.testing.assert_close(alpha, alphas[:, t])
+
+
+def test_hypotheses_share_their_source(model):
+    source, tokens = pad(SOURCES), torch.randint(1, TARGETS, (6,))
+    memory, state = model.start(source)
+    shared = model.step(tokens, take_rows(state, torch.arange(3).repeat_interleave(2)), memory)
+    repeated, state = model.start(source.repeat_interleave(2, dim=0))
+    separate = model.step(tokens, state, repeated)
+    for left, right in zip((*shared[:2], *shared[2]), (*separate[:2], *separate[2]), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_no_future_symbol_leaks(model):
+    source, inputs = pad([SOURCES[0]]), torch.randint(1, TARGETS, (1, 6))
+    logits, _ = model(source, inputs)
+    for t in range(6):
+        changed = inputs.clone()
+        changed[0, t] = (changed[0, t] + 1) % TARGETS
+        other, _ = model(source, changed)
+        torch.testing.assert_close(other[:, :t], logits[:, :t], rtol=0, atol=0)
+        assert not torch.allclose(other[:, t], logits[:, t])
+
+
+def test_a_one_way_encoder_hands_its_state_over():
+    model = Seq2Seq(SYMBOLS, TARGETS, Dot, embedding=5, hidden=8).eval()
+    source = torch.tensor([SOURCES[0]])
+    _, state = model.start(source)
+    _, (hidden, cell) = model.encoder(model.source_embedding(source))
+    torch.testing.assert_close((state.hidden, state.cell), (hidden[0], cell[0]))
+
+
+def test_an_empty_source_is_finite():
+    model = Seq2Seq(SYMBOLS, TARGETS, Dot, embedding=5, hidden=8).eval()
+    logits, alphas = model(pad([[], [3, 4]]), pad([[1], [1]]))
+    assert logits.isfinite().all()
+    assert not alphas[0].any()
+
+
+def test_every_parameter_learns(model):
+    logits, _ = model.train()(pad(SOURCES), pad(INPUTS))
+    logits.square().sum().backward()
+    still = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]
+    assert still == []
