@@ -1,0 +1,53 @@
+"""What a decoding algorithm asks of a model, and what it gives back."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A model to decode from.
+
+    `start` (called by the user of a search) encodes a batch of inputs. The memory holds one row an input and is never
+    reordered; the state's tensors have `hypotheses` rows an input, input by input, and are reordered by row.
+    """
+
+    def step(
+        self, tokens: Int[Tensor, " rows"], state: Any, memory: Any
+    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows source"], Any]:
+        """Log-probabilities of the next symbol after `tokens`, the attention used, and the new state."""
+
+
+class Decoded(NamedTuple):
+    """The `n` best outputs of each input, best first; positions after <eos> are <pad> with zero attention.
+
+    Attributes:
+        tokens: without <sos>, with <eos> where it was emitted.
+        scores: what the search ranked by: the sum of log-probabilities, <eos> included, after any length penalty.
+        log_probs: of each token (zero at <pad>).
+        attention: weights with which each token was predicted.
+    """
+
+    tokens: Int[Tensor, "batch n length"]
+    scores: Float[Tensor, "batch n"]
+    log_probs: Float[Tensor, "batch n length"]
+    attention: Float[Tensor, "batch n length source"]
+
+
+def take_rows(state: Any, rows: Int[Tensor, " rows"]) -> Any:
+    """A state with its tensors' rows chosen (and repeated, and reordered) by index."""
+    return type(state)(*(part.index_select(0, rows) for part in state))
+
+
+def cut(tokens: Int[Tensor, "rows length"], pad: int, eos: int) -> Int[Tensor, "rows length"]:
+    """Tokens with everything after the first <eos> as <pad>."""
+    ended = (tokens == eos).long().cumsum(dim=1) - (tokens == eos).long() > 0
+    return tokens.masked_fill(ended, pad)
+
+
+def first_tokens(state: Any, token: int) -> Int[Tensor, " rows"]:
+    """One token for each row of a state."""
+    return torch.full((state[0].size(0),), token, dtype=torch.long, device=state[0].device)

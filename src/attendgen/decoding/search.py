@@ -1,0 +1,103 @@
+"""A choice of decoding algorithm with its settings, as configs name it."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attendgen.decoding.beam import beam_search
+from attendgen.decoding.protocol import Decoded, Generator, take_rows
+from attendgen.decoding.sampling import Sample, best, decode
+from attendgen.vocabulary import EOS, PAD, SOS
+
+
+class Search:
+    """Beam search if `beam` is above 1, sampling if `temperature` is given, else greedy.
+
+    Args:
+        max_length: of an output in symbols, <eos> included.
+        beam: hypotheses an input.
+        n_best: outputs an input: of the beam, or samples.
+        alpha: length penalty ((5 + length) / 6)^alpha of the beam.
+        temperature, top_k, top_p: of sampling.
+        seed: of sampling; None draws from torch's global stream.
+    """
+
+    def __init__(
+        self,
+        max_length: int = 30,
+        beam: int = 1,
+        n_best: int = 1,
+        alpha: float = 0.0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if max_length < 1:
+            raise ValueError(f"max-length {max_length} leaves no room for an output; use at least 1")
+        if beam < 1:
+            raise ValueError(f"beam {beam} is below 1")
+        if beam > 1 and temperature is not None:
+            raise ValueError(f"beam {beam} and temperature {temperature} exclude each other; leave one out")
+        if temperature is None and (top_k is not None or top_p is not None):
+            temperature = 1.0
+        if temperature is None and n_best > beam:
+            raise ValueError(f"n-best {n_best} is larger than the beam's {beam}; use --beam {n_best}")
+        self.max_length = max_length
+        self.beam = beam
+        self.n_best = n_best
+        self.alpha = alpha
+        self.sampled = temperature is not None
+        self.sample = Sample(1.0 if temperature is None else temperature, top_k, top_p)
+        self.seed = seed
+
+    def __call__(
+        self,
+        model: Generator,
+        memory: Any,
+        state: Any,
+        forbidden: tuple[int, ...] = (PAD, SOS),
+        first: Int[Tensor, " rows"] | None = None,
+        stop: int | None = EOS,
+    ) -> Decoded:
+        """Decode from a model's memory and state, in single precision; the ids in `forbidden` are never chosen.
+
+        Args:
+            first: the symbols before the first one; <sos> unless given.
+            stop: the id that ends an output; None goes on to the maximum length.
+        """
+        # scores must not depend on the training's precision, and autocast would convert the weights anew at each step
+        with torch.autocast(state[0].device.type, enabled=False):
+            memory, state = single(memory), single(state)
+            return self._search(model, memory, state, forbidden, first, stop)
+
+    def _search(
+        self,
+        model: Generator,
+        memory: Any,
+        state: Any,
+        forbidden: tuple[int, ...],
+        first: Int[Tensor, " rows"] | None,
+        stop: int | None,
+    ) -> Decoded:
+        if self.beam > 1:
+            return beam_search(
+                model, memory, state, self.max_length, self.beam, self.n_best, self.alpha, forbidden, first, stop
+            )
+        choose = self.sample if self.sampled else best
+        if self.sampled and self.seed is not None and self.sample.generator is None:
+            self.sample.generator = torch.Generator(state[0].device).manual_seed(self.seed)
+        if self.n_best > 1:  # several samples of each input share its memory
+            inputs = state[0].size(0)
+            rows = torch.arange(inputs, device=state[0].device).repeat_interleave(self.n_best)
+            first = first if first is None else first[rows]
+            decoded = decode(model, memory, take_rows(state, rows), self.max_length, choose, first, forbidden, stop)
+            return Decoded(*(part.squeeze(1).unflatten(0, (inputs, self.n_best)) for part in decoded))
+        return decode(model, memory, state, self.max_length, choose, first, forbidden, stop)
+
+
+def single(parts: Any) -> Any:
+    """A named tuple's floating-point tensors in single precision."""
+    return type(parts)(*(part.float() if part is not None and part.is_floating_point() else part for part in parts))

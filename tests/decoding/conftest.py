@@ -1,0 +1,113 @@
+"""A tiny random model whose every probability can be looked up."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from attendgen.data.batch import pad
+from attendgen.layers.attention import Additive, General
+from attendgen.models.captioner import Captioner
+from attendgen.models.encoders import small_cnn
+from attendgen.models.lm import ContextLM
+from attendgen.models.seq2seq import Seq2Seq
+from attendgen.vocabulary import EOS, SOS
+
+
+class State(NamedTuple):
+    prefix: Tensor  # rows: the tokens so far, as the digits of a number
+
+
+class Memory(NamedTuple):
+    which: Tensor  # batch: the inputs
+
+
+class Table:
+    """p(next | everything before, input) drawn at random for every prefix of up to `length` tokens."""
+
+    def __init__(self, inputs: int = 4, symbols: int = 6, length: int = 4, source: int = 3) -> None:
+        self.symbols = symbols
+        self.inputs = inputs
+        self.log_probs = (1.5 * torch.randn(inputs, 2 * symbols**length, symbols)).log_softmax(dim=-1)
+        self.alphas = torch.randn(inputs, 2 * symbols**length, source).softmax(dim=-1)
+        self.calls = 0
+
+    def start(self, which: Iterable[int]) -> tuple[Memory, State]:
+        chosen = torch.tensor(list(which))
+        return Memory(chosen), State(torch.zeros_like(chosen))
+
+    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
+        self.calls += 1
+        which = memory.which.repeat_interleave(len(tokens) // len(memory.which))
+        prefix = state.prefix * self.symbols + tokens
+        return self.log_probs[which, prefix], self.alphas[which, prefix], State(prefix)
+
+    def look_up(self, which: int, tokens: Iterable[int]) -> tuple[list[float], list[list[float]], Tensor]:
+        """Each token's log-probability, the attention it was predicted with, and what may come next."""
+        prefix, log_probs, alphas = SOS, [], []
+        for token in tokens:
+            log_probs.append(self.log_probs[which, prefix, token].item())
+            alphas.append(self.alphas[which, prefix].tolist())
+            prefix = prefix * self.symbols + token
+        return log_probs, alphas, self.log_probs[which, prefix]
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture
+def make_table() -> type[Table]:
+    return Table
+
+
+class Case(NamedTuple):
+    """A real model with inputs of different lengths."""
+
+    model: torch.nn.Module
+    inputs: list
+    collate: Callable[[list], Tensor]
+
+    def start(self, rows: Iterable[int]) -> tuple:
+        return self.model.start(self.collate([self.inputs[row] for row in rows]))
+
+    def forced(self, row: int, tokens: list[int]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of next symbols and attention by teacher forcing."""
+        inputs = torch.tensor([[SOS, *tokens[:-1]]])
+        inputs = inputs.unsqueeze(1) if isinstance(self.model, Captioner) else inputs
+        logits, alphas = self.model(self.collate([self.inputs[row]]), inputs)
+        return logits.log_softmax(dim=-1).view(len(tokens), -1), alphas.view(len(tokens), -1)
+
+
+def sharpened(model: torch.nn.Module) -> torch.nn.Module:
+    """Logits far enough apart for decoding to differ from input to input."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+        model.output.bias[EOS] += 1.0
+    return model.eval()
+
+
+def seq2seq() -> Case:
+    model = Seq2Seq(9, 7, partial(Additive, dim=6), embedding=5, hidden=8, bidirectional=True)
+    return Case(sharpened(model), [[3, 4, 5, 6, 7], [8], [4, 4, 3], [5, 6]], pad)
+
+
+def lm() -> Case:
+    model = ContextLM(8, General, embedding=5, encoder=4, hidden=6, layers=2)
+    return Case(sharpened(model), [[3, 4, 5, 6], [], [7], [5, 5]], pad)
+
+
+def captioner() -> Case:
+    model = Captioner(7, small_cnn((4, 6), size=8), partial(Additive, dim=6), embedding=7, hidden=8)
+    return Case(sharpened(model), list(torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)), torch.stack)
+
+
+@pytest.fixture(params=[seq2seq, lm, captioner], ids=lambda make: make.__name__)
+def case(request: pytest.FixtureRequest) -> Case:
+    torch.manual_seed(0)
+    return request.param()
