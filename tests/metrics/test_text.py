@@ -1,0 +1,60 @@
+import math
+
+import pytest
+
+from attendgen.errors import UserError
+from attendgen.metrics.text import exact_match, pair_scores
+
+
+def test_exact_match_is_a_fraction() -> None:
+    assert exact_match(["Oui.", "non", "Bien", "Ça va"], ["Oui.", "Non", "Bien ", "Ça va"]) == 2 / 4
+
+
+def test_perfect_outputs() -> None:
+    texts = ["Je vais très bien, merci.", "Two dogs run on the beach."]
+    scores = pair_scores(texts, [[text] for text in texts])
+    assert scores["exact_match"] == 1
+    assert scores["bleu"] == pytest.approx(100)
+    assert scores["chrf"] == pytest.approx(100)
+
+
+def test_nothing_in_common() -> None:
+    scores = pair_scores(["xxxx"], [["aaaa"]])
+    assert scores["exact_match"] == 0
+    assert scores["chrf"] == pytest.approx(0)
+
+
+def test_bleu_from_first_principles() -> None:
+    """One word of six differs: precisions 5/6, 4/5, 3/4, 2/3, no brevity penalty (Papineni et al. 2002)."""
+    scores = pair_scores(["a b c d e F"], [["a b c d e f"]])
+    assert scores["bleu"] == pytest.approx(100 * math.prod((5 / 6, 4 / 5, 3 / 4, 2 / 3)) ** (1 / 4))
+
+
+def test_ragged_references() -> None:
+    """The second input's only reference counts, and so does each of the first's."""
+    hypotheses = ["a b c d e f", "g h i j k l"]
+    most = [["x x x", "a b c d e f"], ["g h i j k l"]]
+    scores = pair_scores(hypotheses, most)
+    assert scores["exact_match"] == 1
+    assert scores["bleu"] == pytest.approx(100)
+    assert scores["chrf"] == pytest.approx(100)
+    # a reference repeated says nothing new
+    mixed = [["a b c x e f", "a b q d"], ["g h i j"]]
+    filled = [mixed[0], mixed[1] * 2]
+    assert pair_scores(hypotheses, mixed) == pytest.approx(pair_scores(hypotheses, filled))
+    assert pair_scores(hypotheses, mixed[::-1])["bleu"] < pair_scores(hypotheses, mixed)["bleu"]
+
+
+def test_empty_outputs_score_zero() -> None:
+    assert pair_scores(["", ""], [["a b c d"], ["e f g h"]]) == {"exact_match": 0, "bleu": 0, "chrf": 0}
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(UserError, match="no hypotheses"):
+        exact_match([], [])
+    with pytest.raises(UserError, match="1 hypotheses for 2 references"):
+        exact_match(["a"], ["a", "b"])
+    with pytest.raises(UserError, match="2 hypotheses for 1 references"):
+        pair_scores(["a", "b"], [["a"]])
+    with pytest.raises(UserError, match="input 1 has no reference"):
+        pair_scores(["a", "b"], [["a"], []])
