@@ -1,0 +1,63 @@
+"""Batches of examples of similar length."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Sampler
+
+
+class BucketSampler(Sampler[list[int]]):
+    """Batches of indices whose lengths are close, in an order that depends on seed and epoch alone.
+
+    Examples are shuffled, sorted by length within pools of `pool` batches, cut into batches, and the batches shuffled.
+    With several processes each takes every `world`-th batch of the same list; the list is cut to equal counts a rank,
+    and the examples left out differ from epoch to epoch.
+
+    Args:
+        lengths: one number an example.
+        shuffle: False gives the examples sorted by length, every one of them.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        pool: int = 50,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.lengths = torch.as_tensor(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.pool = pool
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        batches = -(-len(self.lengths) // self.batch_size)
+        return batches // self.world if self.shuffle else len(range(self.rank, batches, self.world))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(len(self.lengths), generator=generator)
+            pools = order.split(self.pool * self.batch_size)
+            batches = [
+                batch
+                for pool in pools
+                for batch in pool[self.lengths[pool].argsort(stable=True)].split(self.batch_size)
+            ]
+            batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+            batches = batches[: len(self) * self.world]
+        else:
+            batches = list(self.lengths.argsort(stable=True).split(self.batch_size))
+        for batch in batches[self.rank :: self.world]:
+            yield batch.tolist()

@@ -1,0 +1,363 @@
+"""Captioned pictures: Flickr8k token files, COCO's own JSON, Karpathy's JSON."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import lightning
+import torch
+from pycocotools.coco import COCO
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from attendgen.data.batch import CaptionBatch, shifted
+from attendgen.data.batching import BucketSampler
+from attendgen.data.features import ImageEncoder, cached_features, missing_images
+from attendgen.data.images import open_image, to_pixels
+from attendgen.errors import UserError
+from attendgen.files import read_json, read_text
+from attendgen.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+ImageId = int | str
+
+LONGEST_CAPTION = 100  # words; anything longer is two captions run together, or no caption at all
+
+
+class Captioned(NamedTuple):
+    """One picture and its reference captions."""
+
+    image_id: ImageId
+    path: Path
+    captions: tuple[str, ...]
+
+
+@runtime_checkable
+class CaptionSource(Protocol):
+    """Reads the splits of one data set."""
+
+    def __call__(self, split: str) -> list[Captioned]:
+        """The pictures of split "train", "val" or "test".
+
+        Raises:
+            UserError: a file is missing or broken; the message names the file and the field.
+        """
+
+
+class Flickr8k:
+    """Flickr8k's (or 30k's) token file and image lists; "dev" and "val" name the same split.
+
+    Args:
+        root: folder with `Flickr8k.token.txt`, `Flickr_8k.{train,dev,test}Images.txt` and `Images/`.
+    """
+
+    def __init__(self, root: str, tokens: str = "Flickr8k.token.txt", lists: str = "Flickr_8k.{}Images.txt") -> None:
+        self.root = Path(root)
+        self.tokens = self.root / tokens
+        self.lists = lists
+
+    def __call__(self, split: str) -> list[Captioned]:
+        listing = self.root / self.lists.format("dev" if split == "val" else split)
+        names = list(dict.fromkeys(line.strip() for line in read_text(listing).splitlines() if line.strip()))
+        if not names:
+            raise UserError(f"{listing}: empty image list")
+        captions: dict[str, list[str]] = {name: [] for name in names}
+        for number, line in enumerate(read_text(self.tokens).splitlines(), 1):
+            name, tab, caption = line.partition("\t")
+            if not line.strip():
+                continue
+            if not tab or "#" not in name:
+                raise UserError(f"{self.tokens}: line {number}: expected 'IMAGE#NUMBER<tab>CAPTION'")
+            caption = _caption(caption, f"{self.tokens}: line {number} ({name})")
+            name = name.rpartition("#")[0]
+            if name in captions:
+                captions[name].append(caption)
+        bare = [name for name in names if not captions[name]]
+        if bare:
+            raise UserError(
+                f"{self.tokens}: no caption for {len(bare)} images of {listing.name}: {', '.join(bare[:5])}"
+            )
+        return [Captioned(name, self.root / "Images" / name, tuple(captions[name])) for name in names]
+
+
+class CocoNative:
+    """COCO's own layout: `annotations/captions_{train,val}<year>.json` beside `{train,val}<year>/`.
+
+    Only train and val have public captions: "test" names val, whose scores are then not a test set's.
+
+    Args:
+        root: the folder that holds `annotations`.
+        year: 2014 or 2017.
+    """
+
+    def __init__(self, root: str, year: int = 2017) -> None:
+        self.root = Path(root)
+        self.year = year
+
+    def __call__(self, split: str) -> list[Captioned]:
+        part = f"{'train' if split == 'train' else 'val'}{self.year}"
+        path = self.root / "annotations" / f"captions_{part}.json"
+        data = read_json(path)
+        if not isinstance(data, dict):
+            raise UserError(f"{path}: expected an object with 'images' and 'annotations'")
+        images = {
+            _field(image, "id", path, "images", i): image for i, image in enumerate(_listed(data, "images", path))
+        }
+        for i, annotation in enumerate(_listed(data, "annotations", path)):
+            image_id = _field(annotation, "image_id", path, "annotations", i)
+            if image_id not in images:
+                raise UserError(f"{path}: annotations[{i}].image_id: {image_id} is not among the images")
+            _field(annotation, "id", path, "annotations", i)
+            caption = _field(annotation, "caption", path, "annotations", i)
+            annotation["caption"] = _caption(caption, f"{path}: annotations[{i}].caption")
+        with contextlib.redirect_stdout(io.StringIO()):  # COCO() prints its progress
+            coco = COCO()
+            coco.dataset = data
+            coco.createIndex()
+        rows = []
+        for image_id in sorted(coco.getImgIds()):
+            captions = tuple(a["caption"] for a in coco.imgToAnns[image_id])
+            if captions:  # a picture without captions can neither teach nor be scored
+                name = _field(images[image_id], "file_name", path, "images", image_id)
+                rows.append(Captioned(image_id, self.root / part / name, captions))
+        return rows
+
+
+class Karpathy:
+    """Karpathy's split files `dataset_{coco,flickr8k,flickr30k}.json`.
+
+    Args:
+        root: folder with the JSON file and the pictures' folder.
+        file: the JSON file's name.
+        images: the pictures' folder, in which `filepath` (if given) and `filename` are looked up.
+        restval: count COCO's "restval" pictures as training ones, as published results do.
+    """
+
+    def __init__(self, root: str, file: str = "dataset_coco.json", images: str = ".", restval: bool = True) -> None:
+        self.file = Path(root) / file
+        self.images = Path(root) / images
+        self.restval = restval
+
+    def __call__(self, split: str) -> list[Captioned]:
+        data = read_json(self.file)
+        if not isinstance(data, dict):
+            raise UserError(f"{self.file}: expected an object with 'images'")
+        wanted = {split, "restval"} if split == "train" and self.restval else {split}
+        rows = []
+        for i, image in enumerate(_listed(data, "images", self.file)):
+            if _field(image, "split", self.file, "images", i) not in wanted:
+                continue
+            name = _field(image, "filename", self.file, "images", i)
+            captions = []
+            for j, sentence in enumerate(_field(image, "sentences", self.file, "images", i)):
+                where = f"images[{i}].sentences"
+                raw = _field(sentence, "raw", self.file, where, j)
+                captions.append(_caption(raw, f"{self.file}: {where}[{j}].raw"))
+            if captions:
+                # Flickr's ids are file names, COCO's are numbers
+                rows.append(
+                    Captioned(
+                        image.get("cocoid", name), self.images / image.get("filepath", "") / name, tuple(captions)
+                    )
+                )
+        if not rows:
+            raise UserError(f"{self.file}: no image of split {split!r}")
+        return rows
+
+
+def _caption(text: object, where: str) -> str:
+    caption = str(text).strip()
+    if not caption:
+        raise UserError(f"{where}: empty caption")
+    if len(caption.split()) > LONGEST_CAPTION:
+        raise UserError(f"{where}: a caption of {len(caption.split())} words; the most is {LONGEST_CAPTION}")
+    return caption
+
+
+def _listed(data: dict[str, Any], field: str, path: Path) -> list[Any]:
+    value = data.get(field)
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{path}: field '{field}' is missing, empty or no list")
+    return value
+
+
+def _field(item: Any, field: str, path: Path, where: str, index: object) -> Any:
+    if not isinstance(item, dict) or field not in item:
+        raise UserError(f"{path}: {where}[{index}]: field '{field}' is missing")
+    return item[field]
+
+
+class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
+    """Pictures (or their features) with ids of up to `captions` captions each, drawn anew when there are more."""
+
+    def __init__(
+        self,
+        rows: Sequence[Captioned],
+        ids: Sequence[Sequence[list[int]]],
+        picture: Callable[[int], Tensor],
+        captions: int,
+    ) -> None:
+        self.rows = rows
+        self.ids = ids
+        self.picture = picture
+        self.captions = captions
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor, list[list[int] | None]]:
+        ids = list(self.ids[index])
+        if len(ids) > self.captions:
+            ids = [ids[i] for i in torch.randperm(len(ids))[: self.captions].tolist()]
+        return index, self.picture(index), [*ids, *[None] * (self.captions - len(ids))]
+
+
+def collate(examples: Sequence[tuple[int, Tensor, list[list[int] | None]]]) -> CaptionBatch:
+    """Stack pictures and pad captions."""
+    index, pictures, captions = zip(*examples, strict=True)
+    each = len(captions[0])
+    inputs, outputs = shifted([row for rows in captions for row in rows])
+    return CaptionBatch(
+        torch.tensor(index),
+        torch.stack(pictures),
+        inputs.unflatten(0, (-1, each)),
+        outputs.unflatten(0, (-1, each)),
+    )
+
+
+class CaptionDataModule(lightning.LightningDataModule):
+    """Captioned pictures for training, validation and test; the vocabulary comes from the training captions alone.
+
+    Args:
+        root: folder of the data set.
+        source: makes the reader of the splits from `root`.
+        encoder: the frozen encoder whose features are cached, and whose picture size is used.
+        cache: folder of the feature cache; None delivers pixels, as a trained encoder needs.
+        batch_size: pictures a batch.
+        captions: captions a picture and epoch.
+        max_length: longer training captions are cut to this many words; how many is logged.
+        min_frequency: rarer words become <unk>.
+        limit: use the first so many pictures of each split (for tests).
+    """
+
+    def __init__(
+        self,
+        root: str,
+        source: Callable[[str], CaptionSource],
+        encoder: ImageEncoder,
+        cache: str | None = None,
+        batch_size: int = 32,
+        captions: int = 5,
+        max_length: int = 25,
+        min_frequency: int = 5,
+        workers: int = 0,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.source = source(root)
+        self.encoder = encoder
+        self.cache = cache
+        self.batch_size = batch_size
+        self.captions = captions
+        self.max_length = max_length
+        self.min_frequency = min_frequency
+        self.workers = workers
+        self.seed = seed
+        self.limit = limit
+        self.eval_split = "val"  # what the validation loop reads
+        self.vocabulary: Vocabulary | None = None
+        self.splits: dict[str, list[Captioned]] = {}
+        self.sets: dict[str, CaptionData] = {}
+
+    def rows(self, split: str) -> list[Captioned]:
+        """A split's pictures and references.
+
+        Raises:
+            UserError: an annotation file is broken, or images are missing (all are named).
+        """
+        split = "val" if split == "dev" else split
+        if split not in self.splits:
+            rows = self.source(split)[: self.limit]
+            missing = missing_images([row.path for row in rows])
+            if missing:
+                names = ", ".join(path.name for path in missing)
+                raise UserError(f"{missing[0].parent}: {len(missing)} annotated images missing: {names}")
+            self.splits[split] = rows
+        return self.splits[split]
+
+    def build_vocabulary(self) -> Vocabulary:
+        """The words of the training captions."""
+        captions = (caption for row in self.rows("train") for caption in row.captions)
+        self.vocabulary = Vocabulary.build(captions, "caption", "lower", self.min_frequency)
+        return self.vocabulary
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the splits that a stage needs and open their features."""
+        for split in ("train", "val") if stage == "fit" else (self.eval_split,):
+            self.dataset(split)
+
+    def dataset(self, split: str) -> CaptionData:
+        """A split's examples."""
+        if split not in self.sets:
+            if self.vocabulary is None:
+                self.build_vocabulary()
+            assert self.vocabulary is not None
+            rows = self.rows(split)
+            ids = [[self.vocabulary.encode(caption) for caption in row.captions] for row in rows]
+            cut = sum(len(caption) > self.max_length for captions in ids for caption in captions)
+            if cut and split == "train":
+                log.info("%d training captions cut to %d words", cut, self.max_length)
+                ids = [[caption[: self.max_length] for caption in captions] for captions in ids]
+            paths = [row.path for row in rows]
+            if self.cache is not None:
+                features = cached_features(self.encoder, paths, Path(self.cache), workers=self.workers)
+                self.sets[split] = CaptionData(rows, ids, features.__getitem__, self.captions)
+            else:
+                picture = Pixels(paths, self.encoder.size)
+                self.sets[split] = CaptionData(rows, ids, picture, self.captions)
+        return self.sets[split]
+
+    def references(self, split: str) -> dict[int, tuple[str, ...]]:
+        """The raw captions of each picture, by index."""
+        return {i: row.captions for i, row in enumerate(self.rows(split))}
+
+    def image_ids(self, split: str) -> list[ImageId]:
+        """Each picture's name in results files: Flickr's file name, COCO's number."""
+        return [row.image_id for row in self.rows(split)]
+
+    def loader(self, split: str, shuffle: bool = False) -> DataLoader[Any]:
+        """Batches of a split: shuffled buckets, or in order of length, every picture once."""
+        data = self.dataset(split)
+        lengths = [max(len(caption) for caption in captions) for captions in data.ids]
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = BucketSampler(lengths, self.batch_size, self.seed, shuffle, rank=rank, world=world)
+        return DataLoader(
+            data,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.loader(self.eval_split)
+
+
+class Pixels:
+    """The square bytes of one picture of a list."""
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths = paths
+        self.size = size
+
+    def __call__(self, index: int) -> Tensor:
+        return to_pixels(open_image(self.paths[index]), self.size)

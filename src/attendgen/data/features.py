@@ -1,0 +1,146 @@
+"""Grid features of a frozen encoder, computed once and read back through a memory map."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from attendgen.data.images import open_image, to_pixels
+from attendgen.errors import UserError
+from attendgen.files import read_json, write_json
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """A module that turns square pictures of `size` pixels into annotation vectors, such as `models.encoders` makes."""
+
+    name: str
+    size: int
+
+    def __call__(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch regions dim"]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def to(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def eval(self) -> Any: ...
+
+
+def fingerprint(encoder: ImageEncoder) -> str:
+    """A digest of an encoder's parameters and buffers, in order and by name."""
+    digest = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
+    return digest.hexdigest()
+
+
+def cache_key(encoder: ImageEncoder, images: Sequence[Path]) -> str:
+    """The cache file's stem: encoder, picture size, and digests of its weights and of the list of images."""
+    stats = ((path.name, path.stat().st_size) for path in images)
+    listing = hashlib.sha256("\n".join(f"{name}\t{size}" for name, size in stats).encode()).hexdigest()
+    return f"{encoder.name}-{encoder.size}px-{fingerprint(encoder)[:12]}-{listing[:12]}"
+
+
+class PixelData(Dataset[Tensor]):
+    """The pictures of a list of files as square byte tensors."""
+
+    def __init__(self, images: Sequence[Path], size: int) -> None:
+        self.images = images
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return to_pixels(open_image(self.images[index]), self.size)
+
+
+class FeatureCache:
+    """Half-precision annotation vectors [images, regions, dim] on disk, one row an image."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "_rows": None}  # workers map the file themselves
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The memory-mapped array."""
+        if self._rows is None:
+            self._rows = np.load(self.path, mmap_mode="r")
+        return self._rows
+
+    def __getitem__(self, index: int) -> Float[Tensor, "regions dim"]:
+        return torch.from_numpy(self.rows[index].astype(np.float32))
+
+    def take(self, indices: Sequence[int]) -> Float[Tensor, "batch regions dim"]:
+        """Several rows as one single-precision tensor."""
+        return torch.from_numpy(self.rows[list(indices)].astype(np.float32))
+
+
+def missing_images(images: Sequence[Path]) -> list[Path]:
+    """The images that are not there."""
+    folders: dict[Path, set[str]] = {}
+    for folder in {path.parent for path in images}:
+        folders[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
+    return [path for path in images if path.name not in folders[path.parent]]
+
+
+@torch.inference_mode()
+def cached_features(
+    encoder: ImageEncoder, images: Sequence[Path], folder: Path, batch_size: int = 32, workers: int = 0
+) -> FeatureCache:
+    """Open the cache of these images' features, computing what is not there yet.
+
+    The work done is noted every few batches, so an interrupted call goes on where it stopped.
+
+    Raises:
+        UserError: an image is missing or cannot be read, or the folder cannot be written.
+    """
+    missing = missing_images(images)
+    if missing:
+        raise UserError(f"{missing[0].parent}: {len(missing)} images missing: {', '.join(p.name for p in missing)}")
+    key = cache_key(encoder, images)
+    final, partial, progress = (folder / f"{key}{end}" for end in (".npy", ".partial.npy", ".progress.json"))
+    if final.is_file():
+        return FeatureCache(final)
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = encoder.to(device, memory_format=torch.channels_last).eval()
+    regions, dim = encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)).shape[1:]
+    done = read_json(progress)["done"] if progress.is_file() and partial.is_file() else 0
+    shape = (len(images), regions, dim)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.float16, shape if not done else None)
+    except OSError as error:
+        raise UserError(f"{folder}: the feature cache cannot be written: {error.strerror or error}") from error
+    log.info("caching %d x %s features (%.0f MB) in %s", *shape[:1], shape[1:], rows.nbytes / 1e6, final)
+    loader = DataLoader(PixelData(images[done:], encoder.size), batch_size, num_workers=workers)
+    with tqdm(total=len(images), initial=done, unit="image", desc=f"{encoder.name} features") as bar:
+        for number, pixels in enumerate(loader, 1):
+            features = encoder(pixels.to(device, memory_format=torch.channels_last))
+            rows[done : done + len(pixels)] = features.cpu().numpy()
+            done += len(pixels)
+            bar.update(len(pixels))
+            if number % 8 == 0 or done == len(images):
+                rows.flush()
+                write_json(progress, {"done": done, "of": len(images)})
+    del rows
+    partial.replace(final)
+    progress.unlink(missing_ok=True)
+    return FeatureCache(final)

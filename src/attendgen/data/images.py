@@ -1,0 +1,50 @@
+"""Pictures of any size and mode as square RGB bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from attendgen.errors import UserError
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """A picture file as upright RGB: EXIF rotation applied, transparency laid on white.
+
+    Raises:
+        UserError: the file is missing, not a picture, or truncated.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: not an image in a known format") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: corrupt or truncated image ({error})") from error
+    return to_rgb(upright)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as 8-bit RGB."""
+    if image.mode.startswith(("I", "F")):  # 16-bit and float greys would be clipped, not scaled
+        grey = np.asarray(image, dtype=np.float64)
+        low, high = grey.min(), grey.max()
+        scaled = (grey - low) / (high - low or 1) * 255
+        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_pixels(image: Image.Image, size: int) -> UInt8[Tensor, "3 size size"]:
+    """A picture resized to a square (the whole picture, not a crop, so that nothing it shows is lost)."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

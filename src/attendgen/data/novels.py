@@ -1,0 +1,263 @@
+"""Text corpora: a contiguous split of each file, cut into windows of context and continuation."""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from attendgen.data.batch import WindowBatch
+from attendgen.errors import UserError
+from attendgen.files import read_text
+from attendgen.vocabulary import PAD, SOS, Vocabulary
+
+SPLITS = ("train", "val", "test")
+
+
+def text_files(root: str | Path) -> list[Path]:
+    """The `.txt` files of a folder by name, or the one file that `root` is.
+
+    Raises:
+        UserError: there is none.
+    """
+    root = Path(root)
+    if root.is_file():
+        return [root]
+    files = sorted(root.glob("*.txt"))
+    if not files:
+        raise UserError(f"{root}: no .txt file; data.root names a text file or a folder of them")
+    return files
+
+
+def split_text(text: str, shares: Sequence[float]) -> dict[str, str]:
+    """Contiguous parts of a text, in order, by their shares of its length."""
+    ends = [round(len(text) * sum(shares[: i + 1]) / sum(shares)) for i in range(len(shares))]
+    return {name: text[start:end] for name, start, end in zip(SPLITS, [0, *ends], ends, strict=False)}
+
+
+class Window(NamedTuple):
+    """Which text, where its continuation starts, and how many characters of context it may read."""
+
+    text: int
+    start: int
+    context: int
+
+
+class Windows(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Texts as ids, from which windows of (context, inputs, outputs) are cut."""
+
+    def __init__(self, texts: Sequence[Int[Tensor, " characters"]], context: int, time: int) -> None:
+        self.texts = texts
+        self.context = context
+        self.time = time
+
+    def __getitem__(self, window: Window) -> tuple[Tensor, Tensor, Tensor]:
+        text = self.texts[window.text]
+        outputs = text[window.start : window.start + self.time]
+        context = text[max(0, window.start - window.context) : window.start]
+        first = context[-1:] if len(context) else torch.tensor([SOS])
+        return context, torch.cat([first, outputs[:-1]]), outputs
+
+
+class WindowSampler(Sampler[list[Window]]):
+    """Batches of windows.
+
+    In order (`shuffle` False), window k of a text predicts its characters k*time .. (k+1)*time, so that every
+    character is predicted exactly once, the first window's from an empty context. Shuffled, all windows start up to
+    `time` characters later, by an amount and in an order that depend on seed and epoch alone, and a share `short` of
+    the batches reads contexts of a random length, as short prompts will be. Ranks take turns at the same list, cut to
+    equal counts when shuffled.
+    """
+
+    def __init__(
+        self,
+        data: Windows,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = False,
+        short: float = 0.1,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.short = short
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose windows the next iteration gives; Lightning calls this."""
+        self.epoch = epoch
+
+    def windows(self, offset: int = 0) -> list[Window]:
+        """All windows in order, the first of each text starting at `offset`."""
+        time, context = self.data.time, self.data.context
+        return [
+            Window(i, start, context)
+            for i, text in enumerate(self.data.texts)
+            for start in range(offset, len(text), time)
+        ]
+
+    def __len__(self) -> int:
+        # counted at the largest offset, so that every epoch has as many batches
+        windows = len(self.windows(self.data.time - 1 if self.shuffle else 0))
+        batches = -(-windows // self.batch_size)
+        return batches // self.world if self.shuffle else len(range(self.rank, batches, self.world))
+
+    def __iter__(self) -> Iterator[list[Window]]:
+        windows = self.windows()
+        if self.shuffle:
+            rng = random.Random(f"{self.seed}-{self.epoch}")
+            windows = self.windows(rng.randrange(self.data.time))
+            rng.shuffle(windows)
+        batches = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
+        if self.shuffle:
+            for i, batch in enumerate(batches):
+                if rng.random() < self.short:
+                    context = rng.randrange(self.data.context)
+                    batches[i] = [window._replace(context=context) for window in batch]
+            batches = batches[: len(self) * self.world]
+        yield from batches[self.rank :: self.world]
+
+
+def collate(examples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> WindowBatch:
+    """Pad windows on the right."""
+    context, inputs, outputs = (
+        torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True, padding_value=PAD)
+        for part in zip(*examples, strict=True)
+    )
+    return WindowBatch(context, inputs, outputs)
+
+
+class NovelDataModule(lightning.LightningDataModule):
+    """Text files, each split contiguously into training, validation and test parts.
+
+    Args:
+        root: a text file or a folder of `.txt` files.
+        context: characters read in both directions before a continuation.
+        time: characters of continuation.
+        shares: relative sizes of the three parts.
+        normalise: see `vocabulary.NORMALISERS`.
+        min_frequency: rarer characters become <unk>.
+        batch_size: windows a batch.
+        short: share of training batches with shorter contexts.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        context: int = 128,
+        time: int = 128,
+        shares: Sequence[float] = (90, 5, 5),
+        normalise: str = "none",
+        min_frequency: int = 3,
+        batch_size: int = 32,
+        short: float = 0.1,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.context = context
+        self.time = time
+        self.shares = shares
+        self.normalise = normalise
+        self.min_frequency = min_frequency
+        self.batch_size = batch_size
+        self.short = short
+        self.workers = workers
+        self.seed = seed
+        self.eval_split = "val"
+        self.vocabulary: Vocabulary | None = None
+        self.parts: dict[str, list[str]] = {}
+        self.sets: dict[str, Windows] = {}
+
+    def texts(self, split: str) -> list[str]:
+        """A split's part of each file.
+
+        Raises:
+            UserError: a file is missing, not UTF-8, or shorter than one window in one of its parts.
+        """
+        split = "val" if split == "dev" else split
+        if split not in SPLITS:
+            raise UserError(f"split {split!r}: unknown; choose train, val or test")
+        if not self.parts:
+            parts: dict[str, list[str]] = {name: [] for name in SPLITS}
+            for path in text_files(self.root):
+                text = read_text(path)
+                cut = split_text(text, self.shares)
+                if len(cut["train"]) <= self.context + self.time:
+                    raise UserError(
+                        f"{path}: {len(text)} characters are too few: the training part has {len(cut['train'])}, "
+                        f"one window needs {self.context + self.time + 1}; lower data.context and data.time"
+                    )
+                for name, part in cut.items():
+                    if not part:
+                        raise UserError(f"{path}: the {name} part is empty; see data.shares")
+                    parts[name].append(part)
+            self.parts = parts
+        return self.parts[split]
+
+    def build_vocabulary(self) -> Vocabulary:
+        """The characters of the training parts."""
+        self.vocabulary = Vocabulary.build(self.texts("train"), "characters", self.normalise, self.min_frequency)
+        return self.vocabulary
+
+    def encode(self, texts: Sequence[str]) -> Windows:
+        """Windows over any texts."""
+        vocabulary = self.vocabulary or self.build_vocabulary()
+        return Windows([torch.tensor(vocabulary.encode(text)) for text in texts], self.context, self.time)
+
+    def dataset(self, split: str) -> Windows:
+        """A split's windows."""
+        if split not in self.sets:
+            self.sets[split] = self.encode(self.texts(split))
+        return self.sets[split]
+
+    def read_files(self, paths: Sequence[str | Path]) -> int:
+        """Make the split "text" of whole files; returns how many of its characters the vocabulary lacks.
+
+        Raises:
+            UserError: a file is missing, empty or not UTF-8.
+        """
+        texts = []
+        for path in paths:
+            text = read_text(path)
+            if not text:
+                raise UserError(f"{path}: empty file")
+            texts.append(text)
+        windows = self.sets["text"] = self.encode(texts)
+        assert self.vocabulary is not None
+        unknown = self.vocabulary.unknown
+        return sum(text.tolist().count(unknown) for text in windows.texts)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Encode the splits that a stage needs."""
+        for split in ("train", "val") if stage == "fit" else (self.eval_split,):
+            self.dataset(split)
+
+    def loader(self, data: Windows, shuffle: bool = False) -> DataLoader[Any]:
+        """Batches of windows: shuffled, or every character once in order."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(
+            data,
+            batch_sampler=WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, rank, world),
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.loader(self.dataset("train"), shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.loader(self.dataset(self.eval_split))

@@ -1,0 +1,183 @@
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attendgen.data.features import FeatureCache, ImageEncoder, cache_key, cached_features, fingerprint, missing_images
+from attendgen.data.images import open_image, to_pixels
+from attendgen.errors import UserError
+from attendgen.models.encoders import GridEncoder, small_cnn
+
+SIZE, NUMBER = 16, 20
+
+
+@pytest.fixture
+def encoder() -> GridEncoder:
+    return small_cnn((4, 6), size=SIZE, frozen=True)
+
+
+@pytest.fixture
+def images(tmp_path) -> list[Path]:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    paths = [folder / f"{i:02}.png" for i in range(NUMBER)]
+    for path in paths:
+        Image.fromarray(random.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "cache"
+
+
+@torch.no_grad()
+def direct(encoder: GridEncoder, images: list[Path]) -> torch.Tensor:
+    device = encoder.mean.device
+    rows = [encoder(to_pixels(open_image(path), encoder.size).unsqueeze(0).to(device)) for path in images]
+    return torch.cat(rows).cpu()
+
+
+def assert_half_equal(cached: torch.Tensor, exact: torch.Tensor) -> None:
+    assert cached.dtype == torch.float32
+    torch.testing.assert_close(cached, exact, rtol=2e-3, atol=2e-3)
+    assert exact.std() > 0.02
+    assert not torch.allclose(exact[0], exact[1], atol=1e-2)
+
+
+@contextmanager
+def watched(encoder: GridEncoder, fail_at: int | None = None) -> Iterator[list[int]]:
+    """The number of pictures of each call; the call that would pass `fail_at` pictures raises."""
+    seen: list[int] = []
+
+    def watch(module: GridEncoder, inputs: tuple[torch.Tensor]) -> None:
+        if inputs[0].any():  # not the black picture that asks for the shape
+            if fail_at is not None and sum(seen) + len(inputs[0]) > fail_at:
+                raise KeyboardInterrupt
+            seen.append(len(inputs[0]))
+
+    handle = encoder.register_forward_pre_hook(watch)
+    yield seen
+    handle.remove()
+
+
+def test_a_grid_encoder_is_an_image_encoder(encoder):
+    assert isinstance(encoder, ImageEncoder)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+def test_cached_features_equal_computed_ones(encoder, images, folder, batch_size):
+    cache = cached_features(encoder, images, folder, batch_size)
+    exact = direct(encoder, images)
+    assert_half_equal(cache.take(range(NUMBER)), exact)
+    assert_half_equal(cache.take([3, 0, 3]), exact[[3, 0, 3]])
+    torch.testing.assert_close(cache[5], cache.take([5])[0], rtol=0, atol=0)
+    assert os.listdir(folder) == [f"{cache_key(encoder, images)}.npy"]
+
+
+def test_a_second_call_reads_what_is_there(encoder, images, folder):
+    first = cached_features(encoder, images, folder)
+    with watched(encoder) as seen:
+        second = cached_features(encoder, images, folder)
+    assert seen == []
+    assert second.path == first.path
+    np.testing.assert_array_equal(second.rows, first.rows)
+
+
+@pytest.mark.parametrize(("fail_at", "kept"), [(0, 0), (5, 0), (12, 8), (17, 16)])
+def test_an_interrupted_call_goes_on_where_it_noted(encoder, images, folder, fail_at, kept):
+    with watched(encoder, fail_at) as seen, pytest.raises(KeyboardInterrupt):
+        cached_features(encoder, images, folder, batch_size=1)
+    assert sum(seen) == fail_at
+    assert f"{cache_key(encoder, images)}.npy" not in os.listdir(folder)
+
+    with watched(encoder) as seen:
+        cache = cached_features(encoder, images, folder, batch_size=3)
+    assert sum(seen) == NUMBER - kept
+    assert_half_equal(cache.take(range(NUMBER)), direct(encoder, images))
+    assert os.listdir(folder) == [cache.path.name]
+
+
+def test_the_key_changes_with_what_the_features_depend_on(encoder, images):
+    keys = {cache_key(encoder, images)}
+    assert cache_key(encoder, list(images)) in keys
+    with torch.no_grad():
+        encoder.backbone[0].weight[0, 0, 0, 0] += 1e-3
+    keys.add(cache_key(encoder, images))
+    encoder.backbone[1].running_mean += 1e-3  # a buffer
+    keys.add(cache_key(encoder, images))
+    encoder.size = 2 * SIZE
+    keys.add(cache_key(encoder, images))
+    encoder.name = "other"
+    keys.add(cache_key(encoder, images))
+    keys.add(cache_key(encoder, images[:-1]))
+    keys.add(cache_key(encoder, images[::-1]))
+    Image.new("RGB", (50, 50)).save(images[0])
+    keys.add(cache_key(encoder, images))
+    assert len(keys) == 8
+
+
+def test_equal_weights_have_one_fingerprint(encoder):
+    twin = small_cnn((4, 6), size=SIZE)
+    assert fingerprint(twin) != fingerprint(encoder)
+    twin.load_state_dict(encoder.state_dict())
+    assert fingerprint(twin) == fingerprint(encoder)
+    assert fingerprint(twin.to(memory_format=torch.channels_last)) == fingerprint(encoder)
+
+
+def test_other_weights_do_not_read_a_stale_cache(encoder, images, folder):
+    cached_features(encoder, images, folder)
+    with torch.no_grad():
+        encoder.backbone[0].weight.mul_(-1)
+    assert_half_equal(cached_features(encoder, images, folder).take(range(NUMBER)), direct(encoder, images))
+    assert len(os.listdir(folder)) == 2
+
+
+def test_all_missing_images_are_in_one_error(encoder, images, folder):
+    gone = [images[2], images[7], images[0].parent / "elsewhere" / "x.png"]
+    for path in gone[:2]:
+        path.unlink()
+    listed = [*images, gone[2]]
+    assert missing_images(listed) == gone
+    with pytest.raises(UserError, match=r"3 images missing: 02\.png, 07\.png, x\.png"):
+        cached_features(encoder, listed, folder)
+    assert not folder.exists()
+
+
+def test_a_corrupt_image_is_named_and_nothing_final_is_written(encoder, images, folder):
+    whole = images[13].read_bytes()
+    images[13].write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    with pytest.raises(UserError) as caught:
+        cached_features(encoder, images, folder, batch_size=1)
+    assert str(caught.value).startswith(f"{images[13]}: corrupt")
+    assert "\n" not in str(caught.value)
+    assert f"{cache_key(encoder, images)}.npy" not in os.listdir(folder)
+
+    images[13].write_bytes(whole)  # as long as before, so the work done still counts
+    with watched(encoder) as seen:
+        cache = cached_features(encoder, images, folder)
+    assert sum(seen) == NUMBER - 8
+    assert_half_equal(cache.take(range(NUMBER)), direct(encoder, images))
+
+
+def test_a_folder_that_cannot_be_written_is_named(encoder, images, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UserError, match="cache: the feature cache cannot be written"):
+        cached_features(encoder, images, tmp_path / "cache")
+
+
+def test_a_cache_travels_to_workers_without_its_rows(encoder, images, folder):
+    cache = cached_features(encoder, images, folder)
+    assert cache.rows.shape[0] == NUMBER
+    sent = pickle.dumps(cache)
+    assert len(sent) < cache.rows.nbytes
+    copy = pickle.loads(sent)
+    assert isinstance(copy, FeatureCache)
+    torch.testing.assert_close(copy[4], cache[4], rtol=0, atol=0)
