@@ -1,0 +1,16 @@
+"""The gradient's norm in the log."""
+
+import lightning
+import torch
+
+
+class GradientNorm(lightning.Callback):
+    """Logs the Euclidean norm of all gradients before clipping, at the steps that are logged."""
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+        pl_module.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))

@@ -1,0 +1,52 @@
+"""Checkpoints that are whole or absent, hold plain data, and load without unrestricted pickle."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from attendgen.errors import UserError
+from attendgen.files import replacing
+
+RECORD = "attendgen"  # the checkpoint's key for what rebuilds the model
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint under a temporary name and renames it, so that being killed leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class RunRecord(lightning.Callback):
+    """Puts the resolved config and the vocabulary, as plain data, into every checkpoint."""
+
+    def __init__(self, config: dict[str, Any], vocabulary: dict[str, Any]) -> None:
+        self.record = {"config": config, "vocabulary": vocabulary}
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[RECORD] = self.record
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's contents on the CPU.
+
+    Raises:
+        UserError: the file is missing, broken, or not one of AttendGen's.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    checkpoint = None
+    with contextlib.suppress(Exception):  # torch raises a dozen kinds for what is one mistake
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: broken, or not a checkpoint that loads as plain weights")
+    if RECORD not in checkpoint or "state_dict" not in checkpoint:
+        raise UserError(f"{path}: field '{RECORD}' is missing: not a checkpoint of AttendGen")
+    return checkpoint

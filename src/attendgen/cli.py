@@ -1,0 +1,230 @@
+"""The command line: attendgen train | evaluate | generate | caption | runs."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attendgen.errors import UserError
+
+# torch and Lightning are imported by the commands: --help must not wait for them
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train, compare and look inside attention-based text generators.",
+)
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory or a .ckpt file.")]
+Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy.")]
+NBest = Annotated[int | None, typer.Option(min=1, help="Outputs to print: of the beam, or samples.")]
+Alpha = Annotated[float | None, typer.Option(min=0.0, help="Length penalty ((5 + length) / 6)^alpha of the beam.")]
+Temperature = Annotated[float | None, typer.Option(help="Sample, from softmax(log p / temperature).")]
+TopK = Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest symbols.")]
+TopP = Annotated[float | None, typer.Option(help="Sample from the likeliest symbols of this probability mass.")]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Most symbols of an output.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the samples.")]
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def train(context: typer.Context) -> None:
+    """Train a model: attendgen train experiment=NAME [key=value ...] [-m]."""
+    arguments = context.args
+    if "--help" in arguments or "-h" in arguments:
+        print_train_help()
+        return
+    from attendgen.training import run_hydra
+
+    run_hydra(arguments)
+
+
+def print_train_help() -> None:
+    """What can be trained and changed."""
+    from attendgen.resources import conf_dir
+
+    print("Usage: attendgen train experiment=NAME [KEY=VALUE ...] [-m]\n")
+    print("Trains what the config describes, in outputs/NAME/<date_time>/. A Hydra application:")
+    print("  attendgen train experiment=toy_chat trainer.max_epochs=20     change any setting")
+    print("  attendgen train -m experiment=toy_chat seed=1,2,3             one run for each value")
+    print("  attendgen train experiment=toy_chat --cfg job                 print the config, train nothing")
+    print("  attendgen train resume=RUN                                    continue an interrupted run\n")
+    for group in ("experiment", "trainer", "data", "model", "task", "decoding"):
+        names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+        print(f"{group}=  {' '.join(names)}")
+    print("\n--hydra-help lists Hydra's own options.")
+
+
+@app.command(context_settings={"ignore_unknown_options": False})
+def evaluate(
+    run: RunArgument,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE ...]", help="Changes of the run's config, as decoding.beam=5 or data.root=DIR."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val (or dev) or test.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write scores and outputs; default: the run directory.")
+    ] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option(help="Score a language model on text files instead of a split.")
+    ] = None,
+) -> None:
+    """Score a trained model; prints a table and writes metrics_<split>.json and the outputs."""
+    texts = list(text or [])
+    overrides = []
+    for argument in arguments or []:
+        if text and "=" not in argument:
+            texts.append(Path(argument))  # --text A B C
+        else:
+            overrides.append(argument)
+
+    from attendgen.evaluation import evaluate as score
+    from attendgen.runs import Run
+
+    found = Run.find(run)
+    config = found.overridden(overrides)
+    if "root" in config.data:
+        config.data.root = str(Path(config.data.root).absolute())
+    scores = score(found, config, split, out, texts)
+    print_table(["score", "value"], [[name, f"{value:.6g}"] for name, value in scores.items()])
+
+
+@app.command()
+def generate(
+    run: RunArgument,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sources to answer or translate, or contexts.")],
+    beam: Beam = None,
+    n_best: NBest = None,
+    alpha: Alpha = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    max_length: MaxLength = None,
+    seed: Seed = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save a heat map of the first output's attention (png, pdf, svg)."),
+    ] = None,
+) -> None:
+    """Answer, translate or continue texts."""
+    from attendgen import plotting
+    from attendgen.inference import PictureCaptioner, load
+
+    model = load(run)
+    if isinstance(model, PictureCaptioner):
+        raise UserError(f"{run}: a captioner; use `attendgen caption {run} IMAGE`")
+    if attention is not None:
+        plotting.check_suffix(attention)
+    options = {"beam": beam, "alpha": alpha, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    options |= {"max_length": max_length, "seed": seed}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if n_best is not None:
+        given["n_best"] = n_best
+    found = [model.generate(text, **given) for text in texts]
+    for outputs in found:
+        for result in outputs:
+            print(f"{result.score:.3f}\t{result.text}" if len(outputs) > 1 else result.text)
+    if attention is not None:
+        first = found[0][0]
+        shown = min(len(first.tokens), 160)  # more rows than that cannot be read
+        figure = plotting.alignment(first.source, first.tokens[:shown], first.attention[:shown])
+        plotting.save(figure, attention)
+        print(f"attention: {attention}", file=sys.stderr)
+
+
+@app.command()
+def caption(
+    run: RunArgument,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of any size and mode.")],
+    beam: Beam = None,
+    alpha: Alpha = None,
+    max_length: MaxLength = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write a PNG for each picture.")] = Path("."),
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write one HTML page that holds it all.")
+    ] = None,
+) -> None:
+    """Caption pictures, and show where the model looked for each word."""
+    from attendgen import plotting
+    from attendgen.data.images import open_image
+    from attendgen.inference import PictureCaptioner, load
+    from attendgen.report import write_report
+
+    pictures = [open_image(path) for path in images]  # all readable before anything is written
+    model = load(run)
+    if not isinstance(model, PictureCaptioner):
+        raise UserError(f"{run}: no captioner; use `attendgen generate {run} TEXT`")
+    names = attention_names(images)
+    entries = []
+    for path, name, picture in zip(images, names, pictures, strict=True):
+        result = model.caption(picture, beam=beam, alpha=alpha, max_length=max_length)[0]
+        figure = plotting.caption_panels(picture, result.tokens, result.attention)
+        plotting.save(figure, out / name)
+        entries.append((result.text, f"{path.name}, log-probability {result.log_probs.sum():.2f}", figure))
+        print(f"{path}: {result.text}" if len(images) > 1 else result.text)
+        print(f"attention: {out / name}", file=sys.stderr)
+    if html is not None:
+        write_report(html, f"Captions of {model.run.checkpoint}", entries)
+
+
+def attention_names(images: list[Path]) -> list[str]:
+    """A PNG name for each picture, told apart by number where two pictures have the same name."""
+    names: list[str] = []
+    for path in images:
+        name = f"{path.stem}_attention.png"
+        copies = sum(earlier.stem == path.stem for earlier in images[: len(names)])
+        names.append(name if not copies else f"{path.stem}_{copies + 1}_attention.png")
+    return names
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look for run directories.")] = Path(
+        "outputs"
+    ),
+) -> None:
+    """List runs: experiment, key metrics, date."""
+    from attendgen.runs import find_runs
+
+    rows = [[run.name, run.experiment, run.metric, run.started[:16].replace("T", " ")] for run in find_runs(folder)]
+    print_table(["run", "experiment", "score", "started"], rows)
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """A plain table on the terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    # a pipe has no width: cut nothing
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def main() -> None:
+    """Run a command: exit code 0, 2 with one line on a user's mistake, 130 if interrupted, 1 on anything else."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        print(f"attendgen: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("attendgen: interrupted", file=sys.stderr)
+        code = 130
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # the option parser's own errors
+        if usage is None:
+            traceback.print_exc()
+            code = 1
+        else:
+            print(f"attendgen: {' '.join(usage().split()) or 'a command is missing'}; see --help", file=sys.stderr)
+            code = 2
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,74 @@
+"""Score a trained model on a split or on any text files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import TQDMProgressBar
+from omegaconf import DictConfig
+
+from attendgen.data.captions import CaptionDataModule
+from attendgen.data.novels import NovelDataModule
+from attendgen.errors import UserError
+from attendgen.files import write_json, write_text
+from attendgen.runs import Run
+from attendgen.tasks.captioning import CaptioningTask
+from attendgen.tasks.seq2seq import Seq2SeqTask
+from attendgen.training import construct, quiet
+
+SPLITS = ("train", "val", "dev", "test")
+
+
+def evaluate(
+    run: Run, config: DictConfig, split: str = "test", out: Path | None = None, texts: Sequence[Path] = ()
+) -> dict[str, float]:
+    """Scores of a run's model; written, with its outputs, into `out` or the run directory.
+
+    `metrics_<split>.json` holds the scores, `captions_<split>.json` captions in the COCO results format,
+    `outputs_<split>.txt` one line a sentence pair. With `texts`, a language model is scored on these files and the
+    split is called "text".
+
+    Raises:
+        UserError: the split or the data does not exist, or `texts` do not fit the family.
+    """
+    if split not in SPLITS:
+        raise UserError(f"--split {split}: unknown; choose one of {', '.join(SPLITS)}")
+    folder = out or run.folder
+    if folder is None:
+        raise UserError(f"{run.checkpoint}: a checkpoint has no run directory to write to; give --out DIR")
+    quiet()
+    data = construct(config.data)
+    data.vocabulary = run.vocabulary
+    extra: dict[str, float] = {}
+    if texts:
+        if not isinstance(data, NovelDataModule):
+            raise UserError("--text: only language models score text files")
+        split = "text"
+        extra["unknown_characters"] = data.read_files(texts)
+        extra["characters"] = sum(len(text) for text in data.sets["text"].texts)
+    data.eval_split = split
+    data.setup("validate")
+    task = run.build(config)
+    trainer = lightning.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=config.trainer.precision,
+        logger=False,
+        callbacks=[TQDMProgressBar(leave=False)],
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.validate(task, datamodule=data, verbose=False)
+    scores = {name.partition("/")[2]: float(value) for name, value in trainer.callback_metrics.items()} | extra
+    if isinstance(task, CaptioningTask) and isinstance(data, CaptionDataModule):
+        names = data.image_ids(split)
+        captions: list[dict[str, Any]] = [
+            {"image_id": names[index], "caption": task.captions[index]} for index in sorted(task.captions)
+        ]
+        write_json(folder / f"captions_{split}.json", captions)
+    if isinstance(task, Seq2SeqTask):
+        lines = (task.texts[index].replace("\n", " ") for index in sorted(task.texts))
+        write_text(folder / f"outputs_{split}.txt", "".join(f"{line}\n" for line in lines))
+    write_json(folder / f"metrics_{split}.json", scores)
+    return scores

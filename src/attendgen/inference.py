@@ -1,0 +1,198 @@
+"""A trained model ready to use: text in, or a picture in, text and attention out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+
+from attendgen.data.images import open_image, to_pixels, to_rgb
+from attendgen.decoding.protocol import Decoded
+from attendgen.decoding.search import Search
+from attendgen.errors import UserError
+from attendgen.runs import Run
+from attendgen.tasks.captioning import CaptioningTask
+from attendgen.tasks.lm import LanguageModelTask
+from attendgen.tasks.seq2seq import Seq2SeqTask
+from attendgen.vocabulary import PAD, Vocabulary
+
+
+@dataclass(frozen=True)
+class Result:
+    """One output.
+
+    Attributes:
+        text: the output as text.
+        tokens: its symbols, with <eos> where it was emitted: one for each row of `attention`.
+        score: what the search ranked by: the sum of log-probabilities, after any length penalty.
+        log_probs: natural log-probability of each token [tokens].
+        source: the symbols attended to; empty for a picture.
+        attention: the weights with which each token was predicted [tokens, source or regions].
+    """
+
+    text: str
+    tokens: list[str]
+    score: float
+    log_probs: Float[np.ndarray, "tokens"]
+    source: list[str]
+    attention: Float[np.ndarray, "tokens source"]
+
+
+def results(decoded: Decoded, row: int, vocabulary: Vocabulary, source: Sequence[str] = ()) -> list[Result]:
+    """The n best outputs of one input."""
+    found = []
+    for n in range(decoded.tokens.size(1)):
+        ids = decoded.tokens[row, n]
+        real = ids != PAD
+        if not real.any() or decoded.scores[row, n] == -torch.inf:  # the search found fewer than n
+            continue
+        attention = decoded.attention[row, n][real].float().cpu().numpy()
+        found.append(
+            Result(
+                vocabulary.decode(ids.tolist()),
+                [vocabulary.symbols[i] for i in ids[real].tolist()],
+                float(decoded.scores[row, n]),
+                decoded.log_probs[row, n][real].cpu().numpy(),
+                list(source),
+                attention[:, : len(source)] if source else attention,
+            )
+        )
+    return found
+
+
+def make_search(run: Run, options: dict[str, Any]) -> Search:
+    """The run's own decoding, changed by the options that are not None.
+
+    Raises:
+        UserError: an option is out of range, or two exclude each other.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = {name: value for name, value in run.config.decoding.items() if name != "_target_"}
+    if {"temperature", "top_k", "top_p"} & given.keys():
+        settings.pop("beam", None)  # sampling instead of the run's beam
+    if given.get("beam", 1) > 1:
+        for name in ("temperature", "top_k", "top_p"):
+            settings.pop(name, None)
+    try:
+        return Search(**{**settings, **given})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"decoding: {error}") from error
+
+
+class Translator:
+    """A trained sequence-to-sequence model."""
+
+    def __init__(self, run: Run, task: Seq2SeqTask) -> None:
+        self.run = run
+        self.task = task
+        self.vocabulary = task.vocabulary
+
+    @torch.inference_mode()
+    def generate(self, text: str, **options: Any) -> list[Result]:
+        """The outputs for one source text, best first; `options` are those of `Search`.
+
+        Raises:
+            UserError: the text is empty or has no known symbol, or an option is wrong.
+        """
+        search = make_search(self.run, options)
+        source = torch.tensor([self.vocabulary.source.encode_known(text, "text")], device=self.task.device)
+        memory, state = self.task.model.start(source)
+        decoded = search(self.task.model, memory, state, self.task.forbidden)
+        symbols = [self.vocabulary.source.symbols[i] for i in source[0].tolist()]
+        return results(decoded, 0, self.vocabulary.target, symbols)
+
+
+class TextGenerator:
+    """A trained language model, continuing a context."""
+
+    def __init__(self, run: Run, task: LanguageModelTask) -> None:
+        self.run = run
+        self.task = task
+        self.vocabulary = task.vocabulary
+
+    @torch.inference_mode()
+    def generate(
+        self, text: str, n_best: int = 1, on_text: Callable[[str], None] | None = None, **options: Any
+    ) -> list[Result]:
+        """`n_best` continuations of a context, likeliest first; `options` are those of `Search`.
+
+        The model reads the last characters of the text that its window holds. After each window of continuation it
+        reads anew what now stands to the left. `attention` holds the weights over the context of the first window.
+
+        Args:
+            on_text: called with each piece of the first continuation as it is made.
+
+        Raises:
+            UserError: the text is empty or has no known character, or an option is wrong.
+        """
+        search = make_search(self.run, options)
+        if search.beam > 1:
+            raise UserError(f"beam={search.beam}: a language model samples or decodes greedily; leave --beam out")
+        context, time = int(self.run.config.data.context), int(self.run.config.data.time)
+        ids = self.vocabulary.encode_known(text, "text")
+        texts = torch.tensor([ids] * n_best, device=self.task.device)
+        wanted, parts = search.max_length, []
+        while (made := texts.size(1) - len(ids)) < wanted:
+            search.max_length = min(time, wanted - made)
+            memory, state = self.task.model.start(texts[:, -context:])
+            decoded = search(self.task.model, memory, state, self.task.forbidden, first=texts[:, -1], stop=None)
+            parts.append(decoded)
+            texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
+            if on_text is not None:
+                on_text(self.vocabulary.decode(decoded.tokens[0, 0].tolist()))
+        first = parts[0].attention
+        attention = first.new_zeros(n_best, 1, wanted, first.size(-1))
+        attention[:, :, : first.size(2)] = first
+        log_probs = torch.cat([part.log_probs for part in parts], dim=2)
+        decoded = Decoded(texts[:, None, len(ids) :], log_probs.sum(dim=2), log_probs, attention)
+        read = [self.vocabulary.symbols[i] for i in ids[-context:]]
+        found = [result for row in range(n_best) for result in results(decoded, row, self.vocabulary, read)]
+        return sorted(found, key=lambda result: -result.score)
+
+
+class PictureCaptioner:
+    """A trained captioner."""
+
+    def __init__(self, run: Run, task: CaptioningTask) -> None:
+        self.run = run
+        self.task = task
+        self.vocabulary = task.vocabulary
+
+    @torch.inference_mode()
+    def caption(self, image: str | Path | Image.Image, **options: Any) -> list[Result]:
+        """The captions of a picture of any size and mode, best first; `options` are those of `Search`.
+
+        Raises:
+            UserError: the file is missing or no picture, or an option is wrong.
+        """
+        search = make_search(self.run, options)
+        picture = to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
+        model = self.task.model
+        pixels = to_pixels(picture, model.encoder.size).unsqueeze(0).to(self.task.device)
+        memory, state = model.start(pixels)
+        return results(search(model, memory, state, self.task.forbidden), 0, self.vocabulary)
+
+
+Model = Translator | TextGenerator | PictureCaptioner
+
+FAMILIES: dict[type[lightning.LightningModule], Callable[[Run, Any], Model]] = {
+    Seq2SeqTask: Translator,
+    LanguageModelTask: TextGenerator,
+    CaptioningTask: PictureCaptioner,
+}
+
+
+def load(run: str | Path | Run) -> Model:
+    """A trained model from a run directory or a `.ckpt` file, on the CPU.
+
+    Raises:
+        UserError: it is missing or broken.
+    """
+    run = run if isinstance(run, Run) else Run.find(run)
+    task = run.build()
+    return FAMILIES[type(task)](run, task)

@@ -1,0 +1,200 @@
+"""A run directory: what `train` leaves and every other command reads."""
+
+import contextlib
+import datetime
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from attendgen.checkpointing import RECORD, read_checkpoint
+from attendgen.errors import UserError
+from attendgen.files import read_json, read_text, write_json, write_text
+from attendgen.resources import SOURCE
+from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
+
+PACKAGES = ("attendgen", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A config with its interpolations resolved, as plain data."""
+    data = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items()}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit, device and command of this process."""
+    commit = None
+    if (SOURCE / ".git").exists():
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            commit = subprocess.check_output(
+                ["git", "rev-parse", "HEAD"], cwd=SOURCE, text=True, stderr=subprocess.DEVNULL
+            ).strip()
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "commit": commit,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "command": sys.argv[1:],
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) -> None:
+    """Write what a run needs besides its weights.
+
+    Raises:
+        UserError: the folder holds a run already.
+    """
+    if (folder / "config.yaml").exists():
+        raise UserError(f"{folder}: holds a run already; continue it with resume={folder}")
+    save_vocabulary(vocabulary, folder / "vocabulary.json")
+    write_json(folder / "environment.json", environment())
+    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+@dataclass
+class Run:
+    """A trained model's config, vocabulary and weights; `folder` is None for a lone checkpoint."""
+
+    folder: Path | None
+    checkpoint: Path
+    config: DictConfig
+    vocabulary: AnyVocabulary
+
+    @classmethod
+    def find(cls, name: str | Path) -> "Run":
+        """Open a run directory or a `.ckpt` file.
+
+        Raises:
+            UserError: it does not exist, or a file of it is missing or broken.
+        """
+        path = Path(name)
+        if path.is_file():
+            record = read_checkpoint(path)[RECORD]
+            config = OmegaConf.create(record["config"])
+            return cls(None, path, config, vocabulary_from_dict(record["vocabulary"], path))
+        if not path.is_dir():
+            raise UserError(f"{path}: no such run directory or checkpoint")
+        text = read_text(path / "config.yaml")
+        try:
+            config = OmegaConf.create(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise UserError(f"{path / 'config.yaml'}: broken YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(config, DictConfig) or "model" not in config or "task" not in config:
+            raise UserError(f"{path / 'config.yaml'}: fields 'model' and 'task' are missing")
+        vocabulary = load_vocabulary(path / "vocabulary.json")
+        folder = path / "checkpoints"
+        checkpoint = folder / "best.ckpt"
+        if not checkpoint.is_file():
+            checkpoint = folder / "last.ckpt"
+        if not checkpoint.is_file():
+            raise UserError(f"{folder / 'best.ckpt'}: no such checkpoint")
+        return cls(path, checkpoint, config, vocabulary)
+
+    def overridden(self, overrides: list[str]) -> DictConfig:
+        """The config with `key=value` changes.
+
+        Raises:
+            UserError: a change is not of that form, or the key does not exist.
+        """
+        config = self.config.copy()
+        OmegaConf.set_struct(config, True)
+        for override in overrides:
+            key, equals, _ = override.partition("=")
+            if not equals:
+                raise UserError(f"{override}: expected key=value")
+            try:
+                config.merge_with_dotlist([override])
+            except (OmegaConfBaseException, yaml.YAMLError) as error:
+                raise UserError(
+                    f"{key}: no such field in the run's config ({' '.join(str(error).split())[:120]})"
+                ) from error
+        # the saved config is resolved: these two were references to other fields and must follow a change of those
+        config.task.search = config.decoding
+        if "encoder" in config.model:
+            config.data.encoder = config.model.encoder
+        return config
+
+    def build(self, config: DictConfig | None = None) -> lightning.LightningModule:
+        """The task with its trained weights, in evaluation mode on the CPU.
+
+        Raises:
+            UserError: the checkpoint is missing, broken, or of another model.
+        """
+        config = config or self.config
+        checkpoint = read_checkpoint(self.checkpoint)
+        family = checkpoint[RECORD]["config"]["task"]["_target_"]
+        if family != config.task._target_:
+            raise UserError(
+                f"{self.checkpoint}: a checkpoint of {family}, but the run's task is {config.task._target_}"
+            )
+        model = instantiate(config.model, **self.vocabulary.sizes())
+        task = instantiate(config.task, model=model, vocabulary=self.vocabulary)
+        try:
+            task.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise UserError(
+                f"{self.checkpoint}: weights of another model: {str(error).splitlines()[-1].strip()}"
+            ) from error
+        return task.eval()
+
+
+@dataclass
+class Listed:
+    """A line of the table of runs."""
+
+    name: str
+    experiment: str
+    metric: str
+    started: str
+
+
+def find_runs(folder: Path) -> list[Listed]:
+    """The runs below a folder, newest first.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    found = []
+    for path in folder.rglob("config.yaml"):
+        if path.parent.name == ".hydra":
+            continue
+        config = yaml.safe_load(read_text(path))
+        if not isinstance(config, dict) or "monitor" not in config:
+            continue
+        started = str(_read_if_there(path, "environment.json").get("started", ""))
+        metric = config["monitor"]["metric"]
+        score = _read_if_there(path, "metrics_fit.json").get(metric)
+        shown = f"{metric} {score:.4g}" if score is not None else "not finished"
+        for other in sorted(path.parent.glob("metrics_*.json")):
+            split = other.stem.removeprefix("metrics_")
+            key = metric.partition("/")[2]
+            if split != "fit" and key in (scores := read_json(other)):
+                shown += f", {split}/{key} {scores[key]:.4g}"
+        found.append(Listed(str(path.parent), str(config.get("name", "")), shown, started))
+    return sorted(found, key=lambda run: run.started, reverse=True)
+
+
+def _read_if_there(config: Path, name: str) -> dict[str, Any]:
+    path = config.parent / name
+    return read_json(path) if path.is_file() else {}

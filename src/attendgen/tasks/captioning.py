@@ -1,0 +1,96 @@
+"""Training and scoring a captioner."""
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from attendgen.data.batch import CaptionBatch, real
+from attendgen.decoding.protocol import Decoded
+from attendgen.decoding.search import Search
+from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
+from attendgen.metrics.captions import caption_scores
+from attendgen.models.captioner import Captioner
+from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather
+from attendgen.vocabulary import PAD, SOS, Vocabulary
+
+
+class CaptioningTask(lightning.LightningModule):
+    """Cross-entropy plus the doubly stochastic penalty; validation decodes and scores against the raw references.
+
+    Args:
+        penalty: weight of the doubly stochastic penalty (lambda of equation 14).
+        smoothing: label smoothing of the training loss.
+        search: how validation decodes.
+    """
+
+    def __init__(
+        self,
+        model: Captioner,
+        vocabulary: Vocabulary,
+        optimiser: Optimiser,
+        schedule: Schedule,
+        search: Search,
+        penalty: float = 1.0,
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.vocabulary = vocabulary
+        self.optimiser = optimiser
+        self.schedule = schedule
+        self.search = search
+        self.penalty = penalty
+        self.smoothing = smoothing
+        self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
+        self.nats: list[Tensor] = []
+
+    @property
+    def forbidden(self) -> tuple[int, ...]:
+        """Ids that no output may hold."""
+        unknown = self.vocabulary.unknown
+        return (PAD, SOS) if unknown is None else (PAD, SOS, unknown)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return configure(self.model, self.optimiser, self.schedule)
+
+    def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
+        logits, alphas = self.model(batch.images, batch.inputs)
+        nats, words = masked_cross_entropy(logits, batch.outputs, self.smoothing)
+        cross_entropy = nats / words
+        penalty = doubly_stochastic(alphas, real(batch.outputs))
+        loss = cross_entropy + self.penalty * penalty
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/cross_entropy", cross_entropy)
+        self.log("train/doubly_stochastic", penalty)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.captions, self.nats = {}, []
+
+    def decode(self, batch: CaptionBatch) -> Decoded:
+        """Captions of a batch's pictures."""
+        memory, state = self.model.start(batch.images)
+        return self.search(self.model, memory, state, self.forbidden)
+
+    def validation_step(self, batch: CaptionBatch, batch_index: int) -> None:
+        # annotate once, for the loss and for decoding
+        batch = batch._replace(images=self.model.annotate(batch.images))
+        logits, _ = self.model(batch.images, batch.inputs)
+        self.nats.append(torch.stack(masked_cross_entropy(logits, batch.outputs)).double())
+        decoded = self.decode(batch)
+        for index, tokens in zip(batch.index.tolist(), decoded.tokens[:, 0].tolist(), strict=True):
+            self.captions[index] = self.vocabulary.decode(tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score all processes' captions, each counted once."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        split = data.eval_split
+        self.captions = gather(self.captions)
+        everything = data.references(split)
+        references = {index: everything[index] for index in self.captions}
+        nats, words = self.trainer.strategy.reduce(torch.stack(self.nats).sum(0), reduce_op="sum").tolist()
+        exact = sum(caption in references[index] for index, caption in self.captions.items()) / len(self.captions)
+        scores = {"cross_entropy": nats / words, "exact_match": exact, **caption_scores(self.captions, references)}
+        for name, value in scores.items():
+            self.log(f"{split}/{name}", float(value), prog_bar=name in ("bleu4", "cider"))

@@ -1,0 +1,27 @@
+"""What every task does the same way: build the optimiser, gather decoded outputs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+Optimiser = Callable[..., torch.optim.Optimizer]
+Schedule = Callable[[int], float]
+
+
+def configure(model: nn.Module, optimiser: Optimiser, schedule: Schedule) -> OptimizerLRScheduler:
+    """The optimiser over the trainable parameters, its rate scaled by the schedule at each step."""
+    built = optimiser([parameter for parameter in model.parameters() if parameter.requires_grad])
+    scheduler = torch.optim.lr_scheduler.LambdaLR(built, schedule)
+    return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"}}
+
+
+def gather(outputs: dict[int, Any]) -> dict[int, Any]:
+    """The union of all processes' outputs by example, so that each example counts once."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return outputs
+    parts: list[dict[int, Any]] = [{} for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, outputs)
+    return {index: output for part in parts for index, output in part.items()}

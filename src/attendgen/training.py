@@ -1,0 +1,199 @@
+"""Train what a config describes.
+
+    attendgen train experiment=NAME [key=value ...] [-m]
+
+Started as a script by Lightning for the further processes of a multi-device run.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from attendgen.callbacks.hyperparameters import Hyperparameters
+from attendgen.checkpointing import AtomicCheckpointIO, RunRecord
+from attendgen.errors import UserError
+from attendgen.files import write_json
+from attendgen.resources import conf_dir, register_resolvers
+from attendgen.runs import Run, plain, save_run
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
+    """Build data, vocabulary, model and task, fit, and leave a run directory; returns the best monitored score.
+
+    Raises:
+        UserError: the config or the data is wrong; nothing has been written then.
+    """
+    started = time.monotonic()
+    quiet()
+    # the same data order everywhere; each process draws its own dropout and samples
+    lightning.seed_everything(config.seed + getattr(rank_zero_only, "rank", 0), workers=True, verbose=False)
+    if torch.cuda.is_available():  # on a CPU this setting takes slow paths
+        torch.set_float32_matmul_precision("high")
+    data = construct(config.data)
+    if resume:
+        run = Run.find(folder)
+        vocabulary = data.vocabulary = run.vocabulary
+    else:
+        vocabulary = data.build_vocabulary()
+    model = construct(config.model, **vocabulary.sizes())
+    task = construct(config.task, model=model, vocabulary=vocabulary)
+    record = plain(config)
+    callbacks = [construct(callback) for callback in config.callbacks.values() if callback]
+    callbacks += [RunRecord(record, vocabulary.to_dict()), Hyperparameters(record, config.monitor.metric)]
+    logger = construct(config.logger) if config.logger else False
+    trainer: lightning.Trainer = construct(
+        config.trainer, callbacks=callbacks, logger=logger, plugins=[AtomicCheckpointIO()], default_root_dir=str(folder)
+    )
+    if trainer.is_global_zero and not resume:
+        save_run(folder, record, vocabulary)
+    last = folder / "checkpoints" / "last.ckpt"
+    if resume and not last.is_file():
+        raise UserError(f"{last}: no checkpoint to resume from")
+
+    fit_started = time.monotonic()
+    trainer.fit(task, datamodule=data, ckpt_path=last if resume else None, weights_only=True)
+    seconds = time.monotonic() - fit_started
+    if trainer.interrupted:
+        log.info("interrupted; continue with: attendgen train resume=%s", folder)
+        raise KeyboardInterrupt
+    best = next(c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
+    score = float(best.best_model_score) if best.best_model_score is not None else float("nan")
+    if trainer.is_global_zero:
+        parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        summary = {
+            config.monitor.metric: score,
+            "steps": trainer.global_step,
+            "epochs": trainer.current_epoch,
+            "trained_parameters": parameters,
+            "fit_seconds": round(seconds, 2),
+            "setup_seconds": round(fit_started - started, 2),
+        }
+        write_json(folder / "metrics_fit.json", summary)
+        log.info("%s %.4g after %d steps in %.1f s", config.monitor.metric, score, trainer.global_step, seconds)
+        log.info("run: %s", folder)
+        if logger:
+            log.info("watch: tensorboard --logdir %s", folder / "tensorboard")
+    return score
+
+
+def quiet() -> None:
+    """Silence messages that a user can do nothing about."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in (
+        "does not have many workers",
+        "LeafSpec",
+        "in eval mode at the start",
+        "num_workers",
+        "log interval",
+    ):
+        warnings.filterwarnings("ignore", f".*{message}.*")
+
+
+def construct(config: DictConfig, **arguments: Any) -> Any:
+    """Instantiate a config; a wrong field is a user's mistake.
+
+    Raises:
+        UserError: the target is unknown, or refuses its arguments.
+    """
+    try:
+        return instantiate(config, **arguments)
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)) or cause is None:
+            raise UserError(f"config: {first_line(cause or error)}") from error
+        raise
+
+
+def first_line(error: BaseException) -> str:
+    """An error's message in one line."""
+    return " ".join(str(error).split("\nfull_key")[0].split())
+
+
+def absolute_paths(config: DictConfig) -> None:
+    """Make the paths in a config independent of the working directory, so that the run can be used from anywhere."""
+    for node, key in ((config.data, "root"), (config.data, "file"), (config.paths, "cache"), (config.paths, "outputs")):
+        if node.get(key):
+            node[key] = os.path.abspath(node[key])
+
+
+def job(config: DictConfig) -> float:
+    """One Hydra job: train in Hydra's output directory, and leave no directory behind if the input was wrong."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    devices = config.trainer.get("devices")
+    if hydra_config.mode == RunMode.MULTIRUN and config.trainer.get("strategy") and devices not in (1, "1"):
+        raise UserError(
+            f"trainer.devices={devices}: a sweep trains on one device a trial; drop -m or use trainer.devices=1"
+        )
+    try:
+        absolute_paths(config)
+        return train(config, folder)
+    except UserError:
+        if not (folder / "checkpoints").exists() and "LOCAL_RANK" not in os.environ:
+            logging.shutdown()  # train.log lies in the folder
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def run_hydra(arguments: list[str]) -> None:
+    """Run Hydra's application with these command-line arguments.
+
+    Raises:
+        UserError: the arguments or the composed config are wrong.
+    """
+    resumed = [argument for argument in arguments if argument.startswith("resume=")]
+    if resumed:
+        rest = [argument for argument in arguments if argument not in resumed]
+        return resume_run(resumed[-1].removeprefix("resume="), rest)
+    register_resolvers()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
+    # Lightning starts further processes with this argv: it must name a script that takes overrides alone
+    sys.argv = [__file__, *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(first_line(error)) from error
+    return None
+
+
+def resume_run(name: str, overrides: list[str]) -> None:
+    """Continue an interrupted run in its own directory.
+
+    Raises:
+        UserError: the directory holds no run, or an override names an unknown field.
+    """
+    run = Run.find(name)
+    if run.folder is None:
+        raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    train(run.overridden(overrides), run.folder, resume=True)
+
+
+def main() -> None:
+    """Entry point of further processes, and of `python -m attendgen.training`."""
+    run_hydra(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
