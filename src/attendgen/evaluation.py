@@ -8,6 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig
 
+from attendgen.construction import construct
 from attendgen.data.captions import CaptionDataModule
 from attendgen.data.novels import NovelDataModule
 from attendgen.errors import UserError
@@ -15,7 +16,7 @@ from attendgen.files import write_json, write_text
 from attendgen.runs import Run
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
-from attendgen.training import construct, quiet
+from attendgen.training import quiet
 
 SPLITS = ("train", "val", "dev", "test")
 
@@ -51,9 +52,8 @@ def evaluate(
     data.setup("validate")
     task = run.build(config)
     trainer = lightning.Trainer(
-        accelerator=config.trainer.accelerator,
+        accelerator="auto",
         devices=1,
-        precision=config.trainer.precision,
         logger=False,
         callbacks=[TQDMProgressBar(leave=False)],
         enable_model_summary=False,

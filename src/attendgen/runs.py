@@ -13,11 +13,11 @@ from typing import Any
 import lightning
 import torch
 import yaml
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.checkpointing import RECORD, read_checkpoint
+from attendgen.construction import construct
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text, write_json, write_text
 from attendgen.resources import SOURCE
@@ -146,8 +146,8 @@ class Run:
             raise UserError(
                 f"{self.checkpoint}: a checkpoint of {family}, but the run's task is {config.task._target_}"
             )
-        model = instantiate(config.model, **self.vocabulary.sizes())
-        task = instantiate(config.task, model=model, vocabulary=self.vocabulary)
+        model = construct(config.model, **self.vocabulary.sizes())
+        task = construct(config.task, model=model, vocabulary=self.vocabulary)
         try:
             task.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:

@@ -20,14 +20,14 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.checkpointing import AtomicCheckpointIO, RunRecord
+from attendgen.construction import construct, first_line
 from attendgen.errors import UserError
 from attendgen.files import write_json
 from attendgen.resources import conf_dir, register_resolvers
@@ -108,33 +108,11 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", f".*{message}.*")
 
 
-def construct(config: DictConfig, **arguments: Any) -> Any:
-    """Instantiate a config; a wrong field is a user's mistake.
-
-    Raises:
-        UserError: the target is unknown, or refuses its arguments.
-    """
-    try:
-        return instantiate(config, **arguments)
-    except HydraException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        if isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)) or cause is None:
-            raise UserError(f"config: {first_line(cause or error)}") from error
-        raise
-
-
-def first_line(error: BaseException) -> str:
-    """An error's message in one line."""
-    return " ".join(str(error).split("\nfull_key")[0].split())
-
-
 def absolute_paths(config: DictConfig) -> None:
     """Make the paths in a config independent of the working directory, so that the run can be used from anywhere."""
-    for node, key in ((config.data, "root"), (config.data, "file"), (config.paths, "cache"), (config.paths, "outputs")):
-        if node.get(key):
-            node[key] = os.path.abspath(node[key])
+    data = [(config.data, key) for key in ("root", "train", "val", "test") if isinstance(config.data.get(key), str)]
+    for node, key in (*data, (config.paths, "cache"), (config.paths, "outputs"), (config.paths, "run")):
+        node[key] = os.path.abspath(node[key])
 
 
 def job(config: DictConfig) -> float:
@@ -187,7 +165,20 @@ def resume_run(name: str, overrides: list[str]) -> None:
     if run.folder is None:
         raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(run.overridden(overrides), run.folder, resume=True)
+    config = run.overridden(overrides)
+    train(moved(config, run.folder.absolute()), run.folder, resume=True)
+
+
+def moved(config: DictConfig, folder: Path) -> DictConfig:
+    """A run's config with its own folder's old name replaced, should the folder have been moved."""
+    old = config.paths.run
+
+    def rename(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: rename(item) for key, item in value.items()}
+        return value.replace(old, str(folder)) if isinstance(value, str) and value.startswith(old) else value
+
+    return OmegaConf.create(rename(plain(config)))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -62,11 +63,11 @@ class Flickr8k:
 
     def __call__(self, split: str) -> list[Captioned]:
         listing = self.root / self.lists.format("dev" if split == "val" else split)
-        names = list(dict.fromkeys(line.strip() for line in read_text(listing).splitlines() if line.strip()))
+        names = list(dict.fromkeys(line.strip() for line in read_text(listing).split("\n") if line.strip()))
         if not names:
             raise UserError(f"{listing}: empty image list")
         captions: dict[str, list[str]] = {name: [] for name in names}
-        for number, line in enumerate(read_text(self.tokens).splitlines(), 1):
+        for number, line in enumerate(read_text(self.tokens).split("\n"), 1):
             name, tab, caption = line.partition("\t")
             if not line.strip():
                 continue
@@ -104,12 +105,13 @@ class CocoNative:
         data = read_json(path)
         if not isinstance(data, dict):
             raise UserError(f"{path}: expected an object with 'images' and 'annotations'")
-        images = {
-            _field(image, "id", path, "images", i): image for i, image in enumerate(_listed(data, "images", path))
+        names = {
+            _field(image, "id", path, "images", i, ImageId): _field(image, "file_name", path, "images", i, str)
+            for i, image in enumerate(_listed(data, "images", path))
         }
         for i, annotation in enumerate(_listed(data, "annotations", path)):
-            image_id = _field(annotation, "image_id", path, "annotations", i)
-            if image_id not in images:
+            image_id = _field(annotation, "image_id", path, "annotations", i, ImageId)
+            if image_id not in names:
                 raise UserError(f"{path}: annotations[{i}].image_id: {image_id} is not among the images")
             _field(annotation, "id", path, "annotations", i)
             caption = _field(annotation, "caption", path, "annotations", i)
@@ -122,8 +124,7 @@ class CocoNative:
         for image_id in sorted(coco.getImgIds()):
             captions = tuple(a["caption"] for a in coco.imgToAnns[image_id])
             if captions:  # a picture without captions can neither teach nor be scored
-                name = _field(images[image_id], "file_name", path, "images", image_id)
-                rows.append(Captioned(image_id, self.root / part / name, captions))
+                rows.append(Captioned(image_id, self.root / part / names[image_id], captions))
         return rows
 
 
@@ -151,9 +152,9 @@ class Karpathy:
         for i, image in enumerate(_listed(data, "images", self.file)):
             if _field(image, "split", self.file, "images", i) not in wanted:
                 continue
-            name = _field(image, "filename", self.file, "images", i)
+            name = _field(image, "filename", self.file, "images", i, str)
             captions = []
-            for j, sentence in enumerate(_field(image, "sentences", self.file, "images", i)):
+            for j, sentence in enumerate(_field(image, "sentences", self.file, "images", i, list)):
                 where = f"images[{i}].sentences"
                 raw = _field(sentence, "raw", self.file, where, j)
                 captions.append(_caption(raw, f"{self.file}: {where}[{j}].raw"))
@@ -161,7 +162,7 @@ class Karpathy:
                 # Flickr's ids are file names, COCO's are numbers
                 rows.append(
                     Captioned(
-                        image.get("cocoid", name), self.images / image.get("filepath", "") / name, tuple(captions)
+                        image.get("cocoid", name), self.images / (image.get("filepath") or "") / name, tuple(captions)
                     )
                 )
         if not rows:
@@ -170,7 +171,9 @@ class Karpathy:
 
 
 def _caption(text: object, where: str) -> str:
-    caption = str(text).strip()
+    if not isinstance(text, str):
+        raise UserError(f"{where}: expected a caption, found {type(text).__name__}")
+    caption = text.strip()
     if not caption:
         raise UserError(f"{where}: empty caption")
     if len(caption.split()) > LONGEST_CAPTION:
@@ -185,10 +188,14 @@ def _listed(data: dict[str, Any], field: str, path: Path) -> list[Any]:
     return value
 
 
-def _field(item: Any, field: str, path: Path, where: str, index: object) -> Any:
+def _field(item: Any, field: str, path: Path, where: str, index: int, kind: Any = object) -> Any:
     if not isinstance(item, dict) or field not in item:
         raise UserError(f"{path}: {where}[{index}]: field '{field}' is missing")
-    return item[field]
+    value = item[field]
+    if not isinstance(value, kind):
+        wanted = getattr(kind, "__name__", kind)
+        raise UserError(f"{path}: {where}[{index}].{field}: expected {wanted}, found {type(value).__name__}")
+    return value
 
 
 class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
@@ -238,7 +245,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         encoder: the frozen encoder whose features are cached, and whose picture size is used.
         cache: folder of the feature cache; None delivers pixels, as a trained encoder needs.
         batch_size: pictures a batch.
-        captions: captions a picture and epoch.
+        captions: captions a picture and epoch: in training drawn anew from those there are, else the first.
         max_length: longer training captions are cut to this many words; how many is logged.
         min_frequency: rarer words become <unk>.
         limit: use the first so many pictures of each split (for tests).
@@ -285,8 +292,9 @@ class CaptionDataModule(lightning.LightningDataModule):
             rows = self.source(split)[: self.limit]
             missing = missing_images([row.path for row in rows])
             if missing:
-                names = ", ".join(path.name for path in missing)
-                raise UserError(f"{missing[0].parent}: {len(missing)} annotated images missing: {names}")
+                folder = os.path.commonpath([path.parent for path in missing]) or "."
+                names = ", ".join(str(path.relative_to(folder)) for path in missing)
+                raise UserError(f"{folder}: {len(missing)} annotated images missing: {names}")
             self.splits[split] = rows
         return self.splits[split]
 
@@ -313,6 +321,8 @@ class CaptionDataModule(lightning.LightningDataModule):
             if cut and split == "train":
                 log.info("%d training captions cut to %d words", cut, self.max_length)
                 ids = [[caption[: self.max_length] for caption in captions] for captions in ids]
+            if split != "train":  # every evaluation scores the same captions
+                ids = [captions[: self.captions] for captions in ids]
             paths = [row.path for row in rows]
             if self.cache is not None:
                 features = cached_features(self.encoder, paths, Path(self.cache), workers=self.workers)

@@ -34,7 +34,7 @@ def text_files(root: str | Path) -> list[Path]:
     return files
 
 
-def split_text(text: str, shares: Sequence[float]) -> dict[str, str]:
+def split_text(text: str, shares: Sequence[int | float]) -> dict[str, str]:
     """Contiguous parts of a text, in order, by their shares of its length."""
     ends = [round(len(text) * sum(shares[: i + 1]) / sum(shares)) for i in range(len(shares))]
     return {name: text[start:end] for name, start, end in zip(SPLITS, [0, *ends], ends, strict=False)}
@@ -51,7 +51,7 @@ class Window(NamedTuple):
 class Windows(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Texts as ids, from which windows of (context, inputs, outputs) are cut."""
 
-    def __init__(self, texts: Sequence[Int[Tensor, " characters"]], context: int, time: int) -> None:
+    def __init__(self, texts: Sequence[Int[Tensor, " _characters"]], context: int, time: int) -> None:
         self.texts = texts
         self.context = context
         self.time = time
@@ -122,18 +122,20 @@ class WindowSampler(Sampler[list[Window]]):
         if self.shuffle:
             for i, batch in enumerate(batches):
                 if rng.random() < self.short:
-                    context = rng.randrange(self.data.context)
+                    context = rng.randrange(max(1, self.data.context))
                     batches[i] = [window._replace(context=context) for window in batch]
             batches = batches[: len(self) * self.world]
         yield from batches[self.rank :: self.world]
 
 
 def collate(examples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> WindowBatch:
-    """Pad windows on the right."""
+    """Pad windows on the right; contexts have at least one column, for recurrences refuse none."""
     context, inputs, outputs = (
         torch.nn.utils.rnn.pad_sequence(list(part), batch_first=True, padding_value=PAD)
         for part in zip(*examples, strict=True)
     )
+    if not context.size(1):
+        context = context.new_full((len(examples), 1), PAD)
     return WindowBatch(context, inputs, outputs)
 
 
@@ -156,7 +158,7 @@ class NovelDataModule(lightning.LightningDataModule):
         root: str,
         context: int = 128,
         time: int = 128,
-        shares: Sequence[float] = (90, 5, 5),
+        shares: Sequence[int | float] = (90, 5, 5),
         normalise: str = "none",
         min_frequency: int = 3,
         batch_size: int = 32,
@@ -180,6 +182,10 @@ class NovelDataModule(lightning.LightningDataModule):
         self.parts: dict[str, list[str]] = {}
         self.sets: dict[str, Windows] = {}
 
+    def normalised(self, text: str) -> str:
+        """A text as the vocabulary will see it, whose length is what windows are cut from."""
+        return Vocabulary((), "characters", self.normalise).normalised(text)
+
     def texts(self, split: str) -> list[str]:
         """A split's part of each file.
 
@@ -189,10 +195,12 @@ class NovelDataModule(lightning.LightningDataModule):
         split = "val" if split == "dev" else split
         if split not in SPLITS:
             raise UserError(f"split {split!r}: unknown; choose train, val or test")
+        if len(self.shares) != len(SPLITS) or min(self.shares) <= 0:
+            raise UserError(f"data.shares={list(self.shares)}: give three positive numbers, such as [90,5,5]")
         if not self.parts:
             parts: dict[str, list[str]] = {name: [] for name in SPLITS}
             for path in text_files(self.root):
-                text = read_text(path)
+                text = self.normalised(read_text(path))
                 cut = split_text(text, self.shares)
                 if len(cut["train"]) <= self.context + self.time:
                     raise UserError(
@@ -214,7 +222,8 @@ class NovelDataModule(lightning.LightningDataModule):
     def encode(self, texts: Sequence[str]) -> Windows:
         """Windows over any texts."""
         vocabulary = self.vocabulary or self.build_vocabulary()
-        return Windows([torch.tensor(vocabulary.encode(text)) for text in texts], self.context, self.time)
+        ids = [torch.tensor(vocabulary.encode(text), dtype=torch.long) for text in texts]
+        return Windows(ids, self.context, self.time)
 
     def dataset(self, split: str) -> Windows:
         """A split's windows."""
@@ -228,15 +237,15 @@ class NovelDataModule(lightning.LightningDataModule):
         Raises:
             UserError: a file is missing, empty or not UTF-8.
         """
+        vocabulary = self.vocabulary or self.build_vocabulary()
         texts = []
         for path in paths:
             text = read_text(path)
-            if not text:
-                raise UserError(f"{path}: empty file")
+            if not vocabulary.normalised(text):
+                raise UserError(f"{path}: empty file, or nothing left after data.normalise={vocabulary.normalise}")
             texts.append(text)
         windows = self.sets["text"] = self.encode(texts)
-        assert self.vocabulary is not None
-        unknown = self.vocabulary.unknown
+        unknown = vocabulary.unknown
         return sum(text.tolist().count(unknown) for text in windows.texts)
 
     def setup(self, stage: str | None = None) -> None:

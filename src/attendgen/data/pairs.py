@@ -47,10 +47,11 @@ class PairData(Dataset[Encoded]):
     def __init__(self, pairs: Sequence[Pair], vocabulary: PairVocabulary, path: str | Path) -> None:
         self.pairs = pairs
         self.ids = [(vocabulary.source.encode(source), vocabulary.target.encode(target)) for source, target in pairs]
-        for (source, target), ids in zip(pairs, self.ids, strict=True):
-            for side, text, encoded in (("source", source, ids[0]), ("target", target, ids[1])):
+        normalise = (vocabulary.source.normalise, vocabulary.target.normalise)
+        for pair, ids in zip(pairs, self.ids, strict=True):
+            for side, rule, text, encoded in zip(("source", "target"), normalise, pair, ids, strict=True):
                 if not encoded:
-                    raise UserError(f"{path}: nothing is left of {side} {text!r} after data.vocabulary's normalisation")
+                    raise UserError(f"{path}: nothing is left of {side} {text!r} after data.{side}_normalise={rule}")
 
     def __len__(self) -> int:
         return len(self.pairs)

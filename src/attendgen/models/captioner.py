@@ -30,7 +30,7 @@ class Captioner(nn.Module):
             they are, as the paper does.
         gate: scale the context by beta (4.2.1).
         deep_output: predict from [word, state, context] (equation 7), or from the state alone.
-        dropout: on word vectors, annotation vectors and the output layer's input.
+        dropout, word_dropout, memory_dropout: on the output layer's input, on word vectors, on annotation vectors.
     """
 
     def __init__(
@@ -44,6 +44,8 @@ class Captioner(nn.Module):
         gate: bool = True,
         deep_output: bool = True,
         dropout: float = 0.5,
+        word_dropout: float = 0.0,
+        memory_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -57,6 +59,8 @@ class Captioner(nn.Module):
         self.deep_context = nn.Linear(memory, embedding, bias=False) if deep_output else None
         self.output = nn.Linear(embedding if deep_output else hidden, symbols)
         self.dropout = nn.Dropout(dropout)
+        self.word_dropout = nn.Dropout(word_dropout)
+        self.memory_dropout = nn.Dropout(memory_dropout)
         with torch.no_grad():
             self.embedding.weight.uniform_(-0.1, 0.1)
             self.embedding.weight[PAD] = 0.0
@@ -71,7 +75,7 @@ class Captioner(nn.Module):
         self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
     ) -> tuple[Memory, LSTMState]:
         """The memory to attend to and the first state, from the mean annotation vector (equations 5 and 6)."""
-        values = self.dropout(self.project(self.annotate(images)))
+        values = self.memory_dropout(self.project(self.annotate(images)))
         mean = values.mean(dim=1)
         state = LSTMState(torch.tanh(self.first_hidden(mean)), torch.tanh(self.first_cell(mean)))
         return Memory(self.decoder.attention.project(values), values, None), state
@@ -108,7 +112,7 @@ class Captioner(nn.Module):
         memory, state = self.start(images)
         captions = inputs.size(1)
         state = LSTMState(*(part.repeat_interleave(captions, dim=0) for part in state))
-        words = self.dropout(self.embedding(inputs.flatten(0, 1)))
+        words = self.word_dropout(self.embedding(inputs.flatten(0, 1)))
         hidden, contexts, alphas = self.decoder(words, state, memory)
         logits = self.logits(words, hidden, contexts)
         return logits.unflatten(0, (-1, captions)), alphas.unflatten(0, (-1, captions))

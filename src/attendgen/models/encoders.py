@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -77,7 +78,7 @@ def torchvision_grid(name: str, weights: str | None = "DEFAULT", size: int = 224
     return GridEncoder(network.features[:-1], 512, size, frozen=frozen, name=name)
 
 
-def small_cnn(channels: tuple[int, ...] = (32, 64, 128), size: int = 64, frozen: bool = False) -> GridEncoder:
+def small_cnn(channels: Sequence[int] = (32, 64, 128), size: int = 64, frozen: bool = False) -> GridEncoder:
     """A small network to train from scratch: each stage halves the picture, so three make an 8x8 grid of 64 px."""
     stages: list[nn.Module] = []
     for inputs, outputs in zip((3, *channels), channels, strict=False):

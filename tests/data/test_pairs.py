@@ -1,0 +1,170 @@
+from collections import Counter
+
+import pytest
+import torch
+
+from attendgen.data.pairs import PairDataModule, collate, read_pairs
+from attendgen.errors import UserError
+from attendgen.vocabulary import EOS, PAD, SOS
+
+PAIRS = [("tu vas bien ?", "oui"), ("salut", "bonjour toi"), ("tu vas bien ?", "non, pas trop"), ("été", "à l'eau")]
+
+
+def lines(pairs) -> str:
+    return "".join(f"{source}\t{target}\n" for source, target in pairs)
+
+
+@pytest.fixture
+def train(tmp_path):
+    path = tmp_path / "train.tsv"
+    path.write_text(lines(PAIRS), encoding="utf-8")
+    return path
+
+
+def refusal(call) -> str:
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_pairs_are_read_in_order(train):
+    assert read_pairs(train) == PAIRS
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lines(PAIRS).replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + lines(PAIRS).encode(),
+        b"\xef\xbb\xbf" + lines(PAIRS).replace("\n", "\r\n").encode(),
+        lines(PAIRS).replace("\n", "\n\n \n").encode(),
+        lines(PAIRS).rstrip("\n").encode(),
+        lines(PAIRS).replace("\n", "\tCC-BY 2.0\tTatoeba\n").encode(),
+    ],
+    ids=["crlf", "bom", "bom and crlf", "blank lines", "no last line end", "more columns"],
+)
+def test_the_same_pairs_are_read_whatever_wrote_the_file(tmp_path, data):
+    (tmp_path / "pairs.tsv").write_bytes(data)
+    assert read_pairs(tmp_path / "pairs.tsv") == PAIRS
+
+
+def test_unicode_line_separators_stay_inside_a_sentence(tmp_path):
+    pairs = [("a\u2028b", "c\x85d"), ("e", "f")]
+    (tmp_path / "pairs.tsv").write_text(lines(pairs), encoding="utf-8")
+    assert read_pairs(tmp_path / "pairs.tsv") == pairs
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "no sentence pairs"),
+        (b"\n \r\n\n", "no sentence pairs"),
+        (b"a\tb\n\nno tab here\n", "line 3: no tab"),
+        (b"a\tb\nc\t\n", "line 2: empty target"),
+        (b"a\tb\r\nc\t \tnote\r\n", "line 2: empty target"),
+        (b"a\tb\n  \td\n", "line 2: empty source"),
+        (b"a\tb\n\xe9t\xe9\td\n", "line 2: not UTF-8"),
+    ],
+    ids=["empty", "blank", "no tab", "no target", "no target but a note", "no source", "latin-1"],
+)
+def test_bad_lines_are_named(tmp_path, data, said):
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(data)
+    assert refusal(lambda: read_pairs(path)).startswith(f"{path}: {said}")
+
+
+def test_a_missing_file_is_named(tmp_path, train):
+    gone = tmp_path / "gone.tsv"
+    assert refusal(lambda: read_pairs(gone)).startswith(f"{gone}: ")
+    data = PairDataModule(str(train), val=str(gone))
+    assert refusal(lambda: data.setup("fit")).startswith(f"{gone}: ")
+
+
+@pytest.mark.parametrize(("side", "pair"), [("source", ("?!", "oui")), ("target", ("oui", "?!"))])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_sentence_of_which_nothing_is_left_is_named(tmp_path, train, side, pair, split):
+    bad = tmp_path / "bad.tsv"
+    bad.write_text(lines([*PAIRS, pair]), encoding="utf-8")
+    files = {"train": str(train), split: str(bad)}
+    data = PairDataModule(**files, source_normalise="fold", target_normalise="fold")
+    message = refusal(lambda: data.setup("fit"))
+    assert message.startswith(f"{bad}: ")
+    assert f"{side} '?!'" in message
+    assert f"data.{side}_normalise=fold" in message
+
+
+def test_an_unknown_split_is_named(train):
+    assert "'tset'" in refusal(lambda: PairDataModule(str(train)).dataset("tset"))
+
+
+def test_missing_splits_fall_back(tmp_path, train):
+    assert PairDataModule(str(train)).dataset("test").pairs == PAIRS
+    (tmp_path / "val.tsv").write_text(lines(PAIRS[1:]), encoding="utf-8")
+    data = PairDataModule(str(train), val=str(tmp_path / "val.tsv"))
+    assert data.dataset("train").pairs == PAIRS
+    assert data.dataset("val").pairs == data.dataset("dev").pairs == data.dataset("test").pairs == PAIRS[1:]
+
+
+@pytest.mark.parametrize("level", ["characters", "words"])
+def test_the_vocabularies_come_from_the_training_pairs_alone(tmp_path, train, level):
+    (tmp_path / "val.tsv").write_text("xylophone\tzèbre\n", encoding="utf-8")
+    data = PairDataModule(str(train), val=str(tmp_path / "val.tsv"), level=level)
+    data.setup("fit")
+    for side, vocabulary in enumerate((data.vocabulary.source, data.vocabulary.target)):
+        seen = {symbol for pair in PAIRS for symbol in vocabulary.split(pair[side])}
+        assert set(vocabulary.symbols) - set(vocabulary.specials) == seen
+    (ids,) = data.dataset("val").ids
+    symbols = ["xylophone"] if level == "words" else list("xylophone")
+    known = [symbol in data.vocabulary.source.ids for symbol in symbols]
+    assert [index != data.vocabulary.source.unknown for index in ids[0]] == known
+    assert not all(known)
+
+
+def test_rare_symbols_become_unknown(train):
+    data = PairDataModule(str(train), level="words", min_frequency=2)
+    vocabulary = data.build_vocabulary().source
+    counts = Counter(word for source, _ in PAIRS for word in vocabulary.split(source))
+    assert set(vocabulary.symbols) - set(vocabulary.specials) == {word for word, n in counts.items() if n >= 2}
+    assert data.dataset("train").ids[1][0] == [vocabulary.unknown]
+
+
+def test_references_are_all_targets_of_the_same_source(train):
+    references = PairDataModule(str(train)).references("val")
+    assert list(references) == list(range(len(PAIRS)))
+    for index, (source, _) in enumerate(PAIRS):
+        assert references[index] == tuple(target for other, target in PAIRS if other == source)
+    assert len(references[0]) == 2
+
+
+def test_a_batch_is_its_pairs_padded(train):
+    data = PairDataModule(str(train))
+    examples = data.dataset("train")
+    batch = collate([examples[i] for i in (2, 0)])
+    assert batch.index.tolist() == [2, 0]
+    for index, source, inputs, outputs in zip(*(part.tolist() for part in batch), strict=True):
+        encoded = data.vocabulary.source.encode(PAIRS[index][0])
+        assert source == encoded + [PAD] * (len(source) - len(encoded))
+        assert data.vocabulary.target.decode(outputs) == PAIRS[index][1]
+        end = outputs.index(EOS)
+        assert inputs == [SOS, *outputs[:end], *[PAD] * (len(outputs) - end - 1)]
+
+
+def test_loaders_give_every_pair_once(train):
+    data = PairDataModule(str(train), batch_size=3)
+    data.setup("fit")
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        batches = list(loader)
+        assert len(batches) == len(loader) == 2
+        assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == list(range(len(PAIRS)))
+
+
+def test_real_pairs_survive_encoding(shared):
+    path = shared / "data/multi30k/val.fr-en.tsv"
+    data = PairDataModule(str(path), level="words")
+    batch = next(iter(data.loader("val")))
+    assert len(data.dataset("val")) == sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
+    vocabulary = data.vocabulary.target
+    for index, outputs in zip(batch.index.tolist(), batch.outputs.tolist(), strict=True):
+        words = vocabulary.normalised(data.dataset("val").pairs[index][1]).split()
+        assert vocabulary.decode(outputs) == " ".join(words)

@@ -1,0 +1,130 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
+from attendgen.vocabulary import PAD
+
+SYMBOLS = 7
+TARGETS = torch.tensor([[3, 1, 6, 2], [5, 2, PAD, PAD], [PAD, PAD, PAD, PAD], [4, 4, 2, PAD]])
+REAL = [(i, j) for i, row in enumerate(TARGETS.tolist()) for j, target in enumerate(row) if target != PAD]
+
+
+@pytest.fixture
+def logits() -> Tensor:
+    return 3 * torch.randn(*TARGETS.shape, SYMBOLS, dtype=torch.float64)
+
+
+def probabilities(scores: list[float]) -> list[float]:
+    weights = [math.exp(score) for score in scores]
+    return [weight / sum(weights) for weight in weights]
+
+
+def test_cross_entropy_equals_a_plain_loop(logits):
+    nats, count = masked_cross_entropy(logits, TARGETS)
+    expected = -sum(math.log(probabilities(logits[i, j].tolist())[TARGETS[i, j]]) for i, j in REAL)
+    assert nats.item() == pytest.approx(expected, rel=1e-5)
+    assert count.item() == len(REAL)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.6])
+def test_smoothing_is_cross_entropy_to_the_smoothed_distribution(logits, smoothing):
+    expected = 0.0
+    for i, j in REAL:
+        wanted = [smoothing / SYMBOLS] * SYMBOLS
+        wanted[TARGETS[i, j]] += 1 - smoothing
+        assert sum(wanted) == pytest.approx(1)
+        expected -= sum(q * math.log(p) for q, p in zip(wanted, probabilities(logits[i, j].tolist()), strict=True))
+    nats, count = masked_cross_entropy(logits, TARGETS, smoothing)
+    assert nats.item() == pytest.approx(expected, rel=1e-5)
+    assert count.item() == len(REAL)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_sums_and_counts_add_up_over_rows(logits, smoothing):
+    whole = masked_cross_entropy(logits, TARGETS, smoothing)
+    parts = [masked_cross_entropy(row, target, smoothing) for row, target in zip(logits, TARGETS, strict=True)]
+    for total, part in zip(whole, zip(*parts, strict=True), strict=True):
+        assert total.item() == pytest.approx(sum(part).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_padding_has_no_influence_and_no_gradient(logits, smoothing):
+    before = masked_cross_entropy(logits, TARGETS, smoothing)[0]
+    logits[TARGETS == PAD] = 50.0
+    logits.requires_grad_()
+    after = masked_cross_entropy(logits, TARGETS, smoothing)[0]
+    assert after.item() == before.item()
+    (gradient,) = torch.autograd.grad(after, logits)
+    assert ((gradient != 0).any(-1) == (TARGETS != PAD)).all()
+
+
+def test_nothing_but_padding_costs_nothing(logits):
+    nats, count = masked_cross_entropy(logits[2], TARGETS[2])
+    assert nats.item() == count.item() == 0
+
+
+def test_half_precision_is_summed_in_single(logits):
+    rough = logits.bfloat16()
+    nats, _ = masked_cross_entropy(rough, TARGETS)
+    assert nats.dtype == torch.float32
+    assert nats.item() == pytest.approx(masked_cross_entropy(rough.double(), TARGETS)[0].item(), rel=1e-5)
+
+
+LENGTHS = (5, 2, 0, 3, 0, 1)  # the mask's rows; 0 is a picture's missing caption
+
+
+@pytest.fixture
+def alphas() -> Tensor:
+    return torch.randn(len(LENGTHS), max(LENGTHS), 4).softmax(-1)
+
+
+@pytest.fixture
+def mask() -> Tensor:
+    return torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(1)
+
+
+def penalties(alphas: Tensor) -> list[float]:
+    """One number a written caption."""
+    values = []
+    for rows, length in zip(alphas.tolist(), LENGTHS, strict=True):
+        if length:
+            looked = [sum(rows[t][i] for t in range(length)) for i in range(len(rows[0]))]
+            values.append(sum((1 - share) ** 2 for share in looked))
+    return values
+
+
+def test_doubly_stochastic_equals_a_plain_loop(alphas, mask):
+    expected = penalties(alphas)
+    assert len(expected) == sum(length > 0 for length in LENGTHS)
+    assert doubly_stochastic(alphas, mask).item() == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+
+
+def test_doubly_stochastic_does_not_see_padding(alphas, mask):
+    before = doubly_stochastic(alphas, mask)
+    alphas[~mask] = torch.rand(int((~mask).sum()), 4)
+    torch.testing.assert_close(doubly_stochastic(alphas, mask), before)
+    written = torch.tensor(LENGTHS) > 0
+    torch.testing.assert_close(doubly_stochastic(alphas[written], mask[written]), before)
+    alphas.requires_grad_()
+    (gradient,) = torch.autograd.grad(doubly_stochastic(alphas, mask), alphas)
+    assert ((gradient != 0).any(-1) == mask).all()
+
+
+def test_captions_of_a_picture_are_rows_like_any_other(alphas, mask):
+    nested = doubly_stochastic(alphas.unflatten(0, (2, 3)), mask.unflatten(0, (2, 3)))
+    torch.testing.assert_close(nested, doubly_stochastic(alphas, mask))
+
+
+def test_looking_at_every_region_once_costs_nothing():
+    order = torch.tensor([[2, 0, 3, 1]])
+    alphas = torch.nn.functional.one_hot(order, 4).float()
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    assert doubly_stochastic(alphas, mask).item() == 0
+    assert doubly_stochastic(alphas[:, :3], mask[:, :3]).item() == 1  # one region was never seen
+
+
+def test_no_caption_at_all_costs_nothing(alphas, mask):
+    assert doubly_stochastic(alphas[2:3], mask[2:3]).item() == 0

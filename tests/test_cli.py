@@ -1,0 +1,270 @@
+"""The command line as people script it: outputs, files, exit codes, one-line messages."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from attendgen.cli import main
+from attendgen.resources import bundled_file
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def attendgen(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process."""
+
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["attendgen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Outcome(int(stop.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of each family, trained for a moment."""
+    from attendgen.training import run_hydra
+
+    folder = tmp_path_factory.mktemp("runs")
+    common = ["trainer=smoke", "callbacks.progress=null", f"paths.cache={folder}/cache"]
+    pictures = tiny.flickr8k(folder / "flickr8k")
+    texts = tiny.novels(folder / "novels")
+    small = ["model.hidden=16", "data.batch_size=4"]
+    settings = {
+        "toy_chat": [],
+        "novels": [f"data.root={texts}", "data.context=16", "data.time=24", *small],
+        "flickr8k_soft": [
+            f"data.root={pictures}",
+            "model.encoder.pretrained=false",
+            "model.encoder.size=64",
+            "data.min_frequency=1",
+            *small,
+        ],
+    }
+    for name, overrides in settings.items():
+        run_hydra([f"experiment={name}", f"hydra.run.dir={folder / name}", *common, *overrides])
+    return {name: folder / name for name in settings}
+
+
+def assert_mistake(outcome: Outcome, *parts: str | Path) -> None:
+    """Exit code 2 and one line that names all of `parts`."""
+    lines = [line for line in outcome.err.splitlines() if line.startswith("attendgen: ")]
+    assert outcome.code == 2, outcome.err
+    assert len(lines) == 1, outcome.err
+    assert "Traceback" not in outcome.err
+    for part in parts:
+        assert str(part) in lines[0]
+
+
+def test_help_names_every_command_and_option(attendgen: Command) -> None:
+    assert {"train", "evaluate", "generate", "caption", "runs"} <= set(attendgen("--help").out.split())
+    for command, words in {
+        "train": ["experiment=", "toy_chat", "resume=RUN", "-m"],
+        "evaluate": ["--split", "--out", "--text", "KEY=VALUE"],
+        "generate": [
+            "--beam",
+            "--n-best",
+            "--temperature",
+            "--top-k",
+            "--top-p",
+            "--max-length",
+            "--seed",
+            "--attention",
+        ],
+        "caption": ["--beam", "--out", "--html"],
+        "runs": ["DIR"],
+    }.items():
+        outcome = attendgen(command, "--help")
+        assert outcome.code == 0
+        for word in words:
+            assert word in outcome.out, (command, word)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["frobnicate"], ["generate"], ["generate", "--frob", "RUN", "text"], ["evaluate", "--split"], ["runs", "nowhere"]],
+)
+def test_a_wrong_command_or_option(attendgen: Command, arguments: list[str]) -> None:
+    assert_mistake(attendgen(*arguments))
+
+
+def test_train_reports_a_wrong_experiment(attendgen: Command) -> None:
+    assert_mistake(attendgen("train", "experiment=nope"), "experiment/nope", "toy_chat")
+
+
+def test_evaluate_pairs_writes_scores_and_outputs(attendgen: Command, trained, tmp_path: Path) -> None:
+    run = trained["toy_chat"]
+    assert attendgen("evaluate", run, "--out", tmp_path).code == 0
+    metrics = json.loads((tmp_path / "metrics_test.json").read_text())
+    lines = (tmp_path / "outputs_test.txt").read_text().splitlines()
+    targets = [line.split("\t")[1] for line in Path(bundled_file("toy_chat.tsv")).read_text().splitlines()]
+    assert len(lines) == 19
+    assert metrics["exact_match"] == pytest.approx(np.mean([a == b for a, b in zip(lines, targets, strict=True)]))
+    assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_evaluate_captions_writes_cocos_results_format(attendgen: Command, trained, tmp_path: Path) -> None:
+    outcome = attendgen("evaluate", trained["flickr8k_soft"], "--split", "dev", "--out", tmp_path, "decoding.beam=2")
+    assert outcome.code == 0, outcome.err
+    rows = json.loads((tmp_path / "captions_dev.json").read_text())
+    assert [set(row) for row in rows] == [{"image_id", "caption"}] * 2
+    assert [row["image_id"] for row in rows] == ["purple.jpg", "orange.jpg"]
+    assert "bleu4" in json.loads((tmp_path / "metrics_dev.json").read_text())
+    assert "bleu4" in outcome.out
+
+
+def test_evaluate_scores_any_text(attendgen: Command, trained, tmp_path: Path) -> None:
+    texts = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    texts[0].write_text("It was the worst of times ж.", encoding="utf-8")
+    texts[1].write_text("Ismaël", encoding="utf-8")
+    outcome = attendgen("evaluate", trained["novels"], "--out", tmp_path, "--text", *texts)
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads((tmp_path / "metrics_text.json").read_text())
+    assert metrics["characters"] == 28 + 6
+    assert metrics["unknown_characters"] == 1
+    assert metrics["perplexity"] == pytest.approx(2 ** metrics["bits_per_character"], rel=1e-5)
+
+
+def test_evaluate_refuses_what_does_not_fit(attendgen: Command, trained, tmp_path: Path) -> None:
+    run, text = trained["toy_chat"], tmp_path / "text.txt"
+    text.write_text("text")
+    assert_mistake(attendgen("evaluate", run, "--text", text), "--text")
+    assert_mistake(attendgen("evaluate", run, "--split", "holdout"), "holdout")
+    assert_mistake(attendgen("evaluate", run, "data.bath_size=3"), "data.bath_size")
+    assert_mistake(attendgen("evaluate", run, "nonsense"), "nonsense")
+    assert_mistake(attendgen("evaluate", trained["novels"], "--text", tmp_path / "none.txt"), "none.txt")
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    assert_mistake(attendgen("evaluate", trained["novels"], "--text", empty), "empty.txt", "empty")
+    assert_mistake(attendgen("evaluate", trained["flickr8k_soft"], "--split", "test"), "Flickr_8k.testImages.txt")
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_generate_answers_and_draws(attendgen: Command, trained, tmp_path: Path) -> None:
+    picture = tmp_path / "map.png"
+    outcome = attendgen(
+        "generate", trained["toy_chat"], "Tu vas bien ?", "--beam", "3", "--n-best", "2", "--attention", picture
+    )
+    assert outcome.code == 0, outcome.err
+    scores = [float(line.split("\t")[0]) for line in outcome.out.splitlines()]
+    assert len(scores) == 2
+    assert scores[0] >= scores[1]
+    assert Image.open(picture).size[0] > 100
+
+
+def test_generate_continues_a_context_by_seed(attendgen: Command, trained) -> None:
+    def sample(seed: int) -> str:
+        return attendgen("generate", trained["novels"], "It was", "--max-length", "60", "--seed", seed).out
+
+    one = sample(1)
+    assert len(one.rstrip("\n")) <= 60
+    assert one == sample(1) != sample(2)
+
+
+def test_generate_refuses_bad_prompts_and_options(attendgen: Command, trained, tmp_path: Path) -> None:
+    for family in ("toy_chat", "novels"):
+        run = trained[family]
+        assert_mistake(attendgen("generate", run, ""), "empty text")
+        assert_mistake(attendgen("generate", run, "жжж"), "жжж", "never seen")
+        assert_mistake(attendgen("generate", run, "It was", "--temperature", "0"), "temperature 0")
+        assert_mistake(attendgen("generate", run, "It was", "--beam", "0"), "beam")
+    run = trained["toy_chat"]
+    assert_mistake(attendgen("generate", run, "Tu vas", "--n-best", "3"), "n-best 3")
+    assert_mistake(attendgen("generate", run, "Tu vas", "--attention", tmp_path / "map.xyz"), "map.xyz")
+    assert_mistake(attendgen("generate", trained["flickr8k_soft"], "Tu vas"), "attendgen caption")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16", "CMYK"])
+def test_caption_takes_any_picture(attendgen: Command, trained, tmp_path: Path, mode: str) -> None:
+    path = tmp_path / f"photo{'.tif' if mode == 'CMYK' else '.png'}"
+    grey = Image.fromarray(np.arange(97 * 33, dtype=np.uint16).reshape(33, 97))
+    (grey if mode == "I;16" else grey.convert("L").convert(mode)).save(path)
+    outcome = attendgen("caption", trained["flickr8k_soft"], path, "--out", tmp_path, "--max-length", "4")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.out.split()) <= 4
+    assert Image.open(tmp_path / "photo_attention.png").format == "PNG"
+
+
+def test_caption_writes_one_page_for_all(attendgen: Command, trained, tmp_path: Path) -> None:
+    paths = [tiny.picture(tmp_path / name / "photo.png", "red") for name in "ab"]
+    page = tmp_path / "page.html"
+    outcome = attendgen(
+        "caption", trained["flickr8k_soft"], *paths, "--out", tmp_path, "--html", page, "--max-length", 3
+    )
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in tmp_path.glob("*.png")} == {"photo_attention.png", "photo_2_attention.png"}
+    text = page.read_text()
+    assert text.count("<img") == 2
+    assert not re.search(r'(src|href)="(?!data:)', text), "the page needs no other file"
+
+
+def test_caption_refuses_broken_pictures_before_writing(attendgen: Command, trained, tmp_path: Path) -> None:
+    good = tiny.picture(tmp_path / "good.png", "red")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((tiny.picture(tmp_path / "whole.jpg", "red", (300, 300))).read_bytes()[:800])
+    out = tmp_path / "out"
+    assert_mistake(attendgen("caption", trained["flickr8k_soft"], good, broken, "--out", out), "broken.jpg")
+    assert_mistake(attendgen("caption", trained["flickr8k_soft"], good, tmp_path / "no.jpg", "--out", out), "no.jpg")
+    assert_mistake(attendgen("caption", trained["toy_chat"], good, "--out", out), "no captioner")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "vocabulary.json", "checkpoints"])
+def test_a_run_with_a_missing_file(attendgen: Command, trained, tmp_path: Path, name: str) -> None:
+    run = shutil.copytree(trained["toy_chat"], tmp_path / "run")
+    shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
+    assert_mistake(attendgen("generate", run, "Tu vas"), name)
+
+
+def test_a_run_with_broken_files(attendgen: Command, trained, tmp_path: Path) -> None:
+    run = shutil.copytree(trained["toy_chat"], tmp_path / "run")
+    best = run / "checkpoints" / "best.ckpt"
+    whole = best.read_bytes()
+    best.write_bytes(whole[: len(whole) // 2])
+    assert_mistake(attendgen("generate", run, "Tu vas"), "best.ckpt")
+    torch.save({"weights": torch.zeros(1)}, best)
+    assert_mistake(attendgen("generate", run, "Tu vas"), "best.ckpt", "not a checkpoint of AttendGen")
+    best.write_bytes(whole)
+    (run / "vocabulary.json").write_text('{"source": {}}')
+    assert_mistake(attendgen("generate", run, "Tu vas"), "vocabulary.json")
+    (run / "vocabulary.json").write_text("{")
+    assert_mistake(attendgen("generate", run, "Tu vas"), "vocabulary.json", "line 1")
+
+
+def test_a_checkpoint_of_another_family(attendgen: Command, trained, tmp_path: Path) -> None:
+    run = shutil.copytree(trained["toy_chat"], tmp_path / "run")
+    shutil.copy(trained["novels"] / "checkpoints" / "best.ckpt", run / "checkpoints" / "best.ckpt")
+    assert_mistake(attendgen("generate", run, "Tu vas"), "best.ckpt", "LanguageModelTask", "Seq2SeqTask")
+
+
+def test_a_lone_checkpoint_is_a_run(attendgen: Command, trained, tmp_path: Path) -> None:
+    best = trained["toy_chat"] / "checkpoints" / "best.ckpt"
+    assert attendgen("generate", best, "Tu vas").out == attendgen("generate", trained["toy_chat"], "Tu vas").out
+    assert_mistake(attendgen("evaluate", best), "best.ckpt", "--out")
+
+
+def test_runs_lists_experiments_and_scores(attendgen: Command, trained) -> None:
+    outcome = attendgen("runs", trained["toy_chat"].parent)
+    assert outcome.code == 0
+    for word in ("toy_chat", "novels", "flickr8k_soft", "val/bits_per_character", "val/bleu4", "val/exact_match"):
+        assert word in outcome.out

@@ -1,0 +1,165 @@
+"""Every experiment parses and survives two steps; run directories; resuming."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import tiny
+from attendgen.errors import UserError
+from attendgen.resources import conf_dir
+from attendgen.runs import Run
+from attendgen.training import run_hydra
+
+EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+
+SMALL = {
+    "flickr8k": ["model.encoder.pretrained=false", "model.hidden=8", "model.embedding=8", "data.min_frequency=1"],
+    "coco": ["model.encoder.pretrained=false", "model.hidden=8", "model.embedding=8", "data.min_frequency=1"],
+    "novels": ["data.context=16", "data.time=24", "model.hidden=16", "data.batch_size=4", "decoding.max_length=30"],
+    "shapes": ["data.limit=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
+    "toy": [],
+}
+
+
+@pytest.fixture
+def train(tmp_path: Path):
+    """Train an experiment on tiny data in `tmp_path/name`; returns the run directory."""
+
+    def run(experiment: str, *overrides: str, name: str = "run") -> Path:
+        family = experiment.split("_")[0]
+        make = {"flickr8k": tiny.flickr8k, "coco": tiny.coco, "novels": tiny.novels}.get(family)
+        root = tmp_path / family
+        data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
+        common = [f"paths.cache={tmp_path}/cache", f"hydra.run.dir={tmp_path / name}", "callbacks.progress=null"]
+        run_hydra([f"experiment={experiment}", *data, *SMALL[family], *common, *overrides])
+        return tmp_path / name
+
+    return run
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_survives_two_steps(train, experiment: str) -> None:
+    folder = train(experiment, "trainer=smoke")
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+    summary = json.loads((folder / "metrics_fit.json").read_text())
+    monitor = yaml.safe_load((folder / "config.yaml").read_text())["monitor"]["metric"]
+    assert summary[monitor] == summary[monitor], "the monitored score is a number"
+    # best is a checkpoint that rebuilds the model from the file alone
+    best = folder / "checkpoints" / "best.ckpt"
+    task, alone = Run.find(folder).build(), Run.find(best).build()
+    for one, other in zip(task.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_run_directory_holds_what_the_design_lists(train) -> None:
+    folder = train("toy_chat", "trainer=smoke")
+    for name in (
+        "config.yaml",
+        "vocabulary.json",
+        "environment.json",
+        ".hydra/overrides.yaml",
+        "checkpoints/best.ckpt",
+    ):
+        assert (folder / name).is_file(), name
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert "${" not in (folder / "config.yaml").read_text(), "config.yaml is resolved"
+
+
+def test_tensorboard_holds_losses_scores_samples_maps_and_hparams(train) -> None:
+    folder = train("toy_chat", "trainer=smoke")
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0, "tensors": 0}).Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"train/loss", "train/gradient_norm", "val/exact_match", "val/bleu", "final/exact_match"} <= scalars
+    assert any("learning_rate" in name for name in scalars)
+    assert "attention/0" in events.Tags()["images"]
+    assert "samples/text_summary" in events.Tags()["tensors"]
+    best = json.loads((folder / "metrics_fit.json").read_text())["val/exact_match"]
+    assert events.Scalars("final/exact_match")[-1].value == pytest.approx(best)
+    assert any("hparams" in tag for tag in events.summary_metadata)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train) -> None:
+    runs = [train("toy_chat", "trainer=smoke", f"seed={seed}", name=f"run{i}") for i, seed in enumerate((1, 1, 2))]
+    one, same, other = (Run.find(folder).build().state_dict() for folder in runs)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train) -> None:
+    dropout = "model.dropout=0.2"  # the random streams must be continued too
+    straight = train("toy_chat", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=1", dropout, name="straight")
+    halted = train("toy_chat", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", dropout, name="halted")
+    before = torch.load(halted / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    run_hydra([f"resume={halted}", "trainer.max_epochs=4"])
+    ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (straight, halted)]
+    assert before < ends[0]["global_step"] == ends[1]["global_step"]
+    for name, weights in ends[0]["state_dict"].items():
+        torch.testing.assert_close(ends[1]["state_dict"][name], weights, msg=name)
+
+
+def test_a_moved_run_is_resumed_in_its_new_place(train, tmp_path: Path) -> None:
+    folder = train("toy_chat", "trainer.max_epochs=1")
+    moved = folder.rename(tmp_path / "elsewhere")
+    run_hydra([f"resume={moved}", "trainer.max_epochs=2"])
+    assert not folder.exists()
+    assert torch.load(moved / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_wrong_data_leaves_no_run_directory(train, tmp_path: Path) -> None:
+    (tmp_path / "empty.tsv").touch()
+    with pytest.raises(UserError, match=r"empty\.tsv: no sentence pairs"):
+        train("toy_chat", f"data.train={tmp_path}/empty.tsv")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten(train) -> None:
+    folder = train("toy_chat", "trainer=smoke")
+    before = (folder / "checkpoints/last.ckpt").read_bytes()
+    with pytest.raises(UserError, match="holds a run already"):
+        train("toy_chat", "trainer=smoke", "seed=5")
+    assert (folder / "checkpoints/last.ckpt").read_bytes() == before
+
+
+def test_a_sweep_makes_a_run_directory_for_each_trial(tmp_path: Path) -> None:
+    run_hydra(["-m", "experiment=toy_chat", "seed=1,2", "trainer=smoke", f"hydra.sweep.dir={tmp_path}"])
+    seeds = [yaml.safe_load((tmp_path / str(i) / "config.yaml").read_text())["seed"] for i in range(2)]
+    assert seeds == [1, 2]
+
+
+def test_a_sweep_over_several_devices_is_refused() -> None:
+    with pytest.raises(UserError, match=r"trainer\.devices=2.*one device a trial"):
+        run_hydra(["-m", "experiment=toy_chat", "seed=1,2", "trainer=ddp", "trainer.accelerator=cpu"])
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_trains_on_the_cpu(train, precision: str) -> None:
+    folder = train("toy_chat", "trainer=smoke", f"trainer.precision={precision}")
+    loss = json.loads((folder / "metrics_fit.json").read_text())
+    assert loss["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("experiment=nope", "Could not find 'experiment/nope'"),
+        ("trainer.max_epohcs=3", "max_epohcs"),
+        ("model.hiden=3", "hiden"),
+        ("data.level=syllables", "vocabulary.level=syllables"),
+        ("data.source_normalise=odd", "vocabulary.normalise=odd"),
+        ("trainer.max_epochs=many", "many"),
+        ("nonsense", "nonsense"),
+        ("resume=nowhere", "nowhere: no such run"),
+        ("decoding.beam=0", "beam 0"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(tmp_path: Path, argument: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        run_hydra(["experiment=toy_chat", f"hydra.run.dir={tmp_path / 'run'}", "trainer=smoke", argument])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
