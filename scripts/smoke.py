@@ -54,7 +54,7 @@ def main() -> None:
         attendgen("evaluate", run("toy_chat"))
         attendgen("generate", run("toy_chat"), "tu vas bien?", "--attention", work / "chat.png")
         if (data / "novels").is_dir():
-            short = ("trainer.max_steps=20", "trainer.val_check_interval=20", "trainer.limit_val_batches=4")
+            short = ("steps=20", "trainer.val_check_interval=20", "trainer.limit_val_batches=4")
             train("novels", f"data.root={data / 'novels'}", *short, "model.hidden=128")
             attendgen("generate", run("novels"), "Call me Ishmael.", "--seed", "1", "--max-length", "80")
             text = work / "text.txt"
@@ -62,14 +62,14 @@ def main() -> None:
             attendgen("evaluate", run("novels"), "--text", text)
         if (data / "flickr8k").is_dir():
             root = subset(data / "flickr8k", work / "flickr8k", 64)
-            train("flickr8k_soft", f"data.root={root}", "trainer.max_steps=20", "data.batch_size=8")
+            train("flickr8k_soft", f"data.root={root}", "steps=20", "data.batch_size=8")
             attendgen("evaluate", run("flickr8k_soft"), "--split", "dev")
             picture = next((data / "flickr8k" / "Images").glob("*.jpg"))
             attendgen("caption", run("flickr8k_soft"), picture, "--out", work / "captions")
         if (data / "coco_mini").is_dir():
-            train("coco_soft", f"data.root={data / 'coco_mini'}", "trainer.max_steps=6", "data.limit=32")
+            train("coco_soft", f"data.root={data / 'coco_mini'}", "steps=6", "data.limit=32")
             attendgen("evaluate", run("coco_soft"), "--split", "val")
-        train("shapes", "trainer.max_steps=20", "data.limit=256")
+        train("shapes", "steps=20", "data.limit=256")
         attendgen("runs", work)
     finally:
         shutil.rmtree(work, ignore_errors=True)

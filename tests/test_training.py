@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 import yaml
@@ -92,10 +93,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train) -> 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train) -> None:
     dropout = "model.dropout=0.2"  # the random streams must be continued too
-    straight = train("toy_chat", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=1", dropout, name="straight")
-    halted = train("toy_chat", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", dropout, name="halted")
+    straight = train("toy_chat", "epochs=4", "validate_every=1", dropout, name="straight")
+    halted = train("toy_chat", "epochs=2", "validate_every=1", dropout, name="halted")
     before = torch.load(halted / "checkpoints/last.ckpt", weights_only=True)["global_step"]
-    run_hydra([f"resume={halted}", "trainer.max_epochs=4"])
+    run_hydra([f"resume={halted}", "epochs=4"])
     ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (straight, halted)]
     assert before < ends[0]["global_step"] == ends[1]["global_step"]
     for name, weights in ends[0]["state_dict"].items():
@@ -103,9 +104,9 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train) -> None:
 
 
 def test_a_moved_run_is_resumed_in_its_new_place(train, tmp_path: Path) -> None:
-    folder = train("toy_chat", "trainer.max_epochs=1")
+    folder = train("toy_chat", "epochs=1")
     moved = folder.rename(tmp_path / "elsewhere")
-    run_hydra([f"resume={moved}", "trainer.max_epochs=2"])
+    run_hydra([f"resume={moved}", "epochs=2"])
     assert not folder.exists()
     assert torch.load(moved / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
 
@@ -126,14 +127,24 @@ def test_a_run_is_not_overwritten(train) -> None:
 
 
 def test_a_sweep_makes_a_run_directory_for_each_trial(tmp_path: Path) -> None:
-    run_hydra(["-m", "experiment=toy_chat", "seed=1,2", "trainer=smoke", f"hydra.sweep.dir={tmp_path}"])
-    seeds = [yaml.safe_load((tmp_path / str(i) / "config.yaml").read_text())["seed"] for i in range(2)]
+    run_hydra(["-m", "experiment=toy_chat", "seed=1,2", "trainer=smoke", f"paths.outputs={tmp_path}"])
+    (sweep,) = (tmp_path / "multirun" / "toy_chat").iterdir()
+    seeds = [yaml.safe_load((sweep / str(i) / "config.yaml").read_text())["seed"] for i in range(2)]
     assert seeds == [1, 2]
 
 
-def test_a_sweep_over_several_devices_is_refused() -> None:
+def test_a_sweep_over_several_devices_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"trainer\.devices=2.*one device a trial"):
-        run_hydra(["-m", "experiment=toy_chat", "seed=1,2", "trainer=ddp", "trainer.accelerator=cpu"])
+        run_hydra(
+            [
+                "-m",
+                "experiment=toy_chat",
+                "seed=1,2",
+                "trainer=ddp",
+                "trainer.accelerator=cpu",
+                f"paths.outputs={tmp_path}",
+            ]
+        )
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
@@ -149,9 +160,9 @@ def test_mixed_precision_trains_on_the_cpu(train, precision: str) -> None:
         ("experiment=nope", "Could not find 'experiment/nope'"),
         ("trainer.max_epohcs=3", "max_epohcs"),
         ("model.hiden=3", "hiden"),
-        ("data.level=syllables", "vocabulary.level=syllables"),
+        ("data.level=syllables", "syllables"),
         ("data.source_normalise=odd", "vocabulary.normalise=odd"),
-        ("trainer.max_epochs=many", "many"),
+        ("epochs=many", "many"),
         ("nonsense", "nonsense"),
         ("resume=nowhere", "nowhere: no such run"),
         ("decoding.beam=0", "beam 0"),
@@ -163,3 +174,36 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path, argument: str, message: str
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+class Epochs(lightning.Callback):
+    """Notes what each epoch trains on."""
+
+    def __init__(self) -> None:
+        self.batches: dict[int, list[list[int]]] = {}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.batches.setdefault(trainer.current_epoch, []).append(batch[1].flatten().tolist())
+
+
+@pytest.mark.parametrize("experiment", ["toy_chat", "novels"])
+def test_every_epoch_is_shuffled_anew(train, monkeypatch, experiment: str) -> None:
+    seen = Epochs()
+    monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm", lambda: seen)
+    train(experiment, "epochs=2", "steps=-1", "+trainer.limit_val_batches=1", *SHORT[experiment])
+    assert seen.batches[0] != seen.batches[1]
+
+
+SHORT = {"toy_chat": [], "novels": ["task.schedule.steps=10"]}
+
+
+def test_an_interrupt_saves_and_says_how_to_continue(train, monkeypatch, capfd, tmp_path: Path) -> None:
+    def interrupt(_: object, trainer: lightning.Trainer, *rest: object) -> None:
+        if trainer.global_step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm.on_before_optimizer_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train("toy_chat", name="halted")
+    assert f"attendgen train resume={tmp_path / 'halted'}" in capfd.readouterr().err
+    assert (tmp_path / "halted" / "checkpoints" / "last.ckpt").is_file()

@@ -34,6 +34,23 @@ class RunRecord(lightning.Callback):
         checkpoint[RECORD] = self.record
 
 
+class RandomState(lightning.Callback):
+    """Keeps torch's stream of random numbers in the checkpoint, so that a resumed run draws as if never stopped."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"cpu": torch.get_rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loaded = state_dict
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.loaded is not None:
+            torch.set_rng_state(self.loaded["cpu"].cpu())
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's contents on the CPU.
 

@@ -30,10 +30,12 @@ MaxLength = Annotated[int | None, typer.Option(min=1, help="Most symbols of an o
 Seed = Annotated[int | None, typer.Option(help="Seed of the samples.")]
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def train(context: typer.Context) -> None:
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def train(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]")] = None,
+) -> None:
     """Train a model: attendgen train experiment=NAME [key=value ...] [-m]."""
-    arguments = context.args
+    arguments = arguments or []
     if "--help" in arguments or "-h" in arguments:
         print_train_help()
         return
@@ -48,7 +50,7 @@ def print_train_help() -> None:
 
     print("Usage: attendgen train experiment=NAME [KEY=VALUE ...] [-m]\n")
     print("Trains what the config describes, in outputs/NAME/<date_time>/. A Hydra application:")
-    print("  attendgen train experiment=toy_chat trainer.max_epochs=20     change any setting")
+    print("  attendgen train experiment=toy_chat epochs=20     change any setting")
     print("  attendgen train -m experiment=toy_chat seed=1,2,3             one run for each value")
     print("  attendgen train experiment=toy_chat --cfg job                 print the config, train nothing")
     print("  attendgen train resume=RUN                                    continue an interrupted run\n")

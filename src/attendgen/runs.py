@@ -25,6 +25,17 @@ from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary
 
 PACKAGES = ("attendgen", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
 
+# the saved config is resolved: what was a reference to another field must follow a change of that field
+COPIES = (
+    ("task.search", "decoding"),
+    ("data.encoder", "model.encoder"),
+    ("data.seed", "seed"),
+    ("trainer.max_steps", "steps"),
+    ("trainer.max_epochs", "epochs"),
+    ("trainer.check_val_every_n_epoch", "validate_every"),
+    ("task.schedule.steps", "steps"),
+)
+
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """A config with its interpolations resolved, as plain data."""
@@ -127,10 +138,13 @@ class Run:
                 raise UserError(
                     f"{key}: no such field in the run's config ({' '.join(str(error).split())[:120]})"
                 ) from error
-        # the saved config is resolved: these two were references to other fields and must follow a change of those
-        config.task.search = config.decoding
-        if "encoder" in config.model:
-            config.data.encoder = config.model.encoder
+        changed = [override.partition("=")[0] for override in overrides]
+        for copy, original in COPIES:
+            if (
+                any(f"{key}.".startswith(f"{original}.") for key in changed)
+                and OmegaConf.select(config, copy) is not None
+            ):
+                OmegaConf.update(config, copy, OmegaConf.select(config, original), merge=False)
         return config
 
     def build(self, config: DictConfig | None = None) -> lightning.LightningModule:

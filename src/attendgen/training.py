@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.callbacks.hyperparameters import Hyperparameters
-from attendgen.checkpointing import AtomicCheckpointIO, RunRecord
+from attendgen.checkpointing import AtomicCheckpointIO, RandomState, RunRecord
 from attendgen.construction import construct, first_line
 from attendgen.errors import UserError
 from attendgen.files import write_json
@@ -44,6 +44,9 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     """
     started = time.monotonic()
     quiet()
+    for field in ("seed", "steps", "epochs", "validate_every"):
+        if not isinstance(config[field], int):
+            raise UserError(f"{field}={config[field]}: expected a whole number")
     # the same data order everywhere; each process draws its own dropout and samples
     lightning.seed_everything(config.seed + getattr(rank_zero_only, "rank", 0), workers=True, verbose=False)
     if torch.cuda.is_available():  # on a CPU this setting takes slow paths
@@ -58,7 +61,11 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     task = construct(config.task, model=model, vocabulary=vocabulary)
     record = plain(config)
     callbacks = [construct(callback) for callback in config.callbacks.values() if callback]
-    callbacks += [RunRecord(record, vocabulary.to_dict()), Hyperparameters(record, config.monitor.metric)]
+    callbacks += [
+        RunRecord(record, vocabulary.to_dict()),
+        RandomState(),
+        Hyperparameters(record, config.monitor.metric),
+    ]
     logger = construct(config.logger) if config.logger else False
     trainer: lightning.Trainer = construct(
         config.trainer, callbacks=callbacks, logger=logger, plugins=[AtomicCheckpointIO()], default_root_dir=str(folder)
@@ -70,11 +77,14 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
         raise UserError(f"{last}: no checkpoint to resume from")
 
     fit_started = time.monotonic()
-    trainer.fit(task, datamodule=data, ckpt_path=last if resume else None, weights_only=True)
-    seconds = time.monotonic() - fit_started
-    if trainer.interrupted:
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=last if resume else None, weights_only=True)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
         log.info("interrupted; continue with: attendgen train resume=%s", folder)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt from None
+    seconds = time.monotonic() - fit_started
     best = next(c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
     score = float(best.best_model_score) if best.best_model_score is not None else float("nan")
     if trainer.is_global_zero:

@@ -37,6 +37,11 @@ class BucketSampler(Sampler[list[int]]):
         self.world = world
         self.epoch = 0
 
+    @property
+    def sampler(self) -> "BucketSampler":
+        """Itself: where Lightning looks for `set_epoch`."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration gives; Lightning calls this."""
         self.epoch = epoch

@@ -304,6 +304,10 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.vocabulary = Vocabulary.build(captions, "caption", "lower", self.min_frequency)
         return self.vocabulary
 
+    def prepare_data(self) -> None:
+        """Fill the feature cache in one process alone, before the others open it."""
+        self.setup(self.trainer.state.fn if self.trainer else None)
+
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that a stage needs and open their features."""
         for split in ("train", "val") if stage == "fit" else (self.eval_split,):
@@ -350,6 +354,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             data,
             batch_sampler=sampler,
             collate_fn=collate,
+            generator=torch.Generator().manual_seed(self.seed),  # starting a loader must not disturb the global stream
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -93,6 +93,11 @@ class WindowSampler(Sampler[list[Window]]):
         self.world = world
         self.epoch = 0
 
+    @property
+    def sampler(self) -> "WindowSampler":
+        """Itself: where Lightning looks for `set_epoch`."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose windows the next iteration gives; Lightning calls this."""
         self.epoch = epoch
@@ -260,6 +265,7 @@ class NovelDataModule(lightning.LightningDataModule):
             data,
             batch_sampler=WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, rank, world),
             collate_fn=collate,
+            generator=torch.Generator().manual_seed(self.seed),  # starting a loader must not disturb the global stream
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -155,6 +155,7 @@ class PairDataModule(lightning.LightningDataModule):
             data,
             batch_sampler=sampler,
             collate_fn=collate,
+            generator=torch.Generator().manual_seed(self.seed),  # starting a loader must not disturb the global stream
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),

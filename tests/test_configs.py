@@ -1,0 +1,41 @@
+"""Every shipped config composes, and every target in it exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from attendgen.resources import conf_dir, register_resolvers
+
+GROUPS = ("data", "model", "model/encoder", "task", "trainer", "decoding", "logger", "callbacks")
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
+
+
+def targets(node: object) -> list[str]:
+    """Every `_target_` below a node."""
+    if isinstance(node, dict):
+        own = [node["_target_"]] if "_target_" in node else []
+        return own + [target for value in node.values() for target in targets(value)]
+    return [target for value in node for target in targets(value)] if isinstance(node, list) else []
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_and_its_targets_exist(group: str, name: str) -> None:
+    register_resolvers()
+    base = ["experiment=flickr8k_soft"] if group.startswith("model/") else []
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config: DictConfig = compose("train", [*base, f"{group}={name}"])
+    found = targets(OmegaConf.to_container(config, resolve=False))
+    assert found
+    for target in found:
+        assert get_object(target) is not None
+
+
+def test_every_experiment_that_the_readme_names_exists() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"experiment=(\w+)", readme)) - {"NAME"}
+    assert named
+    assert named <= {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")}
