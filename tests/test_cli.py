@@ -115,8 +115,8 @@ def test_train_reports_a_wrong_experiment(attendgen: Command) -> None:
 def test_evaluate_pairs_writes_scores_and_outputs(attendgen: Command, trained, tmp_path: Path) -> None:
     run = trained["toy_chat"]
     assert attendgen("evaluate", run, "--out", tmp_path).code == 0
-    metrics = json.loads((tmp_path / "metrics_test.json").read_text())
-    lines = (tmp_path / "outputs_test.txt").read_text().splitlines()
+    metrics = json.loads((tmp_path / "metrics_val.json").read_text())
+    lines = (tmp_path / "outputs_val.txt").read_text().splitlines()
     targets = [line.split("\t")[1] for line in Path(bundled_file("toy_chat.tsv")).read_text().splitlines()]
     assert len(lines) == 19
     assert metrics["exact_match"] == pytest.approx(np.mean([a == b for a, b in zip(lines, targets, strict=True)]))

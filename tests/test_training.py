@@ -207,3 +207,50 @@ def test_an_interrupt_saves_and_says_how_to_continue(train, monkeypatch, capfd, 
         train("toy_chat", name="halted")
     assert f"attendgen train resume={tmp_path / 'halted'}" in capfd.readouterr().err
     assert (tmp_path / "halted" / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["monitor.metric=val/nothing"], "val/nothing"),
+        (["seed=-1"], "seed=-1"),
+        (["data.batch_size=0"], "data.batch_size=0"),
+        (["--bogus"], "--bogus"),
+        (["trainer=gpu"], "GPU" if not torch.cuda.is_available() else ""),
+    ],
+)
+def test_a_setting_that_only_the_trainer_can_refuse(train, overrides: list[str], message: str) -> None:
+    if not message:
+        pytest.skip("there is a GPU")
+    with pytest.raises(UserError) as error:
+        train("toy_chat", "epochs=1", "validate_every=1", *overrides)
+    assert message.lower() in str(error.value).lower()
+    assert "\n" not in str(error.value)
+
+
+def test_a_mistake_does_not_delete_what_others_wrote(train, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError):
+        train("toy_chat", "data.train=nowhere.tsv")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_cosine_follows_more_steps_when_resumed(train) -> None:
+    folder = train("shapes", "epochs=2", "steps=-1", "task.schedule.steps=2", "task.schedule.warmup=0")
+    halted = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert halted["lr_schedulers"][0]["_last_lr"] == [pytest.approx(0.0, abs=1e-12)], "the cosine has ended"
+    run_hydra([f"resume={folder}", "epochs=4", "task.schedule.steps=4"])
+    resumed = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert resumed["global_step"] == 4
+    weight = "model.output.weight"
+    assert not torch.equal(resumed["state_dict"][weight], halted["state_dict"][weight]), "it goes on above zero"
+
+
+def test_features_of_a_trained_encoder_are_not_cached(train) -> None:
+    with pytest.raises(UserError, match=r"data\.cache=null"):
+        train("flickr8k_soft", "trainer=smoke", "model.encoder.frozen=false")
+
+
+def test_training_works_without_a_logger(train) -> None:
+    assert (train("toy_chat", "trainer=smoke", "logger=none") / "checkpoints" / "best.ckpt").is_file()

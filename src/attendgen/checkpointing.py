@@ -41,14 +41,20 @@ class RandomState(lightning.Callback):
         self.loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"cpu": torch.get_rng_state()}
+        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.loaded = state_dict
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self.loaded is not None:
-            torch.set_rng_state(self.loaded["cpu"].cpu())
+        if self.loaded is None:
+            return
+        if trainer.world_size > 1:  # the first process wrote the checkpoint: its stream must not become everyone's
+            torch.manual_seed(self.loaded["cpu"].sum().item() + trainer.global_rank)
+            return
+        torch.set_rng_state(self.loaded["cpu"].cpu())
+        if self.loaded["cuda"] and torch.cuda.device_count() == len(self.loaded["cuda"]):
+            torch.cuda.set_rng_state_all([state.cpu() for state in self.loaded["cuda"]])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

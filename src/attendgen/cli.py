@@ -69,7 +69,7 @@ def evaluate(
             metavar="[KEY=VALUE ...]", help="Changes of the run's config, as decoding.beam=5 or data.root=DIR."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val (or dev) or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val (or dev) or test.")] = "val",
     out: Annotated[
         Path | None, typer.Option(help="Where to write scores and outputs; default: the run directory.")
     ] = None,
@@ -115,6 +115,8 @@ def generate(
     ] = None,
 ) -> None:
     """Answer, translate or continue texts."""
+    import torch
+
     from attendgen import plotting
     from attendgen.inference import PictureCaptioner, load
 
@@ -128,6 +130,8 @@ def generate(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if n_best is not None:
         given["n_best"] = n_best
+    if seed is None:
+        torch.seed()  # another sample each time
     found = [model.generate(text, **given) for text in texts]
     for outputs in found:
         for result in outputs:

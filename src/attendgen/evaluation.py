@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "dev", "test")
 
 
 def evaluate(
-    run: Run, config: DictConfig, split: str = "test", out: Path | None = None, texts: Sequence[Path] = ()
+    run: Run, config: DictConfig, split: str = "val", out: Path | None = None, texts: Sequence[Path] = ()
 ) -> dict[str, float]:
     """Scores of a run's model; written, with its outputs, into `out` or the run directory.
 
@@ -46,11 +46,14 @@ def evaluate(
         if not isinstance(data, NovelDataModule):
             raise UserError("--text: only language models score text files")
         split = "text"
-        extra["unknown_characters"] = data.read_files(texts)
-        extra["characters"] = sum(len(text) for text in data.sets["text"].texts)
+        data.read_files(texts)
     data.eval_split = split
-    data.setup("validate")
     task = run.build(config)
+    if isinstance(data, CaptionDataModule):
+        data.encoder = task.model.encoder  # type: ignore[union-attr, assignment]
+    data.setup("validate")
+    if isinstance(data, NovelDataModule):
+        extra |= data.coverage(split)
     trainer = lightning.Trainer(
         accelerator="auto",
         devices=1,

@@ -75,7 +75,7 @@ def make_search(run: Run, options: dict[str, Any]) -> Search:
     settings = {name: value for name, value in run.config.decoding.items() if name != "_target_"}
     if {"temperature", "top_k", "top_p"} & given.keys():
         settings.pop("beam", None)  # sampling instead of the run's beam
-    if given.get("beam", 1) > 1:
+    if given.get("beam", 1) > 1 and not {"temperature", "top_k", "top_p"} & given.keys():
         for name in ("temperature", "top_k", "top_p"):
             settings.pop(name, None)
     try:
@@ -116,16 +116,11 @@ class TextGenerator:
         self.vocabulary = task.vocabulary
 
     @torch.inference_mode()
-    def generate(
-        self, text: str, n_best: int = 1, on_text: Callable[[str], None] | None = None, **options: Any
-    ) -> list[Result]:
+    def generate(self, text: str, n_best: int = 1, **options: Any) -> list[Result]:
         """`n_best` continuations of a context, likeliest first; `options` are those of `Search`.
 
         The model reads the last characters of the text that its window holds. After each window of continuation it
         reads anew what now stands to the left. `attention` holds the weights over the context of the first window.
-
-        Args:
-            on_text: called with each piece of the first continuation as it is made.
 
         Raises:
             UserError: the text is empty or has no known character, or an option is wrong.
@@ -143,8 +138,6 @@ class TextGenerator:
             decoded = search(self.task.model, memory, state, self.task.forbidden, first=texts[:, -1], stop=None)
             parts.append(decoded)
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
-            if on_text is not None:
-                on_text(self.vocabulary.decode(decoded.tokens[0, 0].tolist()))
         first = parts[0].attention
         attention = first.new_zeros(n_best, 1, wanted, first.size(-1))
         attention[:, :, : first.size(2)] = first

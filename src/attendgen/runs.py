@@ -25,10 +25,11 @@ from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary
 
 PACKAGES = ("attendgen", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
 
+NO_WEIGHTS = {"weights": None, "pretrained": False}  # the encoders' fields
+
 # the saved config is resolved: what was a reference to another field must follow a change of that field
 COPIES = (
     ("task.search", "decoding"),
-    ("data.encoder", "model.encoder"),
     ("data.seed", "seed"),
     ("trainer.max_steps", "steps"),
     ("trainer.max_epochs", "epochs"),
@@ -69,13 +70,7 @@ def environment() -> dict[str, Any]:
 
 
 def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) -> None:
-    """Write what a run needs besides its weights.
-
-    Raises:
-        UserError: the folder holds a run already.
-    """
-    if (folder / "config.yaml").exists():
-        raise UserError(f"{folder}: holds a run already; continue it with resume={folder}")
+    """Write what a run needs besides its weights."""
     save_vocabulary(vocabulary, folder / "vocabulary.json")
     write_json(folder / "environment.json", environment())
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
@@ -129,9 +124,11 @@ class Run:
         config = self.config.copy()
         OmegaConf.set_struct(config, True)
         for override in overrides:
-            key, equals, _ = override.partition("=")
+            key, equals, value = override.partition("=")
             if not equals:
                 raise UserError(f"{override}: expected key=value")
+            if OmegaConf.is_config(OmegaConf.select(config, key)) and not value.startswith(("{", "[")):
+                raise UserError(f"{override}: {key} is a group of fields; change one of them, as {key}.NAME=VALUE")
             try:
                 config.merge_with_dotlist([override])
             except (OmegaConfBaseException, yaml.YAMLError) as error:
@@ -160,7 +157,11 @@ class Run:
             raise UserError(
                 f"{self.checkpoint}: a checkpoint of {family}, but the run's task is {config.task._target_}"
             )
-        model = construct(config.model, **self.vocabulary.sizes())
+        settings = config.model.copy()
+        if "encoder" in settings and isinstance(settings.encoder, DictConfig):
+            # the checkpoint holds the encoder's weights: none need be fetched
+            settings.encoder.update({key: value for key, value in NO_WEIGHTS.items() if key in settings.encoder})
+        model = construct(settings, **self.vocabulary.sizes())
         task = construct(config.task, model=model, vocabulary=self.vocabulary)
         try:
             task.load_state_dict(checkpoint["state_dict"])
@@ -193,11 +194,12 @@ def find_runs(folder: Path) -> list[Listed]:
     for path in folder.rglob("config.yaml"):
         if path.parent.name == ".hydra":
             continue
-        config = yaml.safe_load(read_text(path))
-        if not isinstance(config, dict) or "monitor" not in config:
-            continue
+        try:
+            config = yaml.safe_load(read_text(path))
+            metric = config["monitor"]["metric"]
+        except (UserError, yaml.YAMLError, KeyError, TypeError):
+            continue  # no run, or a broken one: the others are still worth listing
         started = str(_read_if_there(path, "environment.json").get("started", ""))
-        metric = config["monitor"]["metric"]
         score = _read_if_there(path, "metrics_fit.json").get(metric)
         shown = f"{metric} {score:.4g}" if score is not None else "not finished"
         for other in sorted(path.parent.glob("metrics_*.json")):

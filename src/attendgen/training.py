@@ -5,6 +5,7 @@
 Started as a script by Lightning for the further processes of a multi-device run.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -12,22 +13,25 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import lightning
 import torch
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.checkpointing import AtomicCheckpointIO, RandomState, RunRecord
 from attendgen.construction import construct, first_line
+from attendgen.data.captions import CaptionDataModule
 from attendgen.errors import UserError
 from attendgen.files import write_json
 from attendgen.resources import conf_dir, register_resolvers
@@ -47,6 +51,8 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     for field in ("seed", "steps", "epochs", "validate_every"):
         if not isinstance(config[field], int):
             raise UserError(f"{field}={config[field]}: expected a whole number")
+    if not 0 <= config.seed < 2**31:
+        raise UserError(f"seed={config.seed}: expected a number from 0 to {2**31 - 1}")
     # the same data order everywhere; each process draws its own dropout and samples
     lightning.seed_everything(config.seed + getattr(rank_zero_only, "rank", 0), workers=True, verbose=False)
     if torch.cuda.is_available():  # on a CPU this setting takes slow paths
@@ -59,8 +65,12 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
         vocabulary = data.build_vocabulary()
     model = construct(config.model, **vocabulary.sizes())
     task = construct(config.task, model=model, vocabulary=vocabulary)
+    if isinstance(data, CaptionDataModule):
+        data.encoder = model.encoder
     record = plain(config)
     callbacks = [construct(callback) for callback in config.callbacks.values() if callback]
+    if not config.logger:  # Lightning refuses to watch the rate then
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     callbacks += [
         RunRecord(record, vocabulary.to_dict()),
         RandomState(),
@@ -79,14 +89,16 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     fit_started = time.monotonic()
     try:
         trainer.fit(task, datamodule=data, ckpt_path=last if resume else None, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(f"config: {first_line(error)}") from error
     except SystemExit:
         if not trainer.interrupted:
             raise
         log.info("interrupted; continue with: attendgen train resume=%s", folder)
         raise KeyboardInterrupt from None
     seconds = time.monotonic() - fit_started
-    best = next(c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
-    score = float(best.best_model_score) if best.best_model_score is not None else float("nan")
+    best = [c.best_model_score for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
+    score = float("nan") if not best or best[0] is None else float(best[0])
     if trainer.is_global_zero:
         parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         summary = {
@@ -126,22 +138,37 @@ def absolute_paths(config: DictConfig) -> None:
 
 
 def job(config: DictConfig) -> float:
-    """One Hydra job: train in Hydra's output directory, and leave no directory behind if the input was wrong."""
+    """One Hydra job: train in Hydra's output directory, and leave nothing behind if the input was wrong."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    devices = config.trainer.get("devices")
-    if hydra_config.mode == RunMode.MULTIRUN and config.trainer.get("strategy") and devices not in (1, "1"):
+    child = "LOCAL_RANK" in os.environ  # a further process of a run on several devices
+    if hydra_config.mode == RunMode.MULTIRUN and (
+        config.trainer.devices not in (1, "1") or config.trainer.num_nodes > 1
+    ):
         raise UserError(
-            f"trainer.devices={devices}: a sweep trains on one device a trial; drop -m or use trainer.devices=1"
+            f"trainer.devices={config.trainer.devices}: a sweep trains on one device a trial; "
+            "drop -m or use trainer.devices=1"
         )
+    if (folder / "config.yaml").exists() and not child:
+        raise UserError(f"{folder}: holds a run already; continue it with resume={folder}")
     try:
         absolute_paths(config)
         return train(config, folder)
     except UserError:
-        if not (folder / "checkpoints").exists() and "LOCAL_RANK" not in os.environ:
-            logging.shutdown()  # train.log lies in the folder
-            shutil.rmtree(folder, ignore_errors=True)
+        if not child and not (folder / "checkpoints").exists():
+            forget(folder)
         raise
+
+
+def forget(folder: Path) -> None:
+    """Remove what a run that never started has written, and the folder if nothing else is in it."""
+    logging.shutdown()  # train.log lies in the folder
+    for name in ("train.log", "config.yaml", "vocabulary.json", "environment.json"):
+        (folder / name).unlink(missing_ok=True)
+    for name in (".hydra", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty
+        folder.rmdir()
 
 
 def run_hydra(arguments: list[str]) -> None:
@@ -158,11 +185,19 @@ def run_hydra(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
     # Lightning starts further processes with this argv: it must name a script that takes overrides alone
     sys.argv = [__file__, *arguments]
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(arguments)
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(first_line(error)) from error
     return None
+
+
+def refuse(message: str) -> NoReturn:
+    """Report a wrong option of Hydra's in one line."""
+    raise UserError(f"train: {message}; see attendgen train --help")
 
 
 def resume_run(name: str, overrides: list[str]) -> None:
@@ -193,7 +228,10 @@ def moved(config: DictConfig, folder: Path) -> DictConfig:
 
 def main() -> None:
     """Entry point of further processes, and of `python -m attendgen.training`."""
-    run_hydra(sys.argv[1:])
+    try:
+        run_hydra(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"attendgen: {first_line(error)}" if "LOCAL_RANK" not in os.environ else 2)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,8 @@ def test_coco_rows_are_the_images_by_number(coco):
         names = sorted(captions, key=lambda name: ids[name])
         expected = [Captioned(ids[name], coco / f"{split}2017" / name, tuple(captions[name])) for name in names]
         assert source(split) == expected
-    assert source("test") == source("val")
+    with pytest.raises(UserError, match="not public"):
+        source("test")
 
 
 def test_coco_prints_nothing(coco, capsys):

@@ -302,7 +302,8 @@ def test_other_files_are_read_whole_and_unknown_characters_counted(root, tmp_pat
         paths.append(tmp_path / f"{number}.txt")
         paths[-1].write_text(text, encoding="utf-8")
     data = module(root, batch_size=2)
-    assert data.read_files(paths) == 3
+    data.read_files(paths)
+    assert data.coverage("text") == {"characters": 11, "unknown_characters": 3}
     data.eval_split = "text"
     outputs = torch.cat([row[row != PAD] for batch in data.val_dataloader() for row in batch.outputs])
     wanted = "".join(texts)

@@ -99,11 +99,13 @@ def test_an_unknown_split_is_named(train):
 
 
 def test_missing_splits_fall_back(tmp_path, train):
-    assert PairDataModule(str(train)).dataset("test").pairs == PAIRS
+    assert PairDataModule(str(train)).dataset("val").pairs == PAIRS
     (tmp_path / "val.tsv").write_text(lines(PAIRS[1:]), encoding="utf-8")
     data = PairDataModule(str(train), val=str(tmp_path / "val.tsv"))
     assert data.dataset("train").pairs == PAIRS
-    assert data.dataset("val").pairs == data.dataset("dev").pairs == data.dataset("test").pairs == PAIRS[1:]
+    assert data.dataset("val").pairs == data.dataset("dev").pairs == PAIRS[1:]
+    with pytest.raises(UserError, match=r"data\.test: this run has no test pairs"):
+        data.dataset("test")
 
 
 @pytest.mark.parametrize("level", ["characters", "words"])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from attendgen.decoding.protocol import cut, first_tokens, take_rows
+from attendgen.decoding.protocol import first_tokens, take_rows
 from attendgen.decoding.sampling import Sample, best, decode
 from attendgen.vocabulary import EOS, PAD, SOS
 
@@ -149,13 +149,6 @@ def test_decoding_ends_as_soon_as_every_row_has(table):
     assert table.calls == 1
 
 
-def test_a_model_that_never_ends_is_cut(table):
-    table.log_probs[..., EOS] = -torch.inf
-    tokens = decode(table, *table.start(range(4)), max_length=4).tokens
-    assert tokens.shape == (4, 1, 4)
-    assert not torch.isin(tokens, torch.tensor([PAD, SOS, EOS])).any()
-
-
 def test_without_a_stop_decoding_goes_on(table):
     table.log_probs[..., EOS] = 0.0
     tokens = decode(table, *table.start(range(4)), max_length=4, stop=None).tokens
@@ -177,12 +170,6 @@ def test_the_first_symbols_may_be_given(table):
     sos = decode(table, *table.start([0, 1]), max_length=3)
     torch.testing.assert_close(decoded.tokens[:2], sos.tokens)
     assert decoded.tokens[2:, 0, 0].tolist() == table.log_probs[[0, 1], 0, EOS:].argmax(dim=-1).add(EOS).tolist()
-
-
-def test_cut_pads_after_the_first_eos():
-    tokens = torch.tensor([[4, EOS, 5, EOS, 3], [4, 5, 3, 3, EOS], [EOS, EOS, EOS, 3, 3], [3, 3, 3, 3, 3]])
-    expected = [[4, EOS, PAD, PAD, PAD], [4, 5, 3, 3, EOS], [EOS, PAD, PAD, PAD, PAD], [3, 3, 3, 3, 3]]
-    assert cut(tokens, PAD, EOS).tolist() == expected
 
 
 def test_states_are_reordered_by_row(table):

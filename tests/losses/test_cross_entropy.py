@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
+from attendgen.losses.cross_entropy import cross_entropy_by_caption, doubly_stochastic, masked_cross_entropy
 from attendgen.vocabulary import PAD
 
 SYMBOLS = 7
@@ -128,3 +128,17 @@ def test_looking_at_every_region_once_costs_nothing():
 
 def test_no_caption_at_all_costs_nothing(alphas, mask):
     assert doubly_stochastic(alphas[2:3], mask[2:3]).item() == 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_by_caption_is_the_mean_of_each_captions_own_mean(smoothing):
+    torch.manual_seed(2)
+    logits = torch.randn(2, 3, 4, 7)
+    targets = torch.tensor([[[4, 5, 2, 0], [6, 2, 0, 0], [0, 0, 0, 0]], [[4, 4, 4, 2], [5, 2, 0, 0], [6, 5, 2, 0]]])
+    means = []
+    for rows, caption in zip(logits.flatten(0, 1), targets.flatten(0, 1), strict=True):
+        if caption.any():
+            nats, words = masked_cross_entropy(rows[None], caption[None], smoothing)
+            means.append(nats / words)
+    assert len(means) == 5
+    torch.testing.assert_close(cross_entropy_by_caption(logits, targets, smoothing), torch.stack(means).mean())

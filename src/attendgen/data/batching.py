@@ -1,9 +1,12 @@
-"""Batches of examples of similar length."""
+"""Batches of examples of similar length, and the loader that all data modules share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from attendgen.errors import UserError
 
 
 class BucketSampler(Sampler[list[int]]):
@@ -66,3 +69,39 @@ class BucketSampler(Sampler[list[int]]):
             batches = list(self.lengths.argsort(stable=True).split(self.batch_size))
         for batch in batches[self.rank :: self.world]:
             yield batch.tolist()
+
+
+def batch_loader(
+    data: Dataset[Any],
+    batches: Sampler[Any],
+    collate: Callable[[Any], Any],
+    workers: int = 0,
+    seed: int = 0,
+) -> DataLoader[Any]:
+    """A loader of the batches that a sampler chooses.
+
+    Raises:
+        UserError: there is no batch, as when several processes share few examples.
+    """
+    if len(batches) == 0:  # type: ignore[arg-type]
+        raise UserError("data.batch_size: fewer batches than processes; lower it, or use fewer devices")
+    return DataLoader(
+        data,
+        batch_sampler=batches,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(seed),  # starting a loader must not disturb the global stream
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def require_positive(**fields: int) -> None:
+    """Check settings of a data module.
+
+    Raises:
+        UserError: one is below 1.
+    """
+    for name, value in fields.items():
+        if value < 1:
+            raise UserError(f"data.{name}={value}: must be at least 1")

@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.data.batch import CaptionBatch, shifted
-from attendgen.data.batching import BucketSampler
-from attendgen.data.features import ImageEncoder, cached_features, missing_images
-from attendgen.data.images import open_image, to_pixels
+from attendgen.data.batching import BucketSampler, batch_loader, require_positive
+from attendgen.data.features import ImageEncoder, PixelData, cached_features, missing_images
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text
 from attendgen.vocabulary import Vocabulary
@@ -88,7 +87,7 @@ class Flickr8k:
 class CocoNative:
     """COCO's own layout: `annotations/captions_{train,val}<year>.json` beside `{train,val}<year>/`.
 
-    Only train and val have public captions: "test" names val, whose scores are then not a test set's.
+    Only train and val have public captions; there is no test split.
 
     Args:
         root: the folder that holds `annotations`.
@@ -100,7 +99,9 @@ class CocoNative:
         self.year = year
 
     def __call__(self, split: str) -> list[Captioned]:
-        part = f"{'train' if split == 'train' else 'val'}{self.year}"
+        if split == "test":
+            raise UserError(f"{self.root}: COCO's test captions are not public; use --split val")
+        part = f"{split}{self.year}"
         path = self.root / "annotations" / f"captions_{part}.json"
         data = read_json(path)
         if not isinstance(data, dict):
@@ -198,6 +199,13 @@ def _field(item: Any, field: str, path: Path, where: str, index: int, kind: Any 
     return value
 
 
+@runtime_checkable
+class Pictures(Protocol):
+    """Pictures or their features by index."""
+
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
 class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
     """Pictures (or their features) with ids of up to `captions` captions each, drawn anew when there are more."""
 
@@ -205,12 +213,12 @@ class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
         self,
         rows: Sequence[Captioned],
         ids: Sequence[Sequence[list[int]]],
-        picture: Callable[[int], Tensor],
+        pictures: Pictures,
         captions: int,
     ) -> None:
         self.rows = rows
         self.ids = ids
-        self.picture = picture
+        self.pictures = pictures
         self.captions = captions
 
     def __len__(self) -> int:
@@ -220,7 +228,7 @@ class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
         ids = list(self.ids[index])
         if len(ids) > self.captions:
             ids = [ids[i] for i in torch.randperm(len(ids))[: self.captions].tolist()]
-        return index, self.picture(index), [*ids, *[None] * (self.captions - len(ids))]
+        return index, self.pictures[index], [*ids, *[None] * (self.captions - len(ids))]
 
 
 def collate(examples: Sequence[tuple[int, Tensor, list[list[int] | None]]]) -> CaptionBatch:
@@ -242,7 +250,8 @@ class CaptionDataModule(lightning.LightningDataModule):
     Args:
         root: folder of the data set.
         source: makes the reader of the splits from `root`.
-        encoder: the frozen encoder whose features are cached, and whose picture size is used.
+        encoder: whose picture size is used and, if it is frozen, whose features can be cached; training and
+            evaluation set it to the model's own.
         cache: folder of the feature cache; None delivers pixels, as a trained encoder needs.
         batch_size: pictures a batch.
         captions: captions a picture and epoch: in training drawn anew from those there are, else the first.
@@ -255,7 +264,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         self,
         root: str,
         source: Callable[[str], CaptionSource],
-        encoder: ImageEncoder,
+        encoder: ImageEncoder | None = None,
         cache: str | None = None,
         batch_size: int = 32,
         captions: int = 5,
@@ -266,6 +275,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         limit: int | None = None,
     ) -> None:
         super().__init__()
+        require_positive(batch_size=batch_size, captions=captions, max_length=max_length)
         self.source = source(root)
         self.encoder = encoder
         self.cache = cache
@@ -327,14 +337,23 @@ class CaptionDataModule(lightning.LightningDataModule):
                 ids = [[caption[: self.max_length] for caption in captions] for captions in ids]
             if split != "train":  # every evaluation scores the same captions
                 ids = [captions[: self.captions] for captions in ids]
-            paths = [row.path for row in rows]
-            if self.cache is not None:
-                features = cached_features(self.encoder, paths, Path(self.cache), workers=self.workers)
-                self.sets[split] = CaptionData(rows, ids, features.__getitem__, self.captions)
-            else:
-                picture = Pixels(paths, self.encoder.size)
-                self.sets[split] = CaptionData(rows, ids, picture, self.captions)
+            self.sets[split] = CaptionData(rows, ids, self.pictures([row.path for row in rows]), self.captions)
         return self.sets[split]
+
+    def pictures(self, paths: Sequence[Path]) -> Pictures:
+        """The cached features of some pictures, or their pixels.
+
+        Raises:
+            UserError: features are to be cached of an encoder that is trained, or a picture is missing or broken.
+        """
+        assert self.encoder is not None
+        if self.cache is None:
+            return PixelData(paths, self.encoder.size)
+        if not self.encoder.frozen:
+            raise UserError(
+                "model.encoder.frozen=false: features of a trained encoder cannot be cached; set data.cache=null"
+            )
+        return cached_features(self.encoder, paths, Path(self.cache), workers=self.workers)
 
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """The raw captions of each picture, by index."""
@@ -350,29 +369,10 @@ class CaptionDataModule(lightning.LightningDataModule):
         lengths = [max(len(caption) for caption in captions) for captions in data.ids]
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = BucketSampler(lengths, self.batch_size, self.seed, shuffle, rank=rank, world=world)
-        return DataLoader(
-            data,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            generator=torch.Generator().manual_seed(self.seed),  # starting a loader must not disturb the global stream
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return batch_loader(data, sampler, collate, self.workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self.loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self.loader(self.eval_split)
-
-
-class Pixels:
-    """The square bytes of one picture of a list."""
-
-    def __init__(self, paths: Sequence[Path], size: int) -> None:
-        self.paths = paths
-        self.size = size
-
-    def __call__(self, index: int) -> Tensor:
-        return to_pixels(open_image(self.paths[index]), self.size)

@@ -1,9 +1,11 @@
 """Grid features of a frozen encoder, computed once and read back through a memory map."""
 
+import contextlib
+import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,6 +29,7 @@ class ImageEncoder(Protocol):
 
     name: str
     size: int
+    frozen: bool
 
     def __call__(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch regions dim"]: ...
 
@@ -120,16 +123,43 @@ def cached_features(
     if final.is_file():
         return FeatureCache(final)
 
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):  # two trainings that begin together fill one cache once
+            if not final.is_file():
+                fill(encoder, images, final, partial, progress, batch_size, workers)
+    except OSError as error:
+        raise UserError(f"{folder}: the feature cache cannot be written: {error.strerror or error}") from error
+    return FeatureCache(final)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone; the lock goes with the process, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def fill(
+    encoder: ImageEncoder,
+    images: Sequence[Path],
+    final: Path,
+    partial: Path,
+    progress: Path,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Compute all features into `partial`, from where `progress` says the last call stopped; rename it to `final`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = encoder.to(device, memory_format=torch.channels_last).eval()
     regions, dim = encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)).shape[1:]
     done = read_json(progress)["done"] if progress.is_file() and partial.is_file() else 0
     shape = (len(images), regions, dim)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.float16, shape if not done else None)
-    except OSError as error:
-        raise UserError(f"{folder}: the feature cache cannot be written: {error.strerror or error}") from error
+    rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.float16, shape if not done else None)
     log.info("caching %d x %s features (%.0f MB) in %s", *shape[:1], shape[1:], rows.nbytes / 1e6, final)
     loader = DataLoader(PixelData(images[done:], encoder.size), batch_size, num_workers=workers)
     with tqdm(total=len(images), initial=done, unit="image", desc=f"{encoder.name} features") as bar:
@@ -144,4 +174,3 @@ def cached_features(
     del rows
     partial.replace(final)
     progress.unlink(missing_ok=True)
-    return FeatureCache(final)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attendgen.data.batch import WindowBatch
+from attendgen.data.batching import batch_loader, require_positive
 from attendgen.errors import UserError
 from attendgen.files import read_text
 from attendgen.vocabulary import PAD, SOS, Vocabulary
@@ -172,6 +173,7 @@ class NovelDataModule(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        require_positive(batch_size=batch_size, time=time)
         self.root = root
         self.context = context
         self.time = time
@@ -236,8 +238,18 @@ class NovelDataModule(lightning.LightningDataModule):
             self.sets[split] = self.encode(self.texts(split))
         return self.sets[split]
 
-    def read_files(self, paths: Sequence[str | Path]) -> int:
-        """Make the split "text" of whole files; returns how many of its characters the vocabulary lacks.
+    def coverage(self, split: str) -> dict[str, int]:
+        """How many characters a split has, and how many of them the vocabulary lacks."""
+        texts = self.dataset(split).texts
+        assert self.vocabulary is not None
+        unknown = self.vocabulary.unknown
+        return {
+            "characters": sum(len(text) for text in texts),
+            "unknown_characters": sum(text.tolist().count(unknown) for text in texts),
+        }
+
+    def read_files(self, paths: Sequence[str | Path]) -> None:
+        """Make the split "text" of whole files.
 
         Raises:
             UserError: a file is missing, empty or not UTF-8.
@@ -249,9 +261,7 @@ class NovelDataModule(lightning.LightningDataModule):
             if not vocabulary.normalised(text):
                 raise UserError(f"{path}: empty file, or nothing left after data.normalise={vocabulary.normalise}")
             texts.append(text)
-        windows = self.sets["text"] = self.encode(texts)
-        unknown = vocabulary.unknown
-        return sum(text.tolist().count(unknown) for text in windows.texts)
+        self.sets["text"] = self.encode(texts)
 
     def setup(self, stage: str | None = None) -> None:
         """Encode the splits that a stage needs."""
@@ -261,15 +271,8 @@ class NovelDataModule(lightning.LightningDataModule):
     def loader(self, data: Windows, shuffle: bool = False) -> DataLoader[Any]:
         """Batches of windows: shuffled, or every character once in order."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return DataLoader(
-            data,
-            batch_sampler=WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, rank, world),
-            collate_fn=collate,
-            generator=torch.Generator().manual_seed(self.seed),  # starting a loader must not disturb the global stream
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        batches = WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, rank, world)
+        return batch_loader(data, batches, collate, self.workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self.loader(self.dataset("train"), shuffle=True)

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.data.batch import PairBatch, pad, shifted
-from attendgen.data.batching import BucketSampler
+from attendgen.data.batching import BucketSampler, batch_loader, require_positive
 from attendgen.errors import UserError
 from attendgen.files import read_text
 from attendgen.vocabulary import Level, PairVocabulary, Vocabulary
@@ -70,7 +70,7 @@ class PairDataModule(lightning.LightningDataModule):
     """Sentence pairs for training and validation.
 
     Args:
-        train, val, test: TSV files; val and test default to train and val (the toy pairs are learnt by heart).
+        train, val, test: TSV files; val defaults to train (the toy pairs are learnt by heart), test to none.
         level: "characters" or "words".
         source_normalise, target_normalise: see `vocabulary.NORMALISERS`.
         min_frequency: rarer symbols become <unk>.
@@ -91,8 +91,8 @@ class PairDataModule(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        val = val or train
-        self.files = {"train": train, "val": val, "test": test or val}
+        require_positive(batch_size=batch_size)
+        self.files = {"train": train, "val": val or train, "test": test}
         self.level = level
         self.normalise = (source_normalise, target_normalise)
         self.min_frequency = min_frequency
@@ -112,7 +112,10 @@ class PairDataModule(lightning.LightningDataModule):
         split = "val" if split == "dev" else split
         if split not in self.files:
             raise UserError(f"split {split!r}: unknown; choose train, val or test")
-        return self.files[split]
+        path = self.files[split]
+        if path is None:
+            raise UserError(f"data.{split}: this run has no {split} pairs; give data.{split}=FILE or another --split")
+        return path
 
     def build_vocabulary(self) -> PairVocabulary:
         """The symbols of the training pairs, source and target apart."""
@@ -151,15 +154,7 @@ class PairDataModule(lightning.LightningDataModule):
         lengths = [len(source) + len(target) for source, target in data.ids]
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = BucketSampler(lengths, self.batch_size, self.seed, shuffle, rank=rank, world=world)
-        return DataLoader(
-            data,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            generator=torch.Generator().manual_seed(self.seed),  # starting a loader must not disturb the global stream
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return batch_loader(data, sampler, collate, self.workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self.loader("train", shuffle=True)

@@ -42,12 +42,6 @@ def take_rows(state: Any, rows: Int[Tensor, " rows"]) -> Any:
     return type(state)(*(part.index_select(0, rows) for part in state))
 
 
-def cut(tokens: Int[Tensor, "rows length"], pad: int, eos: int) -> Int[Tensor, "rows length"]:
-    """Tokens with everything after the first <eos> as <pad>."""
-    ended = (tokens == eos).long().cumsum(dim=1) - (tokens == eos).long() > 0
-    return tokens.masked_fill(ended, pad)
-
-
 def first_tokens(state: Any, token: int) -> Int[Tensor, " rows"]:
     """One token for each row of a state."""
     return torch.full((state[0].size(0),), token, dtype=torch.long, device=state[0].device)

@@ -39,10 +39,10 @@ class Search:
             raise ValueError(f"max-length {max_length} leaves no room for an output; use at least 1")
         if beam < 1:
             raise ValueError(f"beam {beam} is below 1")
-        if beam > 1 and temperature is not None:
-            raise ValueError(f"beam {beam} and temperature {temperature} exclude each other; leave one out")
         if temperature is None and (top_k is not None or top_p is not None):
             temperature = 1.0
+        if beam > 1 and temperature is not None:
+            raise ValueError(f"beam {beam} and sampling exclude each other; leave one out")
         if temperature is None and n_best > beam:
             raise ValueError(f"n-best {n_best} is larger than the beam's {beam}; use --beam {n_best}")
         self.max_length = max_length

@@ -26,6 +26,26 @@ def masked_cross_entropy(
     return nats, (targets != PAD).sum()
 
 
+def cross_entropy_by_caption(
+    logits: Float[Tensor, "*rows time symbols"], targets: Int[Tensor, "*rows time"], smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """The mean over captions of each one's mean negative log-likelihood in nats a word.
+
+    A word counts the more the shorter its caption, so the model learns the shorter captions of a picture rather than
+    the longer ones. Rows of <pad> are no captions.
+    """
+    nats = functional.cross_entropy(
+        logits.flatten(0, -2).float(),
+        targets.flatten(),
+        ignore_index=PAD,
+        reduction="none",
+        label_smoothing=smoothing,
+    ).view(targets.shape)
+    words = (targets != PAD).sum(dim=-1)
+    written = words > 0
+    return (nats.sum(dim=-1)[written] / words[written]).mean()
+
+
 def doubly_stochastic(
     alphas: Float[Tensor, "*rows time regions"], mask: Bool[Tensor, "*rows time"]
 ) -> Float[Tensor, ""]:

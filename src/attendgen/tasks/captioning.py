@@ -8,7 +8,7 @@ from torch import Tensor
 from attendgen.data.batch import CaptionBatch, real
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.search import Search
-from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
+from attendgen.losses.cross_entropy import cross_entropy_by_caption, doubly_stochastic, masked_cross_entropy
 from attendgen.metrics.captions import caption_scores
 from attendgen.models.captioner import Captioner
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather
@@ -21,6 +21,8 @@ class CaptioningTask(lightning.LightningModule):
     Args:
         penalty: weight of the doubly stochastic penalty (lambda of equation 14).
         smoothing: label smoothing of the training loss.
+        by_caption: average the training loss over captions, not over words: all captions count the same, and the
+            model writes shorter ones.
         search: how validation decodes.
     """
 
@@ -33,6 +35,7 @@ class CaptioningTask(lightning.LightningModule):
         search: Search,
         penalty: float = 1.0,
         smoothing: float = 0.0,
+        by_caption: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -42,6 +45,7 @@ class CaptioningTask(lightning.LightningModule):
         self.search = search
         self.penalty = penalty
         self.smoothing = smoothing
+        self.by_caption = by_caption
         self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
         self.nats: list[Tensor] = []
 
@@ -56,8 +60,11 @@ class CaptioningTask(lightning.LightningModule):
 
     def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
         logits, alphas = self.model(batch.images, batch.inputs)
-        nats, words = masked_cross_entropy(logits, batch.outputs, self.smoothing)
-        cross_entropy = nats / words
+        if self.by_caption:
+            cross_entropy = cross_entropy_by_caption(logits, batch.outputs, self.smoothing)
+        else:
+            nats, words = masked_cross_entropy(logits, batch.outputs, self.smoothing)
+            cross_entropy = nats / words
         penalty = doubly_stochastic(alphas, real(batch.outputs))
         loss = cross_entropy + self.penalty * penalty
         self.log("train/loss", loss, prog_bar=True)

@@ -14,7 +14,8 @@ Schedule = Callable[[int], float]
 def configure(model: nn.Module, optimiser: Optimiser, schedule: Schedule) -> OptimizerLRScheduler:
     """The optimiser over the trainable parameters, its rate scaled by the schedule at each step."""
     built = optimiser([parameter for parameter in model.parameters() if parameter.requires_grad])
-    scheduler = torch.optim.lr_scheduler.LambdaLR(built, schedule)
+    # a plain function: LambdaLR would keep an object's settings in the checkpoint, over those of a resumed run
+    scheduler = torch.optim.lr_scheduler.LambdaLR(built, lambda step: schedule(step))
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"}}
 
 

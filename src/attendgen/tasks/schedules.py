@@ -2,6 +2,8 @@
 
 import math
 
+from attendgen.errors import UserError
+
 
 class WarmupCosine:
     """Linear warm-up, then half a cosine down to `final` (Loshchilov and Hutter 2017, equation 5).
@@ -10,6 +12,8 @@ class WarmupCosine:
     """
 
     def __init__(self, steps: int, warmup: int = 0, final: float = 0.0) -> None:
+        if steps < 1:
+            raise UserError(f"task.schedule.steps={steps}: a cosine needs to know its length; set steps=N")
         self.steps = steps
         self.warmup = warmup
         self.final = final
