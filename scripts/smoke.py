@@ -54,7 +54,7 @@ def main() -> None:
         attendgen("evaluate", run("toy_chat"))
         attendgen("generate", run("toy_chat"), "tu vas bien?", "--attention", work / "chat.png")
         if (data / "novels").is_dir():
-            short = ("steps=20", "trainer.val_check_interval=20", "trainer.limit_val_batches=4")
+            short = ("steps=20", "trainer.val_check_interval=20", "+trainer.limit_val_batches=4")
             train("novels", f"data.root={data / 'novels'}", *short, "model.hidden=128")
             attendgen("generate", run("novels"), "Call me Ishmael.", "--seed", "1", "--max-length", "80")
             text = work / "text.txt"
