@@ -83,7 +83,14 @@ def small_cnn(channels: Sequence[int] = (32, 64, 128), size: int = 64, frozen: b
     stages: list[nn.Module] = []
     for inputs, outputs in zip((3, *channels), channels, strict=False):
         stages += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-    stages += [nn.Conv2d(channels[-1], channels[-1], 3, padding=1), nn.ReLU()]
+    for _ in range(
+        2
+    ):  # widen each region's view to most of the picture: where a thing lies is seen from its neighbours
+        stages += [
+            nn.Conv2d(channels[-1], channels[-1], 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels[-1]),
+            nn.ReLU(),
+        ]
     return GridEncoder(nn.Sequential(*stages), channels[-1], size, (127.5,) * 3, (127.5,) * 3, frozen, "small_cnn")
 
 
