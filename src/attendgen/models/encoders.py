@@ -78,20 +78,21 @@ def torchvision_grid(name: str, weights: str | None = "DEFAULT", size: int = 224
     return GridEncoder(network.features[:-1], 512, size, frozen=frozen, name=name)
 
 
-def small_cnn(channels: Sequence[int] = (32, 64, 128), size: int = 64, frozen: bool = False) -> GridEncoder:
-    """A small network to train from scratch: each stage halves the picture, so three make an 8x8 grid of 64 px."""
+def small_cnn(
+    channels: Sequence[int] = (32, 64, 128), size: int = 64, frozen: bool = False, depth: int = 1
+) -> GridEncoder:
+    """A small network to train from scratch: each stage halves the picture, so three make an 8x8 grid of 64 px.
+
+    `depth` 3x3 convolutions over the grid widen each region's view, so that it sees where its neighbours lie.
+    """
+    last = channels[-1]
     stages: list[nn.Module] = []
     for inputs, outputs in zip((3, *channels), channels, strict=False):
         stages += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-    for _ in range(
-        2
-    ):  # widen each region's view to most of the picture: where a thing lies is seen from its neighbours
-        stages += [
-            nn.Conv2d(channels[-1], channels[-1], 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels[-1]),
-            nn.ReLU(),
-        ]
-    return GridEncoder(nn.Sequential(*stages), channels[-1], size, (127.5,) * 3, (127.5,) * 3, frozen, "small_cnn")
+    for _ in range(depth - 1):
+        stages += [nn.Conv2d(last, last, 3, padding=1, bias=False), nn.BatchNorm2d(last), nn.ReLU()]
+    stages += [nn.Conv2d(last, last, 3, padding=1), nn.ReLU()]
+    return GridEncoder(nn.Sequential(*stages), last, size, (127.5,) * 3, (127.5,) * 3, frozen, "small_cnn")
 
 
 # stage: (repeats, kernel, stride, expansion, output channels before scaling)
