@@ -38,7 +38,9 @@ def subset(flickr8k: Path, folder: Path, images: int) -> Path:
 def main() -> None:
     """Run every family briefly in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shared", type=Path, required=True, help="folder with data/{flickr8k,coco_mini,novels}")
+    parser.add_argument(
+        "--shared", type=Path, required=True, help="folder with data/{flickr8k,coco_mini,novels,multi30k}"
+    )
     data = parser.parse_args().shared / "data"
     work = Path(tempfile.mkdtemp(prefix="attendgen-smoke-"))
     common = (f"paths.outputs={work}/outputs", f"paths.cache={work}/cache")
@@ -53,6 +55,12 @@ def main() -> None:
         train("toy_chat")
         attendgen("evaluate", run("toy_chat"))
         attendgen("generate", run("toy_chat"), "tu vas bien?", "--attention", work / "chat.png")
+        if (data / "multi30k").is_dir():
+            root = f"data.root={data / 'multi30k'}"
+            short = ("steps=10", "trainer.val_check_interval=10", "+trainer.limit_val_batches=1", "data.batch_size=32")
+            for name in ("multi30k_fr_en", "multi30k_fr_en_words"):
+                train(name, root, *short, "decoding.max_length=40")
+            attendgen("evaluate", run("multi30k_fr_en_words"))
         if (data / "novels").is_dir():
             short = ("steps=20", "trainer.val_check_interval=20", "+trainer.limit_val_batches=4")
             train("novels", f"data.root={data / 'novels'}", *short, "model.hidden=128")

@@ -14,8 +14,12 @@ import torch
 from PIL import Image
 
 import tiny
+from attendgen import resources
 from attendgen.cli import main
+from attendgen.errors import UserError
+from attendgen.inference import load
 from attendgen.resources import bundled_file
+from attendgen.runs import Run, bundle
 
 
 class Outcome(NamedTuple):
@@ -90,6 +94,11 @@ def test_help_names_every_command_and_option(attendgen: Command) -> None:
             "--max-length",
             "--seed",
             "--attention",
+            "--score",
+            "--coverage",
+            "--average",
+            "--min-length",
+            "--no-repeat",
         ],
         "caption": ["--beam", "--out", "--html"],
         "runs": ["DIR"],
@@ -172,6 +181,73 @@ def test_generate_answers_and_draws(attendgen: Command, trained, tmp_path: Path)
     assert Image.open(picture).size[0] > 100
 
 
+@pytest.mark.parametrize("family", ["toy_chat", "novels"])
+def test_a_forced_score_is_the_searchs_own(attendgen: Command, trained, tmp_path: Path, family: str) -> None:
+    model = load(trained[family])
+    found = model.generate("Tu vas bien", max_length=40, temperature=1.0, seed=3)[0]
+    forced = model.score("Tu vas bien", found.text)
+    if family == "novels" or found.tokens[-1] == "<eos>":
+        assert forced.tokens == found.tokens
+    length = len(found.text)
+    np.testing.assert_allclose(forced.log_probs[:length], found.log_probs[:length], atol=1e-4)
+    np.testing.assert_allclose(forced.attention[:length], found.attention[:length], atol=1e-5)
+    assert forced.score == pytest.approx(forced.log_probs.sum(), abs=1e-3)
+    picture = tmp_path / "map.png"
+    outcome = attendgen("generate", trained[family], "Tu vas bien", "--score", "es", "--attention", picture)
+    assert outcome.code == 0, outcome.err
+    score, text = outcome.out.rstrip("\n").split("\t")
+    assert text == "es"
+    assert float(score) == pytest.approx(model.score("Tu vas bien", "es").score, abs=1e-3)
+    assert picture.exists()
+
+
+def test_many_texts_are_answered_as_each_alone(attendgen: Command, trained) -> None:
+    texts = ["Tu vas bien ?", "Salut", "Quoi de neuf dans ta vie ?"]
+    options = ("--beam", "4", "--alpha", "0.6", "--min-length", "3", "--no-repeat", "3", "--coverage", "0.1")
+    together = attendgen("generate", trained["toy_chat"], *texts, *options).out.splitlines()
+    alone = [attendgen("generate", trained["toy_chat"], text, *options).out.rstrip("\n") for text in texts]
+    assert together == alone
+
+
+def test_a_bundled_model_is_a_run(attendgen: Command, trained, tmp_path: Path, monkeypatch) -> None:
+    run = Run.find(trained["toy_chat"])
+    defaults = {"data.root": ".", "data.train": "${bundled:toy_chat.tsv}"}
+    bundle(run, "chat", tmp_path / "models" / "chat", defaults)
+    (tmp_path / "models" / "chat" / "README.md").write_text("Answers.\n\nMore.\n")
+    shutil.copy(bundled_file("toy_chat.tsv"), tmp_path)
+    monkeypatch.setattr(resources, "INSTALLED", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "Answers." in attendgen("runs", "--bundled").out
+    weights = {name: weight.half().float() for name, weight in run.build().model.state_dict().items()}
+    found = load("chat").task.model.state_dict()
+    assert found.keys() == weights.keys()
+    for name, weight in weights.items():
+        assert torch.equal(found[name], weight)
+    assert attendgen("generate", "chat", "Tu vas").code == 0
+    outcome = attendgen("evaluate", "chat")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "outputs" / "bundled" / "chat" / "metrics_val.json").is_file()
+    assert_mistake(attendgen("generate", "chit", "Tu vas"), "chit", "bundled")
+
+
+def test_a_bundled_model_says_nothing_of_this_machine(trained, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.root=/"):
+        bundle(Run.find(trained["toy_chat"]), "chat", tmp_path / "chat", {})
+    assert not (tmp_path / "chat").exists()
+
+
+def test_evaluate_finds_files_from_where_the_user_stands(
+    attendgen: Command, trained, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "mine.tsv").write_text("Salut\tBonjour\n")
+    monkeypatch.chdir(tmp_path)
+    outcome = attendgen("evaluate", trained["toy_chat"], "--out", tmp_path, "data.val=mine.tsv")
+    assert outcome.code == 0, outcome.err
+    assert len((tmp_path / "outputs_val.txt").read_text().splitlines()) == 1
+    outcome = attendgen("evaluate", trained["toy_chat"], "--out", tmp_path, "data.root=.", "data.val=mine.tsv")
+    assert outcome.code == 0, outcome.err
+
+
 def test_generate_continues_a_context_by_seed(attendgen: Command, trained) -> None:
     def sample(seed: int) -> str:
         return attendgen("generate", trained["novels"], "It was", "--max-length", "60", "--seed", seed).out
@@ -191,6 +267,10 @@ def test_generate_refuses_bad_prompts_and_options(attendgen: Command, trained, t
     run = trained["toy_chat"]
     assert_mistake(attendgen("generate", run, "Tu vas", "--n-best", "3"), "n-best 3")
     assert_mistake(attendgen("generate", run, "Tu vas", "--attention", tmp_path / "map.xyz"), "map.xyz")
+    assert_mistake(attendgen("generate", run, "Tu vas", "--min-length", "9", "--max-length", "8"), "min-length 9")
+    assert_mistake(attendgen("generate", run, "Tu vas", "--average", "--alpha", "1"), "exclude each other")
+    assert_mistake(attendgen("generate", run, "Tu vas", "--score", ""), "score: empty text")
+    assert_mistake(attendgen("generate", run, "Tu vas", "--score", "oui", "--beam", "3"), "--beam")
     assert_mistake(attendgen("generate", trained["flickr8k_soft"], "Tu vas"), "attendgen caption")
 
 

@@ -23,6 +23,7 @@ SMALL = {
     "novels": ["data.context=16", "data.time=24", "model.hidden=16", "data.batch_size=4", "decoding.max_length=30"],
     "shapes": ["data.limit=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
     "toy": [],
+    "multi30k": ["model.hidden=8", "model.encoder_hidden=4", "data.batch_size=4", "decoding.max_length=20"],
 }
 
 
@@ -32,7 +33,12 @@ def train(tmp_path: Path):
 
     def run(experiment: str, *overrides: str, name: str = "run") -> Path:
         family = experiment.split("_")[0]
-        make = {"flickr8k": tiny.flickr8k, "coco": tiny.coco, "novels": tiny.novels}.get(family)
+        make = {
+            "flickr8k": tiny.flickr8k,
+            "coco": tiny.coco,
+            "novels": tiny.novels,
+            "multi30k": tiny.multi30k,
+        }.get(family)
         root = tmp_path / family
         data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
         common = [f"paths.cache={tmp_path}/cache", f"hydra.run.dir={tmp_path / name}", "callbacks.progress=null"]
@@ -54,6 +60,19 @@ def test_every_experiment_survives_two_steps(train, experiment: str) -> None:
     task, alone = Run.find(folder).build(), Run.find(best).build()
     for one, other in zip(task.parameters(), alone.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("decoder", ["bahdanau", "luong"])
+@pytest.mark.parametrize("attention", ["dot", "scaled_dot", "general", "additive"])
+def test_decoder_and_attention_are_config_lines(train, decoder: str, attention: str) -> None:
+    choices = [f"model/decoder={decoder}", f"model/attention={attention}", "model.bidirectional=true", "model.layers=2"]
+    if decoder == "luong":
+        choices += ["model.decoder.feeding=false", "model.decoder.layers=2"]
+    sizes = ["model.hidden=8", "model.encoder_hidden=4", "model.tied=true"]
+    folder = train("toy_chat", "trainer=smoke", "logger=none", *choices, *sizes)
+    model = Run.find(folder).build().model
+    assert type(model.decoder).__name__.lower() == decoder
+    assert type(model.decoder.attention).__name__ == {"scaled_dot": "Dot"}.get(attention, attention.capitalize())
 
 
 def test_a_run_directory_holds_what_the_design_lists(train) -> None:

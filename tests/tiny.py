@@ -54,3 +54,14 @@ def novels(root: Path) -> Path:
     ):
         (root / f"{name}.txt").write_text(line * (6000 // len(line)), encoding="utf-8")
     return root
+
+
+def multi30k(root: Path) -> Path:
+    """A dozen sentence pairs in each split."""
+    root.mkdir(parents=True, exist_ok=True)
+    things = (("chien", "dog"), ("chat", "cat"), ("cheval", "horse"))
+    does = (("dort", "sleeps"), ("court", "runs"), ("mange", "eats"), ("saute", "jumps"))
+    lines = [f"Un {a} {c} dans l'eau.\tA {b} {d} in the water.\n" for a, b in things for c, d in does]
+    for split in ("train", "val"):
+        (root / f"{split}.fr-en.tsv").write_text("".join(lines), encoding="utf-8")
+    return root

@@ -19,14 +19,22 @@ app = typer.Typer(
     help="Train, compare and look inside attention-based text generators.",
 )
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory or a .ckpt file.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run directory, a .ckpt file, or a bundled model's name.")
+]
 Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy.")]
 NBest = Annotated[int | None, typer.Option(min=1, help="Outputs to print: of the beam, or samples.")]
 Alpha = Annotated[float | None, typer.Option(min=0.0, help="Length penalty ((5 + length) / 6)^alpha of the beam.")]
+Average = Annotated[bool | None, typer.Option("--average", help="Rank the beam by log-probability a symbol.")]
+Coverage = Annotated[
+    float | None, typer.Option(min=0.0, help="Weight of the beam's penalty for source symbols that are not looked at.")
+]
+NoRepeat = Annotated[int | None, typer.Option(min=0, help="No n-gram of this many symbols may come twice.")]
 Temperature = Annotated[float | None, typer.Option(help="Sample, from softmax(log p / temperature).")]
 TopK = Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest symbols.")]
 TopP = Annotated[float | None, typer.Option(help="Sample from the likeliest symbols of this probability mass.")]
-MaxLength = Annotated[int | None, typer.Option(min=1, help="Most symbols of an output.")]
+MinLength = Annotated[int | None, typer.Option(min=1, help="Fewest symbols of an output, <eos> included.")]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Most symbols of an output, <eos> included.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the samples.")]
 
 
@@ -91,8 +99,6 @@ def evaluate(
 
     found = Run.find(run)
     config = found.overridden(overrides)
-    if "root" in config.data:
-        config.data.root = str(Path(config.data.root).absolute())
     scores = score(found, config, split, out, texts)
     print_table(["score", "value"], [[name, f"{value:.6g}"] for name, value in scores.items()])
 
@@ -104,11 +110,19 @@ def generate(
     beam: Beam = None,
     n_best: NBest = None,
     alpha: Alpha = None,
+    average: Average = None,
+    coverage: Coverage = None,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
+    min_length: MinLength = None,
     max_length: MaxLength = None,
+    no_repeat: NoRepeat = None,
     seed: Seed = None,
+    score: Annotated[
+        str | None,
+        typer.Option(metavar="REFERENCE", help="Generate nothing; print this output's log-probability instead."),
+    ] = None,
     attention: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Save a heat map of the first output's attention (png, pdf, svg)."),
@@ -125,17 +139,23 @@ def generate(
         raise UserError(f"{run}: a captioner; use `attendgen caption {run} IMAGE`")
     if attention is not None:
         plotting.check_suffix(attention)
-    options = {"beam": beam, "alpha": alpha, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    options |= {"max_length": max_length, "seed": seed}
+    options = {"beam": beam, "n_best": n_best, "alpha": alpha, "average": average, "coverage": coverage}
+    options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    options |= {"min_length": min_length, "max_length": max_length, "no_repeat": no_repeat}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    if n_best is not None:
-        given["n_best"] = n_best
-    if seed is None:
-        torch.seed()  # another sample each time
-    found = [model.generate(text, **given) for text in texts]
+    if score is not None:
+        if given:
+            name = "--" + next(iter(given)).replace("_", "-")
+            raise UserError(f"--score: a given output is not searched for; leave {name} out")
+        found = [[model.score(text, score)] for text in texts]
+    else:
+        if seed is None:
+            torch.seed()  # another sample each time
+        found = model.generate_all(texts, **given)
     for outputs in found:
         for result in outputs:
-            print(f"{result.score:.3f}\t{result.text}" if len(outputs) > 1 else result.text)
+            scored = len(outputs) > 1 or score is not None
+            print(f"{result.score:.3f}\t{result.text}" if scored else result.text)
     if attention is not None:
         first = found[0][0]
         shown = min(len(first.tokens), 160)  # more rows than that cannot be read
@@ -150,7 +170,11 @@ def caption(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of any size and mode.")],
     beam: Beam = None,
     alpha: Alpha = None,
+    average: Average = None,
+    coverage: Coverage = None,
+    min_length: MinLength = None,
     max_length: MaxLength = None,
+    no_repeat: NoRepeat = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write a PNG for each picture.")] = Path("."),
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write one HTML page that holds it all.")
@@ -167,9 +191,11 @@ def caption(
     if not isinstance(model, PictureCaptioner):
         raise UserError(f"{run}: no captioner; use `attendgen generate {run} TEXT`")
     names = attention_names(images)
+    options = {"beam": beam, "alpha": alpha, "average": average, "coverage": coverage}
+    options |= {"min_length": min_length, "max_length": max_length, "no_repeat": no_repeat}
     entries = []
     for path, name, picture in zip(images, names, pictures, strict=True):
-        result = model.caption(picture, beam=beam, alpha=alpha, max_length=max_length)[0]
+        result = model.caption(picture, **options)[0]
         figure = plotting.caption_panels(picture, result.tokens, result.attention)
         plotting.save(figure, out / name)
         entries.append((result.text, f"{path.name}, log-probability {result.log_probs.sum():.2f}", figure))
@@ -194,12 +220,25 @@ def runs(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look for run directories.")] = Path(
         "outputs"
     ),
+    bundled: Annotated[bool, typer.Option("--bundled", help="List the models that travel with the package.")] = False,
 ) -> None:
     """List runs: experiment, key metrics, date."""
+    if bundled:
+        from attendgen.resources import bundled_models
+
+        print_table(["model", "what it does"], [[name, description(at)] for name, at in bundled_models().items()])
+        return
     from attendgen.runs import find_runs
 
     rows = [[run.name, run.experiment, run.metric, run.started[:16].replace("T", " ")] for run in find_runs(folder)]
     print_table(["run", "experiment", "score", "started"], rows)
+
+
+def description(model: Path) -> str:
+    """The first line of a bundled model's README."""
+    from attendgen.files import read_text
+
+    return read_text(model / "README.md").strip().split("\n")[0]
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
+from torch import Tensor
 
+from attendgen.data.batch import pad, real, shifted
 from attendgen.data.images import open_image, to_pixels, to_rgb
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.search import Search
@@ -29,7 +31,7 @@ class Result:
     Attributes:
         text: the output as text.
         tokens: its symbols, with <eos> where it was emitted: one for each row of `attention`.
-        score: what the search ranked by: the sum of log-probabilities, after any length penalty.
+        score: what the search ranked by: the sum of log-probabilities, after any penalties.
         log_probs: natural log-probability of each token [tokens].
         source: the symbols attended to; empty for a picture.
         attention: the weights with which each token was predicted [tokens, source or regions].
@@ -65,6 +67,18 @@ def results(decoded: Decoded, row: int, vocabulary: Vocabulary, source: Sequence
     return found
 
 
+def forced(
+    logits: Float[Tensor, "batch time symbols"],
+    alphas: Float[Tensor, "batch time source"],
+    outputs: Int[Tensor, "batch time"],
+) -> Decoded:
+    """Given outputs as if a search had found them."""
+    outputs = outputs.to(logits.device)
+    log_probs = logits.float().log_softmax(dim=-1).gather(2, outputs.unsqueeze(-1)).squeeze(-1)
+    log_probs = log_probs.masked_fill(~real(outputs), 0.0).unsqueeze(1)
+    return Decoded(outputs.unsqueeze(1), log_probs.sum(dim=2), log_probs, alphas.unsqueeze(1))
+
+
 def make_search(run: Run, options: dict[str, Any]) -> Search:
     """The run's own decoding, changed by the options that are not None.
 
@@ -92,19 +106,43 @@ class Translator:
         self.task = task
         self.vocabulary = task.vocabulary
 
-    @torch.inference_mode()
     def generate(self, text: str, **options: Any) -> list[Result]:
         """The outputs for one source text, best first; `options` are those of `Search`.
 
         Raises:
             UserError: the text is empty or has no known symbol, or an option is wrong.
         """
+        return self.generate_all([text], **options)[0]
+
+    @torch.inference_mode()
+    def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
+        """The outputs for each of some source texts, decoded as one batch.
+
+        Raises:
+            UserError: a text is empty or has no known symbol, or an option is wrong.
+        """
         search = make_search(self.run, options)
-        source = torch.tensor([self.vocabulary.source.encode_known(text, "text")], device=self.task.device)
-        memory, state = self.task.model.start(source)
-        decoded = search(self.task.model, memory, state, self.task.forbidden)
-        symbols = [self.vocabulary.source.symbols[i] for i in source[0].tolist()]
-        return results(decoded, 0, self.vocabulary.target, symbols)
+        sources = [self.vocabulary.source.encode_known(text, "text") for text in texts]
+        memory, state = self.task.model.start(pad(sources).to(self.task.device))
+        decoded = search(self.task.model, memory, state, self.vocabulary.target.forbidden)
+        symbols = self.vocabulary.source.symbols
+        return [
+            results(decoded, row, self.vocabulary.target, [symbols[i] for i in source])
+            for row, source in enumerate(sources)
+        ]
+
+    @torch.inference_mode()
+    def score(self, text: str, reference: str) -> Result:
+        """How likely a given output is: `score` is its log-probability, with that of <eos>.
+
+        Raises:
+            UserError: a text is empty or has no known symbol.
+        """
+        source = self.vocabulary.source.encode_known(text, "text")
+        inputs, outputs = shifted([self.vocabulary.target.encode_known(reference, "score")])
+        logits, alphas = self.task.model(pad([source]).to(self.task.device), inputs.to(self.task.device))
+        asked = [self.vocabulary.source.symbols[i] for i in source]
+        return results(forced(logits, alphas, outputs), 0, self.vocabulary.target, asked)[0]
 
 
 class TextGenerator:
@@ -147,6 +185,41 @@ class TextGenerator:
         found = [result for row in range(n_best) for result in results(decoded, row, self.vocabulary, read)]
         return sorted(found, key=lambda result: -result.score)
 
+    def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
+        """The continuations of each of some contexts.
+
+        Raises:
+            UserError: a text is empty or has no known character, or an option is wrong.
+        """
+        return [self.generate(text, **options) for text in texts]
+
+    @torch.inference_mode()
+    def score(self, text: str, reference: str) -> Result:
+        """How likely a given continuation is: `score` is its log-probability.
+
+        It is read as `generate` writes: window by window, each with what stands to its left as context.
+
+        Raises:
+            UserError: a text is empty or has no known character.
+        """
+        context, time = int(self.run.config.data.context), int(self.run.config.data.time)
+        before = self.vocabulary.encode_known(text, "text")
+        after = self.vocabulary.encode_known(reference, "score")
+        ids = torch.tensor([before + after], device=self.task.device)
+        parts = []
+        for begin in range(len(before), ids.size(1), time):
+            window = ids[:, begin : begin + time]
+            logits, alphas = self.task.model(
+                ids[:, max(0, begin - context) : begin], ids[:, begin - 1 : begin + window.size(1) - 1]
+            )
+            parts.append(forced(logits, alphas, window))
+        first = parts[0].attention
+        attention = first.new_zeros(1, 1, len(after), first.size(-1))
+        attention[:, :, : first.size(2)] = first
+        log_probs = torch.cat([part.log_probs for part in parts], dim=2)
+        decoded = Decoded(ids[:, None, len(before) :], log_probs.sum(dim=2), log_probs, attention)
+        return results(decoded, 0, self.vocabulary, [self.vocabulary.symbols[i] for i in before[-context:]])[0]
+
 
 class PictureCaptioner:
     """A trained captioner."""
@@ -168,7 +241,7 @@ class PictureCaptioner:
         model = self.task.model
         pixels = to_pixels(picture, model.encoder.size).unsqueeze(0).to(self.task.device)
         memory, state = model.start(pixels)
-        return results(search(model, memory, state, self.task.forbidden), 0, self.vocabulary)
+        return results(search(model, memory, state, self.vocabulary.forbidden), 0, self.vocabulary)
 
 
 Model = Translator | TextGenerator | PictureCaptioner

@@ -1,4 +1,4 @@
-"""Files that travel with the package: configs and the toy pairs, in the wheel or in the source tree."""
+"""Files that travel with the package, in the wheel or in the source tree: configs, toy pairs, bundled models."""
 
 from pathlib import Path
 
@@ -16,6 +16,12 @@ def conf_dir() -> Path:
 def bundled_file(name: str) -> str:
     """The path of a data file that travels with the package."""
     return str(INSTALLED / name if INSTALLED.is_dir() else SOURCE / "data" / name)
+
+
+def bundled_models() -> dict[str, Path]:
+    """The folders of the models that travel with the package, by name."""
+    folder = INSTALLED / "models" if INSTALLED.is_dir() else SOURCE / "data" / "models"
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.yaml"))}
 
 
 def register_resolvers() -> None:

@@ -1,10 +1,12 @@
 """A run directory: what `train` leaves and every other command reads."""
 
 import contextlib
+import copy
 import datetime
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,15 +17,19 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from safetensors.torch import load_model, save_model
 
 from attendgen.checkpointing import RECORD, read_checkpoint
 from attendgen.construction import construct
 from attendgen.errors import UserError
-from attendgen.files import read_json, read_text, write_json, write_text
-from attendgen.resources import SOURCE
+from attendgen.files import read_json, read_text, replacing, write_json, write_text
+from attendgen.resources import SOURCE, bundled_models, register_resolvers
 from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
 
 PACKAGES = ("attendgen", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
+
+WEIGHTS = "weights.safetensors"  # a bundled model's
+BUNDLED = ("name", "seed", "steps", "epochs", "validate_every", "monitor", "decoding", "data", "model", "task")
 
 NO_WEIGHTS = {"weights": None, "pretrained": False}  # the encoders' fields
 
@@ -36,6 +42,10 @@ COPIES = (
     ("trainer.check_val_every_n_epoch", "validate_every"),
     ("task.schedule.steps", "steps"),
 )
+
+
+# files and folders in a config: on a command line they are named from where the user stands
+PATHS = ("data.root", "data.train", "data.val", "data.test", "paths.cache")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -78,7 +88,10 @@ def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) ->
 
 @dataclass
 class Run:
-    """A trained model's config, vocabulary and weights; `folder` is None for a lone checkpoint."""
+    """A trained model's config, vocabulary and weights.
+
+    `folder` is where scores of it are written; a lone checkpoint has none.
+    """
 
     folder: Path | None
     checkpoint: Path
@@ -87,18 +100,24 @@ class Run:
 
     @classmethod
     def find(cls, name: str | Path) -> "Run":
-        """Open a run directory or a `.ckpt` file.
+        """Open a run directory, a `.ckpt` file, or a bundled model by its name.
 
         Raises:
             UserError: it does not exist, or a file of it is missing or broken.
         """
         path = Path(name)
+        if not path.exists() and str(name) in (bundled := bundled_models()):
+            register_resolvers()
+            path = bundled[str(name)]
+            config = OmegaConf.create(yaml.safe_load(read_text(path / "config.yaml")))
+            outputs = Path(config.paths.run)  # the package itself is not written to
+            return cls(outputs, path / WEIGHTS, config, load_vocabulary(path / "vocabulary.json"))
         if path.is_file():
             record = read_checkpoint(path)[RECORD]
             config = OmegaConf.create(record["config"])
             return cls(None, path, config, vocabulary_from_dict(record["vocabulary"], path))
         if not path.is_dir():
-            raise UserError(f"{path}: no such run directory or checkpoint")
+            raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
         text = read_text(path / "config.yaml")
         try:
             config = OmegaConf.create(yaml.safe_load(text))
@@ -136,12 +155,17 @@ class Run:
                     f"{key}: no such field in the run's config ({' '.join(str(error).split())[:120]})"
                 ) from error
         changed = [override.partition("=")[0] for override in overrides]
-        for copy, original in COPIES:
+        for copied, original in COPIES:
             if (
                 any(f"{key}.".startswith(f"{original}.") for key in changed)
-                and OmegaConf.select(config, copy) is not None
+                and OmegaConf.select(config, copied) is not None
             ):
-                OmegaConf.update(config, copy, OmegaConf.select(config, original), merge=False)
+                OmegaConf.update(config, copied, OmegaConf.select(config, original), merge=False)
+        for key in changed:
+            if key == "data.root" or (key in PATHS and "data.root" not in changed):
+                files = OmegaConf.select(config, key)
+                here = [str(Path(file).absolute()) for file in ([files] if isinstance(files, str) else files or [])]
+                OmegaConf.update(config, key, here[0] if isinstance(files, str) else here or None, merge=False)
         return config
 
     def build(self, config: DictConfig | None = None) -> lightning.LightningModule:
@@ -151,8 +175,9 @@ class Run:
             UserError: the checkpoint is missing, broken, or of another model.
         """
         config = config or self.config
-        checkpoint = read_checkpoint(self.checkpoint)
-        family = checkpoint[RECORD]["config"]["task"]["_target_"]
+        bundled = self.checkpoint.suffix == ".safetensors"
+        checkpoint = {} if bundled else read_checkpoint(self.checkpoint)
+        family = config.task._target_ if bundled else checkpoint[RECORD]["config"]["task"]["_target_"]
         if family != config.task._target_:
             raise UserError(
                 f"{self.checkpoint}: a checkpoint of {family}, but the run's task is {config.task._target_}"
@@ -164,12 +189,49 @@ class Run:
         model = construct(settings, **self.vocabulary.sizes())
         task = construct(config.task, model=model, vocabulary=self.vocabulary)
         try:
-            task.load_state_dict(checkpoint["state_dict"])
+            if bundled:
+                load_model(task.model, self.checkpoint)
+            else:
+                task.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             raise UserError(
                 f"{self.checkpoint}: weights of another model: {str(error).splitlines()[-1].strip()}"
             ) from error
         return task.eval()
+
+
+def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any]) -> None:
+    """Write a trained model as one that travels with the package: config, vocabulary and weights in half precision.
+
+    Args:
+        folder: of the new model.
+        defaults: fields of the config that must not say where this machine keeps its files, by dotted key.
+
+    Raises:
+        UserError: a field of the config names an absolute path that `defaults` does not replace.
+    """
+    config = OmegaConf.create({key: run.config[key] for key in BUNDLED if key in run.config})
+    paths = {"paths.outputs": "outputs", "paths.cache": "data/cache", "paths.run": f"outputs/bundled/{name}"}
+    for key, value in {**paths, **defaults}.items():
+        OmegaConf.update(config, key, value, merge=False)
+    data = OmegaConf.to_container(config)
+    for key, value in _leaves(data):
+        if isinstance(value, str) and Path(value).is_absolute():
+            raise UserError(f"{run.folder}: {key}={value} names a place on this machine; give another")
+    model = copy.deepcopy(run.build().model).half()
+    save_vocabulary(run.vocabulary, folder / "vocabulary.json")
+    with replacing(folder / WEIGHTS) as temporary:
+        save_model(model, str(temporary))
+    write_text(folder / "config.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested data with its dotted key."""
+    if isinstance(node, dict | list):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
 
 
 @dataclass

@@ -132,7 +132,7 @@ def quiet() -> None:
 
 def absolute_paths(config: DictConfig) -> None:
     """Make the paths in a config independent of the working directory, so that the run can be used from anywhere."""
-    data = [(config.data, key) for key in ("root", "train", "val", "test") if isinstance(config.data.get(key), str)]
+    data = [(config.data, "root")] if isinstance(config.data.get("root"), str) else []
     for node, key in (*data, (config.paths, "cache"), (config.paths, "outputs"), (config.paths, "run")):
         node[key] = os.path.abspath(node[key])
 

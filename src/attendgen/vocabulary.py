@@ -122,6 +122,11 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @property
+    def forbidden(self) -> tuple[int, ...]:
+        """Ids that no output may hold: <pad>, <sos> and <unk>."""
+        return (PAD, SOS) if self.unknown is None else (PAD, SOS, self.unknown)
+
     def normalised(self, text: str) -> str:
         """A text as the vocabulary sees it."""
         return NORMALISERS[self.normalise](text)

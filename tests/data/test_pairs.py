@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 import torch
 
-from attendgen.data.pairs import PairDataModule, collate, read_pairs
+from attendgen.data.pairs import PairDataModule, collate, read_aligned, read_pairs
 from attendgen.errors import UserError
 from attendgen.vocabulary import EOS, PAD, SOS
 
@@ -92,6 +92,48 @@ def test_a_sentence_of_which_nothing_is_left_is_named(tmp_path, train, side, pai
     assert message.startswith(f"{bad}: ")
     assert f"{side} '?!'" in message
     assert f"data.{side}_normalise=fold" in message
+
+
+@pytest.fixture
+def aligned(tmp_path):
+    paths = tmp_path / "train.fr", tmp_path / "train.en"
+    for path, side in zip(paths, zip(*PAIRS, strict=True), strict=True):
+        path.write_text("".join(f"{text}\n" for text in side), encoding="utf-8")
+    return paths
+
+
+def test_two_aligned_files_hold_the_same_pairs(tmp_path, train, aligned):
+    data = PairDataModule([str(path) for path in aligned])
+    assert data.dataset("train").pairs == PAIRS == PairDataModule(str(train)).dataset("train").pairs
+    relative = PairDataModule(["train.fr", "train.en"], root=str(tmp_path))
+    assert relative.dataset("val").pairs == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("a\nb\n", "c\n", "train.en: 1 lines, but"),
+        ("a\n\n", "c\nd\n", "train.fr: line 2: empty, but its counterpart is not"),
+        ("a\nb\n", "c\n \n", "train.en: line 2: empty"),
+        ("\n", "\n", "train.fr: no sentences"),
+    ],
+)
+def test_bad_aligned_files_are_named(tmp_path, aligned, source, target, said):
+    aligned[0].write_text(source)
+    aligned[1].write_text(target)
+    assert refusal(lambda: read_aligned(*aligned)).startswith(f"{tmp_path}/{said}")
+
+
+def test_lines_blank_in_both_files_are_passed_over(aligned):
+    aligned[0].write_text("a\n\nb")
+    aligned[1].write_text("c\n \nd\n")
+    assert read_aligned(*aligned) == [("a", "c"), ("b", "d")]
+
+
+def test_a_split_is_one_file_or_two(train):
+    for files in ([], [str(train)] * 3):
+        data = PairDataModule(str(train), val=files or [""] * 4)
+        assert refusal(lambda data=data: data.dataset("val")).startswith("data.val: ")
 
 
 def test_an_unknown_split_is_named(train):

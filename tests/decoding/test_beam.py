@@ -3,11 +3,14 @@ import math
 import pytest
 import torch
 
-from attendgen.decoding.beam import beam_search, length_penalty
+from attendgen.decoding.beam import beam_search
+from attendgen.decoding.ranking import Ranking
 from attendgen.decoding.sampling import decode
 from attendgen.vocabulary import EOS, PAD, SOS
 
 ALPHAS = [0.0, 0.7, 2.0, -0.5]
+RANKINGS = [*map(Ranking, ALPHAS), Ranking(average=True), Ranking(coverage=0.5), Ranking(0.7, coverage=0.2)]
+RULES = [{"min_length": 3}, {"no_repeat": 1}, {"no_repeat": 2}, {"no_repeat": 2, "min_length": 3}]
 
 
 def strip(tokens: torch.Tensor) -> list[int]:
@@ -19,62 +22,78 @@ def penalised(score: float, length: int, alpha: float) -> float:
     return score / ((5 + length) / 6) ** alpha
 
 
-def enumerate_all(table, which: int, max_length: int, alpha: float) -> list[tuple[float, list[int]]]:
+def ranked(table, which: int, tokens: list[int], ranking: Ranking) -> float:
+    """s(Y, X), from every token's log-probability and attention."""
+    log_probs, alphas, _ = table.look_up(which, tokens)
+    score = sum(log_probs) / (len(tokens) if ranking.average else ((5 + len(tokens)) / 6) ** ranking.alpha)
+    if ranking.coverage:
+        score += ranking.coverage * sum(math.log(min(sum(column), 1.0)) for column in zip(*alphas, strict=True))
+    return score
+
+
+def may_follow(tokens: list[int], token: int, min_length: int = 1, no_repeat: int = 0) -> bool:
+    if token in (PAD, SOS) or (token == EOS and len(tokens) + 1 < min_length):
+        return False
+    grown = [*tokens, token]
+    grams = [tuple(grown[i : i + no_repeat]) for i in range(len(grown) - no_repeat + 1)] if no_repeat else []
+    return len(set(grams)) == len(grams)
+
+
+def enumerate_all(table, which: int, max_length: int, ranking: Ranking, **rules: int) -> list[tuple[float, list[int]]]:
     """Every output and its score, best first."""
     found = []
 
-    def grow(tokens: list[int], score: float) -> None:
+    def grow(tokens: list[int]) -> None:
         if tokens and (tokens[-1] == EOS or len(tokens) == max_length):
-            found.append((penalised(score, len(tokens), alpha), tokens))
+            found.append((ranked(table, which, tokens, ranking), tokens))
             return
-        following = table.look_up(which, tokens)[2].tolist()
         for token in range(table.symbols):
-            if token not in (PAD, SOS):
-                grow([*tokens, token], score + following[token])
+            if may_follow(tokens, token, **rules):
+                grow([*tokens, token])
 
-    grow([], 0.0)
+    grow([])
     return sorted(found, reverse=True)
 
 
-def search_in_lists(table, which: int, max_length: int, width: int, alpha: float) -> list[tuple[float, list[int]]]:
+def search_in_lists(
+    table, which: int, max_length: int, width: int, ranking: Ranking, **rules: int
+) -> list[tuple[float, list[int]]]:
     """Beam search as a book tells it, with no early end."""
-    beam, finished = [(0.0, [])], []
+    beam, finished = [[]], []
     for length in range(1, max_length + 1):
-        grown = []
-        for score, tokens in beam:
-            following = table.look_up(which, tokens)[2].tolist()
-            grown += [(score + following[t], [*tokens, t]) for t in range(table.symbols) if t not in (PAD, SOS)]
-        grown.sort(reverse=True)
-        finished += [
-            (penalised(score, length, alpha), tokens)
-            for score, tokens in grown[:width]
-            if tokens[-1] == EOS or length == max_length
-        ]
-        beam = [(score, tokens) for score, tokens in grown if tokens[-1] != EOS][:width]
+        grown = [[*tokens, t] for tokens in beam for t in range(table.symbols) if may_follow(tokens, t, **rules)]
+        scored = sorted(((ranked(table, which, tokens, ranking), tokens) for tokens in grown), reverse=True)
+        finished += [pair for pair in scored[:width] if pair[1][-1] == EOS or length == max_length]
+        beam = [tokens for _, tokens in scored if tokens[-1] != EOS][:width]
     return sorted(finished, reverse=True)
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_a_beam_as_wide_as_the_space_equals_enumeration(table, alpha):
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=4**4, n_best=20, alpha=alpha)
+@pytest.mark.parametrize("rules", [{}, *RULES], ids=str)
+@pytest.mark.parametrize("ranking", RANKINGS, ids=str)
+def test_a_beam_as_wide_as_the_space_equals_enumeration(table, ranking, rules):
+    best = beam_search(table, *table.start(range(4)), max_length=4, width=4**4, n_best=10, ranking=ranking, **rules)
     for which in range(4):
-        everything = enumerate_all(table, which, 4, alpha)
-        assert len(everything) == 1 + 3 + 3**2 + 3**3 * 4
-        for rank, (score, tokens) in enumerate(everything[:20]):
+        everything = enumerate_all(table, which, 4, ranking, **rules)
+        assert rules or len(everything) == 1 + 3 + 3**2 + 3**3 * 4
+        for rank, (score, tokens) in enumerate(everything[:10]):
             assert strip(best.tokens[which, rank]) == tokens
             assert best.scores[which, rank].item() == pytest.approx(score, abs=1e-5)
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("width", [2, 3, 5])
-def test_a_narrow_beam_equals_a_search_in_lists(make_table, alpha, width):
-    table = make_table(inputs=30)
+@pytest.mark.parametrize("rules", [{}, *RULES], ids=str)
+@pytest.mark.parametrize("ranking", RANKINGS, ids=str)
+@pytest.mark.parametrize("width", [2, 5])
+def test_a_narrow_beam_equals_a_search_in_lists(make_table, ranking, width, rules):
+    table = make_table(inputs=20)
     n_best = 2
-    best = beam_search(table, *table.start(range(30)), max_length=4, width=width, n_best=n_best, alpha=alpha)
-    for which in range(30):
-        expected = search_in_lists(table, which, 4, width, alpha)[:n_best]
-        assert [strip(tokens) for tokens in best.tokens[which]] == [tokens for _, tokens in expected]
-        assert best.scores[which].tolist() == pytest.approx([score for score, _ in expected], abs=1e-5)
+    best = beam_search(
+        table, *table.start(range(20)), max_length=4, width=width, n_best=n_best, ranking=ranking, **rules
+    )
+    for which in range(20):
+        expected = search_in_lists(table, which, 4, width, ranking, **rules)[:n_best]
+        assert [strip(tokens) for tokens in best.tokens[which] if tokens.any()] == [tokens for _, tokens in expected]
+        found = [score for score in best.scores[which].tolist() if score > -math.inf]
+        assert found == pytest.approx([score for score, _ in expected], abs=1e-5)
 
 
 def test_width_1_equals_greedy_on_every_table(make_table):
@@ -93,9 +112,10 @@ def test_width_1_equals_greedy(case):
         torch.testing.assert_close(left, right)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.7])
-def test_a_batch_equals_single_runs(case, alpha):
-    options = {"max_length": 8, "width": 3, "n_best": 3, "alpha": alpha}
+@pytest.mark.parametrize("ranking", [Ranking(), Ranking(0.7), Ranking(coverage=0.5)], ids=str)
+@pytest.mark.parametrize("rules", [{}, {"min_length": 3, "no_repeat": 2}], ids=str)
+def test_a_batch_equals_single_runs(case, ranking, rules):
+    options = {"max_length": 8, "width": 3, "n_best": 3, "ranking": ranking, **rules}
     batch = beam_search(case.model, *case.start(range(4)), **options)
     outputs = set()
     for row in range(4):
@@ -113,7 +133,7 @@ def test_a_batch_equals_single_runs(case, alpha):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
 def test_scores_equal_forced_scoring_of_the_tokens(case, alpha):
-    best = beam_search(case.model, *case.start(range(4)), max_length=8, width=3, n_best=3, alpha=alpha)
+    best = beam_search(case.model, *case.start(range(4)), max_length=8, width=3, n_best=3, ranking=Ranking(alpha))
     for row in range(4):
         for n in range(3):
             tokens = strip(best.tokens[row, n])
@@ -130,7 +150,7 @@ def test_scores_equal_forced_scoring_of_the_tokens(case, alpha):
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_outputs_are_sorted_and_distinct(table, alpha):
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=6, n_best=6, alpha=alpha)
+    best = beam_search(table, *table.start(range(4)), max_length=4, width=6, n_best=6, ranking=Ranking(alpha))
     assert (best.scores.diff(dim=1) <= 0).all()
     for outputs in best.tokens:
         assert len({tuple(strip(tokens)) for tokens in outputs}) == 6
@@ -139,12 +159,12 @@ def test_outputs_are_sorted_and_distinct(table, alpha):
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_a_model_that_never_ends_is_cut(table, alpha):
     table.log_probs[..., EOS] = -torch.inf
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=3, n_best=3, alpha=alpha)
+    best = beam_search(table, *table.start(range(4)), max_length=4, width=3, n_best=3, ranking=Ranking(alpha))
     assert best.tokens.shape == (4, 3, 4)
     assert not torch.isin(best.tokens, torch.tensor([PAD, SOS, EOS])).any()
     assert table.calls == 4
     for which in range(4):
-        (score, tokens), *_ = search_in_lists(table, which, 4, 3, alpha)
+        (score, tokens), *_ = search_in_lists(table, which, 4, 3, Ranking(alpha))
         assert strip(best.tokens[which, 0]) == tokens
         assert best.scores[which, 0].item() == pytest.approx(score, abs=1e-5)
 
@@ -161,8 +181,8 @@ def test_the_search_ends_when_nothing_open_can_win(table):
 def test_the_search_goes_on_while_something_open_can_win(make_table, alpha):
     table = make_table(inputs=40)
     for which in range(40):  # one by one: in a batch the slowest input keeps all others open
-        best = beam_search(table, *table.start([which]), max_length=4, width=3, alpha=alpha)
-        assert strip(best.tokens[0, 0]) == search_in_lists(table, which, 4, 3, alpha)[0][1]
+        best = beam_search(table, *table.start([which]), max_length=4, width=3, ranking=Ranking(alpha))
+        assert strip(best.tokens[0, 0]) == search_in_lists(table, which, 4, 3, Ranking(alpha))[0][1]
     assert table.calls < 4 * 40
 
 
@@ -183,10 +203,16 @@ def test_forbidden_symbols_never_come(table):
     assert (beam_search(table, *table.start(range(4)), max_length=4, width=4).tokens == 3).any()
 
 
-def test_length_penalty_is_wus():
-    assert length_penalty(1, 0.6).item() == 1.0
-    assert length_penalty(torch.tensor([7, 13]), 1.0).tolist() == [2.0, 3.0]
-    assert length_penalty(7, 2.0).item() == pytest.approx(4.0)
+def test_inputs_that_have_ended_are_not_searched_further(make_table):
+    table = make_table(inputs=40)
+    table.log_probs[:30, ..., EOS] = math.log(0.9)  # thirty inputs that end at once
+    table.log_probs[:30, ..., EOS + 1 :] = math.log(0.1 / 3)
+    rows = []
+    step = table.step
+    table.step = lambda tokens, state, memory: (rows.append(len(tokens)), step(tokens, state, memory))[1]
+    beam_search(table, *table.start(range(40)), max_length=4, width=3)
+    assert rows[0] == 40 * 3
+    assert max(rows[1:]) <= 10 * 3
 
 
 @pytest.mark.parametrize(("width", "n_best"), [(0, 1), (2, 3), (2, 0)])

@@ -163,6 +163,35 @@ def test_forbidden_symbols_never_come(table):
         assert not (decoded.tokens == 3).any()
 
 
+@pytest.mark.parametrize("rules", [{"min_length": 3}, {"no_repeat": 1}, {"no_repeat": 2, "min_length": 4}], ids=str)
+def test_constraints_hold_in_greedy_outputs(make_table, rules):
+    table = make_table(inputs=60)
+    free = decode(table, *table.start(range(60)), max_length=4)
+    bound = decode(table, *table.start(range(60)), max_length=4, **rules)
+    differ = 0
+    for left, right in zip(free.tokens[:, 0].tolist(), bound.tokens[:, 0].tolist(), strict=True):
+        tokens = [token for token in right if token != PAD]
+        assert len(tokens) >= rules.get("min_length", 1)
+        n = rules.get("no_repeat", 5)
+        grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+        assert len(set(grams)) == len(grams)
+        differ += left != right
+    assert differ > 5
+
+
+def test_samples_of_one_input_end_apart(make_table):
+    table = make_table(inputs=8)
+    memory, state = table.start(range(8))
+    rows = torch.arange(8).repeat_interleave(3)
+    drawn = decode(table, memory, take_rows(state, rows), 4, Sample(generator=generator()))
+    for row, tokens in enumerate(drawn.tokens[:, 0].tolist()):
+        tokens = [token for token in tokens if token != PAD]
+        log_probs, alphas, _ = table.look_up(row // 3, tokens)
+        torch.testing.assert_close(drawn.log_probs[row, 0, : len(tokens)], torch.tensor(log_probs))
+        torch.testing.assert_close(drawn.attention[row, 0, : len(tokens)], torch.tensor(alphas))
+        assert not drawn.attention[row, 0, len(tokens) :].any()
+
+
 def test_the_first_symbols_may_be_given(table):
     table.log_probs[..., EOS] = -torch.inf
     first = torch.tensor([SOS, SOS, 0, 0])

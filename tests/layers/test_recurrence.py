@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attendgen.layers.attention import Additive
-from attendgen.layers.recurrence import AttentiveLSTM, LSTMState, Memory
+from attendgen.layers.recurrence import AttentiveLSTM, BidirectionalLSTM, LSTMState, Memory
 
 INPUTS, HIDDEN, MEMORY, SOURCE, TIME = 3, 5, 4, 6, 7
 
@@ -73,3 +73,27 @@ def test_step_by_step_equals_all_at_once(layer):
 
 def test_the_forget_gate_starts_open(layer):
     assert layer.project.bias[HIDDEN : 2 * HIDDEN].tolist() == [1.0] * HIDDEN
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_reading_both_ways_equals_torchs_packed_lstm(layers):
+    ours = BidirectionalLSTM(INPUTS, HIDDEN, layers)
+    theirs = torch.nn.LSTM(INPUTS, HIDDEN, layers, batch_first=True, bidirectional=True)
+    for layer in range(layers):
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            for ways, suffix in ((ours.forwards, ""), (ours.backwards, "_reverse")):
+                getattr(theirs, f"{name}_l{layer}{suffix}").data.copy_(getattr(ways[layer], f"{name}_l0").data)
+    lengths = torch.tensor([4, 7, 1, 7])
+    x, mask = torch.randn(4, TIME, INPUTS), torch.arange(TIME) < lengths.unsqueeze(1)
+    outputs, final = ours(x, mask)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    expected, (hidden, _) = theirs(packed)
+    expected, _ = torch.nn.utils.rnn.pad_packed_sequence(expected, batch_first=True)
+    torch.testing.assert_close(outputs, expected)
+    torch.testing.assert_close(final, torch.cat([hidden[-2], hidden[-1]], dim=-1))
+
+
+def test_reading_nothing_gives_zeros():
+    outputs, final = BidirectionalLSTM(INPUTS, HIDDEN)(torch.randn(1, 3, INPUTS), torch.zeros(1, 3, dtype=torch.bool))
+    assert not outputs.any()
+    assert not final.any()

@@ -6,6 +6,7 @@ import torch
 from attendgen.data.batch import pad
 from attendgen.decoding.protocol import take_rows
 from attendgen.layers.attention import Additive, Dot, General
+from attendgen.layers.decoders import Luong
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.vocabulary import PAD
 
@@ -15,6 +16,9 @@ VARIANTS = {
     "both ways, additive": {"attention": partial(Additive, dim=6), "bidirectional": True},
     "two layers, general": {"attention": General, "bidirectional": True, "layers": 2},
     "one way, two layers": {"attention": partial(Dot, scaled=True), "layers": 2},
+    "sizes apart, tied": {"attention": General, "encoder_hidden": 3, "bidirectional": True, "tied": True},
+    "after, fed, tied": {"attention": General, "decoder": Luong, "bidirectional": True, "tied": True},
+    "after, not fed, two layers": {"attention": Dot, "decoder": partial(Luong, feeding=False, layers=2)},
 }
 SOURCES = [[3, 4, 5, 6, 7], [8], [4, 4, 3]]
 INPUTS = [[1, 3, 4], [1, 5, 6, 3, 3], [1]]
@@ -79,6 +83,13 @@ def test_a_one_way_encoder_hands_its_state_over():
     _, state = model.start(source)
     _, (hidden, cell) = model.encoder(model.source_embedding(source))
     torch.testing.assert_close((state.hidden, state.cell), (hidden[0], cell[0]))
+
+
+def test_tied_embeddings_are_one_parameter():
+    model = Seq2Seq(SYMBOLS, TARGETS, Dot, embedding=5, hidden=8, tied=True)
+    assert model.output.weight is model.target_embedding.weight
+    free = Seq2Seq(SYMBOLS, TARGETS, Dot, embedding=5, hidden=8)
+    assert free.output.weight is not free.target_embedding.weight
 
 
 def test_an_empty_source_is_finite():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import lightning
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -94,6 +95,31 @@ def batch_loader(
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def bucket_loader(
+    module: lightning.LightningDataModule,
+    data: Dataset[Any],
+    lengths: Sequence[int],
+    collate: Callable[[Any], Any],
+    batch_size: int,
+    shuffle: bool,
+    workers: int = 0,
+    seed: int = 0,
+) -> DataLoader[Any]:
+    """A data module's loader of shuffled buckets, or in order of length and every example once.
+
+    Raises:
+        UserError: see `batch_loader`.
+    """
+    rank, world = place(module)
+    sampler = BucketSampler(lengths, batch_size, seed, shuffle, rank=rank, world=world)
+    return batch_loader(data, sampler, collate, workers, seed)
+
+
+def place(module: lightning.LightningDataModule) -> tuple[int, int]:
+    """This process's number and how many there are."""
+    return (module.trainer.global_rank, module.trainer.world_size) if module.trainer else (0, 1)
 
 
 def require_positive(**fields: int) -> None:

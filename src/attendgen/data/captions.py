@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.data.batch import CaptionBatch, shifted
-from attendgen.data.batching import BucketSampler, batch_loader, require_positive
+from attendgen.data.batching import bucket_loader, require_positive
 from attendgen.data.features import ImageEncoder, PixelData, cached_features, missing_images
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text
@@ -367,9 +367,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         """Batches of a split: shuffled buckets, or in order of length, every picture once."""
         data = self.dataset(split)
         lengths = [max(len(caption) for caption in captions) for captions in data.ids]
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = BucketSampler(lengths, self.batch_size, self.seed, shuffle, rank=rank, world=world)
-        return batch_loader(data, sampler, collate, self.workers, self.seed)
+        return bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self.loader("train", shuffle=True)

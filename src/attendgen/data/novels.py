@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attendgen.data.batch import WindowBatch
-from attendgen.data.batching import batch_loader, require_positive
+from attendgen.data.batching import batch_loader, place, require_positive
 from attendgen.errors import UserError
 from attendgen.files import read_text
 from attendgen.vocabulary import PAD, SOS, Vocabulary
@@ -270,8 +270,7 @@ class NovelDataModule(lightning.LightningDataModule):
 
     def loader(self, data: Windows, shuffle: bool = False) -> DataLoader[Any]:
         """Batches of windows: shuffled, or every character once in order."""
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, rank, world)
+        batches = WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, *place(self))
         return batch_loader(data, batches, collate, self.workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:

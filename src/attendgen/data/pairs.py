@@ -9,12 +9,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.data.batch import PairBatch, pad, shifted
-from attendgen.data.batching import BucketSampler, batch_loader, require_positive
+from attendgen.data.batching import bucket_loader, require_positive
 from attendgen.errors import UserError
 from attendgen.files import read_text
 from attendgen.vocabulary import Level, PairVocabulary, Vocabulary
 
 Pair = tuple[str, str]
+Files = str | Sequence[str]
 Encoded = tuple[int, list[int], list[int]]
 
 
@@ -38,6 +39,29 @@ def read_pairs(path: str | Path) -> list[Pair]:
         pairs.append((source.strip(), target.strip()))
     if not pairs:
         raise UserError(f"{path}: no sentence pairs; expected lines of SOURCE<tab>TARGET")
+    return pairs
+
+
+def read_aligned(source: str | Path, target: str | Path) -> list[Pair]:
+    """The pairs of two files whose lines correspond; lines blank in both are passed over.
+
+    Raises:
+        UserError: a file is missing, they differ in length, a line is empty in one of them, or there is no pair.
+    """
+    sides = [read_text(path).removesuffix("\n").split("\n") for path in (source, target)]
+    if len(sides[0]) != len(sides[1]):
+        raise UserError(f"{target}: {len(sides[1])} lines, but {source} has {len(sides[0])}; they must correspond")
+    pairs = []
+    for number, pair in enumerate(zip(*sides, strict=True), 1):
+        stripped = (pair[0].strip(), pair[1].strip())
+        if not any(stripped):
+            continue
+        for path, text in zip((source, target), stripped, strict=True):
+            if not text:
+                raise UserError(f"{path}: line {number}: empty, but its counterpart is not")
+        pairs.append(stripped)
+    if not pairs:
+        raise UserError(f"{source}: no sentences; expected one a line")
     return pairs
 
 
@@ -70,7 +94,9 @@ class PairDataModule(lightning.LightningDataModule):
     """Sentence pairs for training and validation.
 
     Args:
-        train, val, test: TSV files; val defaults to train (the toy pairs are learnt by heart), test to none.
+        train, val, test: a TSV file each, or two aligned files [source, target]; val defaults to train (the toy pairs
+            are learnt by heart), test to none.
+        root: the folder to which relative file names belong.
         level: "characters" or "words".
         source_normalise, target_normalise: see `vocabulary.NORMALISERS`.
         min_frequency: rarer symbols become <unk>.
@@ -79,9 +105,10 @@ class PairDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        train: str,
-        val: str | None = None,
-        test: str | None = None,
+        train: Files,
+        val: Files | None = None,
+        test: Files | None = None,
+        root: str = ".",
         level: Level = "characters",
         source_normalise: str = "none",
         target_normalise: str = "none",
@@ -93,6 +120,7 @@ class PairDataModule(lightning.LightningDataModule):
         super().__init__()
         require_positive(batch_size=batch_size)
         self.files = {"train": train, "val": val or train, "test": test}
+        self.root = Path(root)
         self.level = level
         self.normalise = (source_normalise, target_normalise)
         self.min_frequency = min_frequency
@@ -101,25 +129,33 @@ class PairDataModule(lightning.LightningDataModule):
         self.seed = seed
         self.eval_split = "val"
         self.vocabulary: PairVocabulary | None = None
-        self.sets: dict[str, PairData] = {}
+        self.sets: dict[tuple[Path, ...], PairData] = {}
 
-    def file(self, split: str) -> str:
-        """The TSV of a split.
+    def paths(self, split: str) -> tuple[Path, ...]:
+        """The TSV of a split, or its source and target file.
 
         Raises:
-            UserError: there is no such split.
+            UserError: there is no such split, or its files are neither one nor two.
         """
         split = "val" if split == "dev" else split
         if split not in self.files:
             raise UserError(f"split {split!r}: unknown; choose train, val or test")
-        path = self.files[split]
-        if path is None:
+        files = self.files[split]
+        if files is None:
             raise UserError(f"data.{split}: this run has no {split} pairs; give data.{split}=FILE or another --split")
-        return path
+        names = [files] if isinstance(files, str) else list(files)
+        if len(names) not in (1, 2):
+            raise UserError(f"data.{split}: {len(names)} files; give a TSV, or the source's file and the target's")
+        return tuple(self.root / name for name in names)
+
+    def read(self, split: str) -> list[Pair]:
+        """A split's pairs."""
+        paths = self.paths(split)
+        return read_pairs(*paths) if len(paths) == 1 else read_aligned(*paths)
 
     def build_vocabulary(self) -> PairVocabulary:
         """The symbols of the training pairs, source and target apart."""
-        sides = zip(*read_pairs(self.file("train")), strict=True)
+        sides = zip(*self.read("train"), strict=True)
         built = (
             Vocabulary.build(texts, self.level, normalise, self.min_frequency)
             for texts, normalise in zip(sides, self.normalise, strict=True)
@@ -129,11 +165,11 @@ class PairDataModule(lightning.LightningDataModule):
 
     def dataset(self, split: str) -> PairData:
         """A split's pairs as ids."""
-        path = self.file(split)
-        if path not in self.sets:
+        paths = self.paths(split)
+        if paths not in self.sets:
             vocabulary = self.vocabulary or self.build_vocabulary()
-            self.sets[path] = PairData(read_pairs(path), vocabulary, path)
-        return self.sets[path]
+            self.sets[paths] = PairData(self.read(split), vocabulary, " and ".join(map(str, paths)))
+        return self.sets[paths]
 
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """Every target that the split gives for each pair's source, by the pair's index."""
@@ -152,9 +188,7 @@ class PairDataModule(lightning.LightningDataModule):
         """Batches of a split: shuffled buckets, or in order of length, every pair once."""
         data = self.dataset(split)
         lengths = [len(source) + len(target) for source, target in data.ids]
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = BucketSampler(lengths, self.batch_size, self.seed, shuffle, rank=rank, world=world)
-        return batch_loader(data, sampler, collate, self.workers, self.seed)
+        return bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self.loader("train", shuffle=True)

@@ -11,8 +11,9 @@ from torch import Tensor
 class Generator(Protocol):
     """A model to decode from.
 
-    `start` (called by the user of a search) encodes a batch of inputs. The memory holds one row an input and is never
-    reordered; the state's tensors have `hypotheses` rows an input, input by input, and are reordered by row.
+    `start` (called by the user of a search) encodes a batch of inputs. Memory and state are named tuples of batch-first
+    tensors. The memory holds one row an input, reordered only to drop inputs, and may have a `mask` [batch source] of
+    what is real; the state's tensors have `hypotheses` rows an input, input by input, and are reordered by row.
     """
 
     def step(
@@ -26,7 +27,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         tokens: without <sos>, with <eos> where it was emitted.
-        scores: what the search ranked by: the sum of log-probabilities, <eos> included, after any length penalty.
+        scores: what the search ranked by: the sum of log-probabilities, <eos> included, after any penalties.
         log_probs: of each token (zero at <pad>).
         attention: weights with which each token was predicted.
     """
@@ -38,8 +39,8 @@ class Decoded(NamedTuple):
 
 
 def take_rows(state: Any, rows: Int[Tensor, " rows"]) -> Any:
-    """A state with its tensors' rows chosen (and repeated, and reordered) by index."""
-    return type(state)(*(part.index_select(0, rows) for part in state))
+    """A state or a memory with its tensors' rows chosen (and repeated, and reordered) by index."""
+    return type(state)(*(part if part is None else part.index_select(0, rows) for part in state))
 
 
 def first_tokens(state: Any, token: int) -> Int[Tensor, " rows"]:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attendgen.decoding.protocol import Decoded, Generator, first_tokens
+from attendgen.decoding.constraints import constrain
+from attendgen.decoding.protocol import Decoded, Generator, first_tokens, take_rows
 from attendgen.vocabulary import EOS, PAD, SOS
 
 Choice = Callable[[Float[Tensor, "rows symbols"]], Int[Tensor, " rows"]]
@@ -68,32 +69,46 @@ def decode(
     first: Int[Tensor, " rows"] | None = None,
     forbidden: tuple[int, ...] = (PAD, SOS),
     stop: int | None = EOS,
+    min_length: int = 1,
+    no_repeat: int = 0,
 ) -> Decoded:
     """Choose symbols one by one until every row has emitted `stop` or holds `max_length` of them.
 
+    Inputs all of whose rows have ended are dropped from the batch.
+
     Args:
         first: the symbols before the first one; <sos> unless given.
-        forbidden: ids never chosen.
+        forbidden, min_length, no_repeat: see `constrain`.
         stop: the id that ends a row; None goes on to `max_length`.
     """
-    tokens = first_tokens(state, SOS) if first is None else first
-    ended = torch.zeros_like(tokens, dtype=torch.bool)
-    chosen, log_probs, alphas = [], [], []
-    for _ in range(max_length):
-        scores, alpha, state = model.step(tokens, state, memory)
-        scores[:, list(forbidden)] = -torch.inf
-        tokens = choose(scores).masked_fill(ended, PAD)
-        chosen.append(tokens)
-        log_probs.append(scores.gather(1, tokens.unsqueeze(1)).squeeze(1).masked_fill(ended, 0.0))
-        alphas.append(alpha.masked_fill(ended.unsqueeze(1), 0.0))
-        if stop is not None:
-            ended = ended | (tokens == stop)
-            if bool(ended.all()):
-                break
-    steps = torch.stack(log_probs, dim=1)
-    return Decoded(
-        torch.stack(chosen, dim=1).unsqueeze(1),
-        steps.sum(dim=1, keepdim=True),
-        steps.unsqueeze(1),
-        torch.stack(alphas, dim=1).unsqueeze(1),
-    )
+    symbols = first_tokens(state, SOS) if first is None else first
+    inputs = memory[0].size(0)
+    each = len(symbols) // inputs  # rows of one input stand together
+    row = torch.arange(len(symbols), device=symbols.device)  # those still in the batch
+    tokens = symbols.new_full((len(symbols), max_length), PAD)
+    log_probs = torch.zeros(len(symbols), max_length, device=symbols.device)
+    attention: Tensor | None = None
+    length = 0
+    for length in range(1, max_length + 1):
+        scores, alpha, state = model.step(symbols, state, memory)
+        if attention is None:
+            attention = alpha.new_zeros(*tokens.shape, alpha.size(1))
+        scores = constrain(scores, tokens[row, : length - 1], forbidden, stop, min_length, no_repeat)
+        ended = (tokens[row, : length - 1] == stop).any(dim=1) if stop is not None else row < 0
+        symbols = choose(scores).masked_fill(ended, PAD)
+        tokens[row, length - 1] = symbols
+        log_probs[row, length - 1] = scores.gather(1, symbols.unsqueeze(1)).squeeze(1).masked_fill(ended, 0.0)
+        attention[row, length - 1] = alpha.masked_fill(ended.unsqueeze(1), 0.0)
+        if stop is None:
+            continue
+        done = (ended | (symbols == stop)).view(-1, each).all(dim=1)
+        if bool(done.all()):
+            break
+        if int(done.sum()) * 8 >= len(done):  # a smaller batch is worth a copy of the memory
+            going = (~done).nonzero().squeeze(1)
+            memory = take_rows(memory, going)
+            rows = (going.unsqueeze(1) * each + torch.arange(each, device=going.device)).flatten()
+            state, symbols, row = take_rows(state, rows), symbols[rows], row[rows]
+    assert attention is not None
+    tokens, log_probs, attention = (part[:, :length].unsqueeze(1) for part in (tokens, log_probs, attention))
+    return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)

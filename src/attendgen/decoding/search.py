@@ -8,6 +8,7 @@ from torch import Tensor
 
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.protocol import Decoded, Generator, take_rows
+from attendgen.decoding.ranking import Ranking
 from attendgen.decoding.sampling import Sample, best, decode
 from attendgen.vocabulary import EOS, PAD, SOS
 
@@ -16,10 +17,11 @@ class Search:
     """Beam search if `beam` is above 1, sampling if `temperature` is given, else greedy.
 
     Args:
-        max_length: of an output in symbols, <eos> included.
+        max_length, min_length: of an output in symbols, <eos> included.
         beam: hypotheses an input.
         n_best: outputs an input: of the beam, or samples.
-        alpha: length penalty ((5 + length) / 6)^alpha of the beam.
+        alpha, average, coverage: the beam's length penalty, one of two kinds, and coverage penalty; see `Ranking`.
+        no_repeat: the n of the n-grams that may not come twice in an output; 0 is no rule.
         temperature, top_k, top_p: of sampling.
         seed: of sampling; None draws from torch's global stream.
     """
@@ -30,6 +32,10 @@ class Search:
         beam: int = 1,
         n_best: int = 1,
         alpha: float = 0.0,
+        average: bool = False,
+        coverage: float = 0.0,
+        min_length: int = 1,
+        no_repeat: int = 0,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -37,6 +43,10 @@ class Search:
     ) -> None:
         if max_length < 1:
             raise ValueError(f"max-length {max_length} leaves no room for an output; use at least 1")
+        if not 1 <= min_length <= max_length:
+            raise ValueError(f"min-length {min_length} is not between 1 and the max-length {max_length}")
+        if no_repeat < 0:
+            raise ValueError(f"no-repeat {no_repeat} is below 0; 0 lets n-grams repeat")
         if beam < 1:
             raise ValueError(f"beam {beam} is below 1")
         if temperature is None and (top_k is not None or top_p is not None):
@@ -48,7 +58,9 @@ class Search:
         self.max_length = max_length
         self.beam = beam
         self.n_best = n_best
-        self.alpha = alpha
+        self.ranking = Ranking(alpha, average, coverage)
+        self.min_length = min_length
+        self.no_repeat = no_repeat
         self.sampled = temperature is not None
         self.sample = Sample(1.0 if temperature is None else temperature, top_k, top_p)
         self.seed = seed
@@ -71,20 +83,15 @@ class Search:
         # scores must not depend on the training's precision, and autocast would convert the weights anew at each step
         with torch.autocast(state[0].device.type, enabled=False):
             memory, state = single(memory), single(state)
-            return self._search(model, memory, state, forbidden, first, stop)
+            rules = {"min_length": self.min_length, "no_repeat": self.no_repeat, "forbidden": forbidden, "stop": stop}
+            return self._search(model, memory, state, first, rules)
 
     def _search(
-        self,
-        model: Generator,
-        memory: Any,
-        state: Any,
-        forbidden: tuple[int, ...],
-        first: Int[Tensor, " rows"] | None,
-        stop: int | None,
+        self, model: Generator, memory: Any, state: Any, first: Int[Tensor, " rows"] | None, rules: dict[str, Any]
     ) -> Decoded:
         if self.beam > 1:
             return beam_search(
-                model, memory, state, self.max_length, self.beam, self.n_best, self.alpha, forbidden, first, stop
+                model, memory, state, self.max_length, self.beam, self.n_best, self.ranking, first=first, **rules
             )
         choose = self.sample if self.sampled else best
         if self.sampled and self.seed is not None and self.sample.generator is None:
@@ -93,9 +100,9 @@ class Search:
             inputs = state[0].size(0)
             rows = torch.arange(inputs, device=state[0].device).repeat_interleave(self.n_best)
             first = first if first is None else first[rows]
-            decoded = decode(model, memory, take_rows(state, rows), self.max_length, choose, first, forbidden, stop)
+            decoded = decode(model, memory, take_rows(state, rows), self.max_length, choose, first, **rules)
             return Decoded(*(part.squeeze(1).unflatten(0, (inputs, self.n_best)) for part in decoded))
-        return decode(model, memory, state, self.max_length, choose, first, forbidden, stop)
+        return decode(model, memory, state, self.max_length, choose, first, **rules)
 
 
 def single(parts: Any) -> Any:

@@ -16,14 +16,7 @@ def masked_cross_entropy(
     Sums and counts can be added over batches and devices of unequal size; means cannot. `smoothing` is the share of
     the target distribution spread evenly over all symbols (Szegedy et al. 2016, 7).
     """
-    nats = functional.cross_entropy(
-        logits.flatten(0, -2).float(),
-        targets.flatten(),
-        ignore_index=PAD,
-        reduction="sum",
-        label_smoothing=smoothing,
-    )
-    return nats, (targets != PAD).sum()
+    return _cross_entropy(logits, targets, smoothing, "sum"), (targets != PAD).sum()
 
 
 def cross_entropy_by_caption(
@@ -34,16 +27,21 @@ def cross_entropy_by_caption(
     A word counts the more the shorter its caption, so the model learns the shorter captions of a picture rather than
     the longer ones. Rows of <pad> are no captions.
     """
-    nats = functional.cross_entropy(
-        logits.flatten(0, -2).float(),
-        targets.flatten(),
-        ignore_index=PAD,
-        reduction="none",
-        label_smoothing=smoothing,
-    ).view(targets.shape)
+    nats = _cross_entropy(logits, targets, smoothing, "none").view(targets.shape)
     words = (targets != PAD).sum(dim=-1)
     written = words > 0
     return (nats.sum(dim=-1)[written] / words[written]).mean()
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, smoothing: float, reduction: str) -> Tensor:
+    """In single precision, <pad> counting nothing."""
+    return functional.cross_entropy(
+        logits.flatten(0, -2).float(),
+        targets.flatten(),
+        ignore_index=PAD,
+        reduction=reduction,
+        label_smoothing=smoothing,
+    )
 
 
 def doubly_stochastic(

@@ -1,7 +1,8 @@
 """Training and scoring a captioner."""
 
+import math
+
 import lightning
-import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -9,10 +10,11 @@ from attendgen.data.batch import CaptionBatch, real
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.search import Search
 from attendgen.losses.cross_entropy import cross_entropy_by_caption, doubly_stochastic, masked_cross_entropy
+from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.captions import caption_scores
 from attendgen.models.captioner import Captioner
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather
-from attendgen.vocabulary import PAD, SOS, Vocabulary
+from attendgen.vocabulary import Vocabulary
 
 
 class CaptioningTask(lightning.LightningModule):
@@ -47,13 +49,7 @@ class CaptioningTask(lightning.LightningModule):
         self.smoothing = smoothing
         self.by_caption = by_caption
         self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
-        self.nats: list[Tensor] = []
-
-    @property
-    def forbidden(self) -> tuple[int, ...]:
-        """Ids that no output may hold."""
-        unknown = self.vocabulary.unknown
-        return (PAD, SOS) if unknown is None else (PAD, SOS, unknown)
+        self.bits = BitsPerSymbol()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(self.model, self.optimiser, self.schedule)
@@ -73,18 +69,18 @@ class CaptioningTask(lightning.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.captions, self.nats = {}, []
+        self.captions = {}
 
     def decode(self, batch: CaptionBatch) -> Decoded:
         """Captions of a batch's pictures."""
         memory, state = self.model.start(batch.images)
-        return self.search(self.model, memory, state, self.forbidden)
+        return self.search(self.model, memory, state, self.vocabulary.forbidden)
 
     def validation_step(self, batch: CaptionBatch, batch_index: int) -> None:
         # annotate once, for the loss and for decoding
         batch = batch._replace(images=self.model.annotate(batch.images))
         logits, _ = self.model(batch.images, batch.inputs)
-        self.nats.append(torch.stack(masked_cross_entropy(logits, batch.outputs)).double())
+        self.bits.update(*masked_cross_entropy(logits, batch.outputs))
         decoded = self.decode(batch)
         for index, tokens in zip(batch.index.tolist(), decoded.tokens[:, 0].tolist(), strict=True):
             self.captions[index] = self.vocabulary.decode(tokens)
@@ -96,8 +92,14 @@ class CaptioningTask(lightning.LightningModule):
         self.captions = gather(self.captions)
         everything = data.references(split)
         references = {index: everything[index] for index in self.captions}
-        nats, words = self.trainer.strategy.reduce(torch.stack(self.nats).sum(0), reduce_op="sum").tolist()
+        bits = float(self.bits.compute())
+        self.bits.reset()
         exact = sum(caption in references[index] for index, caption in self.captions.items()) / len(self.captions)
-        scores = {"cross_entropy": nats / words, "exact_match": exact, **caption_scores(self.captions, references)}
+        scores = {
+            "cross_entropy": bits * math.log(2),
+            "perplexity": perplexity(bits),
+            "exact_match": exact,
+            **caption_scores(self.captions, references),
+        }
         for name, value in scores.items():
             self.log(f"{split}/{name}", float(value), prog_bar=name in ("bleu4", "cider"))

@@ -10,7 +10,7 @@ from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.models.lm import ContextLM
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure
-from attendgen.vocabulary import EOS, PAD, SOS, Vocabulary
+from attendgen.vocabulary import EOS, Vocabulary
 
 
 class LanguageModelTask(lightning.LightningModule):
@@ -33,9 +33,8 @@ class LanguageModelTask(lightning.LightningModule):
 
     @property
     def forbidden(self) -> tuple[int, ...]:
-        """Ids that no output may hold."""
-        unknown = self.vocabulary.unknown
-        return (PAD, SOS, EOS) if unknown is None else (PAD, SOS, EOS, unknown)
+        """Ids that no output may hold; texts do not end."""
+        return (*self.vocabulary.forbidden, EOS)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(self.model, self.optimiser, self.schedule)

@@ -1,7 +1,8 @@
 """Training and scoring a sequence-to-sequence model."""
 
+import math
+
 import lightning
-import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -9,10 +10,11 @@ from attendgen.data.batch import PairBatch
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.search import Search
 from attendgen.losses.cross_entropy import masked_cross_entropy
+from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.text import pair_scores
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather
-from attendgen.vocabulary import PAD, SOS, PairVocabulary
+from attendgen.vocabulary import PairVocabulary
 
 
 class Seq2SeqTask(lightning.LightningModule):
@@ -40,13 +42,7 @@ class Seq2SeqTask(lightning.LightningModule):
         self.search = search
         self.smoothing = smoothing
         self.texts: dict[int, str] = {}  # decoded in the current validation, by the pair's index
-        self.nats: list[Tensor] = []
-
-    @property
-    def forbidden(self) -> tuple[int, ...]:
-        """Ids that no output may hold."""
-        unknown = self.vocabulary.target.unknown
-        return (PAD, SOS) if unknown is None else (PAD, SOS, unknown)
+        self.bits = BitsPerSymbol()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(self.model, self.optimiser, self.schedule)
@@ -59,16 +55,16 @@ class Seq2SeqTask(lightning.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.texts, self.nats = {}, []
+        self.texts = {}
 
     def decode(self, batch: PairBatch) -> Decoded:
         """Outputs for a batch's sources."""
         memory, state = self.model.start(batch.source)
-        return self.search(self.model, memory, state, self.forbidden)
+        return self.search(self.model, memory, state, self.vocabulary.target.forbidden)
 
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
         logits, _ = self.model(batch.source, batch.inputs)
-        self.nats.append(torch.stack(masked_cross_entropy(logits, batch.outputs)).double())
+        self.bits.update(*masked_cross_entropy(logits, batch.outputs))
         for index, tokens in zip(batch.index.tolist(), self.decode(batch).tokens[:, 0].tolist(), strict=True):
             self.texts[index] = self.vocabulary.target.decode(tokens)
 
@@ -82,7 +78,8 @@ class Seq2SeqTask(lightning.LightningModule):
         target = self.vocabulary.target
         accepted = [[target.normalised(text) for text in references[index]] for index in self.texts]
         scores = pair_scores(list(self.texts.values()), accepted)
-        nats, symbols = self.trainer.strategy.reduce(torch.stack(self.nats).sum(0), reduce_op="sum").tolist()
-        scores["cross_entropy"] = nats / symbols
+        bits = float(self.bits.compute())
+        self.bits.reset()
+        scores |= {"cross_entropy": bits * math.log(2), "perplexity": perplexity(bits)}
         for name, value in scores.items():
-            self.log(f"{split}/{name}", float(value), prog_bar=name == "exact_match")
+            self.log(f"{split}/{name}", float(value), prog_bar=name in ("exact_match", "bleu"))

@@ -1,0 +1,34 @@
+"""Make a trained run a model that travels with the package.
+
+python scripts/bundle_model.py RUN NAME "one line that says what it does" [key=value ...]
+
+The changes of the config replace what is true on this machine alone, as data.root=data/multi30k.
+"""
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+from attendgen.files import write_text
+from attendgen.resources import SOURCE
+from attendgen.runs import WEIGHTS, Run, bundle
+
+
+def main() -> None:
+    """Write data/models/NAME."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("description")
+    parser.add_argument("defaults", metavar="key=value", nargs="*")
+    arguments = parser.parse_args()
+    folder = SOURCE / "data" / "models" / arguments.name
+    pairs = (default.partition("=") for default in arguments.defaults)
+    bundle(Run.find(arguments.run), arguments.name, folder, {key: yaml.safe_load(value) for key, _, value in pairs})
+    write_text(folder / "README.md", f"{arguments.description}\n")
+    print(f"{folder}: {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB; {Path(arguments.run)}")
+
+
+if __name__ == "__main__":
+    main()
