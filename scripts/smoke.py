@@ -56,10 +56,9 @@ def main() -> None:
         attendgen("evaluate", run("toy_chat"))
         attendgen("generate", run("toy_chat"), "tu vas bien?", "--attention", work / "chat.png")
         if (data / "multi30k").is_dir():
-            root = f"data.root={data / 'multi30k'}"
-            short = ("steps=10", "trainer.val_check_interval=10", "+trainer.limit_val_batches=1", "data.batch_size=32")
+            few = ("steps=10", "trainer.val_check_interval=10", "+trainer.limit_val_batches=1", "data.batch_size=32")
             for name in ("multi30k_fr_en", "multi30k_fr_en_words"):
-                train(name, root, *short, "decoding.max_length=40")
+                train(name, f"data.root={data / 'multi30k'}", *few, "decoding.max_length=40")
             attendgen("evaluate", run("multi30k_fr_en_words"))
         if (data / "novels").is_dir():
             short = ("steps=20", "trainer.val_check_interval=20", "+trainer.limit_val_batches=4")

@@ -10,7 +10,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.resources import conf_dir, register_resolvers
 
-GROUPS = ("data", "model", "model/encoder", "task", "trainer", "decoding", "logger", "callbacks")
+GROUPS = (
+    "data",
+    "model",
+    "model/encoder",
+    "model/attention",
+    "model/decoder",
+    "task",
+    "task/estimator",
+    "trainer",
+    "decoding",
+    "logger",
+    "callbacks",
+)
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 
 
@@ -25,7 +37,7 @@ def targets(node: object) -> list[str]:
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_and_its_targets_exist(group: str, name: str) -> None:
     register_resolvers()
-    base = ["experiment=flickr8k_soft"] if group.startswith("model/") else []
+    base = ["experiment=flickr8k_soft"] if group in ("model/encoder", "task/estimator") else []
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config: DictConfig = compose("train", [*base, f"{group}={name}"])
     found = targets(OmegaConf.to_container(config, resolve=False))

@@ -75,6 +75,21 @@ def test_decoder_and_attention_are_config_lines(train, decoder: str, attention: 
     assert type(model.decoder.attention).__name__ == {"scaled_dot": "Dot"}.get(attention, attention.capitalize())
 
 
+@pytest.mark.parametrize("estimator", ["moving_baseline", "leave_one_out", "soft_baseline", "gumbel"])
+def test_hard_attention_trains_by_every_estimator(train, estimator: str) -> None:
+    settings = ["trainer=smoke", f"task/estimator={estimator}", "model.look=argmax", "task.by_caption=false"]
+    folder = train("flickr8k_hard", *settings)
+    run = Run.find(folder)
+    task = run.build()
+    assert type(task.estimator).__name__.lower() in (estimator.replace("_", ""), "pathwise")
+    if estimator == "moving_baseline":
+        assert task.estimator.baseline > 0, "the average is saved with the weights"
+    annotations = torch.randn(2, 9, task.model.encoder.dim)
+    memory, state = task.model.start(annotations)
+    _, looked, _ = task.model.step(torch.tensor([1, 1]), state, memory)
+    assert (looked.max(dim=-1).values == 1).all()
+
+
 def test_a_run_directory_holds_what_the_design_lists(train) -> None:
     folder = train("toy_chat", "trainer=smoke")
     for name in (

@@ -1,7 +1,6 @@
 """A run directory: what `train` leaves and every other command reads."""
 
 import contextlib
-import copy
 import datetime
 import platform
 import subprocess
@@ -110,6 +109,7 @@ class Run:
             register_resolvers()
             path = bundled[str(name)]
             config = OmegaConf.create(yaml.safe_load(read_text(path / "config.yaml")))
+            assert isinstance(config, DictConfig)
             outputs = Path(config.paths.run)  # the package itself is not written to
             return cls(outputs, path / WEIGHTS, config, load_vocabulary(path / "vocabulary.json"))
         if path.is_file():
@@ -218,10 +218,11 @@ def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any]) -> None:
     for key, value in _leaves(data):
         if isinstance(value, str) and Path(value).is_absolute():
             raise UserError(f"{run.folder}: {key}={value} names a place on this machine; give another")
-    model = copy.deepcopy(run.build().model).half()
+    model = run.build().model
+    assert isinstance(model, torch.nn.Module)
     save_vocabulary(run.vocabulary, folder / "vocabulary.json")
     with replacing(folder / WEIGHTS) as temporary:
-        save_model(model, str(temporary))
+        save_model(model.half(), str(temporary))
     write_text(folder / "config.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 

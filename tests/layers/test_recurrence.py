@@ -36,7 +36,7 @@ def test_equals_torchs_cell_fed_the_input_and_the_context(layer):
     memory = remember(layer, values, mask)
     x = torch.randn(batch, TIME, INPUTS)
     hidden, cell = torch.randn(batch, HIDDEN), torch.randn(batch, HIDDEN)
-    states, contexts, alphas = layer(x, LSTMState(hidden, cell), memory)
+    states, contexts, alphas, _ = layer(x, LSTMState(hidden, cell), memory)
     reference = cell_of(layer)
     for t in range(TIME):
         context, alpha = layer.attention(hidden.unsqueeze(1), *memory)
@@ -65,9 +65,9 @@ def test_step_by_step_equals_all_at_once(layer):
     memory = remember(layer, torch.randn(2, SOURCE, MEMORY))
     x = torch.randn(2, TIME, INPUTS)
     state = LSTMState(torch.randn(2, HIDDEN), torch.randn(2, HIDDEN))
-    hidden, contexts, alphas = layer(x, state, memory)
+    hidden, contexts, alphas, _ = layer(x, state, memory)
     for t in range(TIME):
-        state, context, alpha = layer.step(layer.project(x[:, t]), state, memory)
+        state, context, alpha, _ = layer.step(layer.project(x[:, t]), state, memory)
         torch.testing.assert_close((state.hidden, context, alpha), (hidden[:, t], contexts[:, t], alphas[:, t]))
 
 

@@ -66,7 +66,7 @@ def beam_search(
     scores[:, 0] = 0.0
     beam = Hypotheses(scores, empty, empty.float(), empty)
     kept: Hypotheses | None = None
-    attended: Tensor | float = 0.0  # attention summed over the steps, for the coverage penalty
+    attended: Tensor | None = None  # attention summed over the steps, for the coverage penalty
     attention: list[Tensor] = []
     predicted = 0  # rows of attention so far
     open_ = torch.arange(inputs, device=device)  # the inputs that are still searched
@@ -82,7 +82,8 @@ def beam_search(
         penalty = ranking.penalty(length)
         ranked = total if penalty == 1.0 else total / penalty
         if ranking.coverage:
-            attended = attended + alphas.unflatten(0, (-1, width))
+            now = alphas.unflatten(0, (-1, width))
+            attended = now if attended is None else attended + now
             ranked = ranked + ranking.covered(attended, None if mask is None else mask.unsqueeze(1)).unsqueeze(-1)
         # twice the width: even if half of them end, a full beam stays open
         rank, best = ranked.flatten(1).topk(min(2 * width, width * symbols), dim=1)
@@ -112,7 +113,7 @@ def beam_search(
         done = kept.scores[:, n_best - 1] >= ranking.bound(beam.scores.max(dim=1).values, length, max_length)
         if bool(done.all()):
             break
-        if ranking.coverage:
+        if attended is not None:
             attended = _pick(attended, parent)
         rows = _row(parent, width)
         if int(done.sum()) * 8 >= batch:  # a smaller batch is worth a copy of the memory
@@ -122,7 +123,7 @@ def beam_search(
             beam, kept = (Hypotheses(*(part[going] for part in some)) for some in (beam, kept))
             memory = take_rows(memory, going)
             mask = mask if mask is None else mask[going]
-            attended = attended[going] if isinstance(attended, Tensor) else attended
+            attended = attended if attended is None else attended[going]
         state = take_rows(state, rows.flatten())
         tokens = tokens.flatten()
 

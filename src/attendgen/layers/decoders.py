@@ -20,12 +20,15 @@ class Decoder(Protocol):
 
     Attributes:
         features: the size of what it hands to the output layer.
-        layers: of the recurrence, each of which needs a first state.
+        layers: how many LSTMs need a first state.
     """
 
     features: int
     layers: int
-    attention: Attention
+
+    @property
+    def attention(self) -> Attention:
+        """Its attention layer, which projects memories."""
 
     def start(self, hidden: Float[Tensor, "batch layers hidden"], cell: Float[Tensor, "batch layers hidden"]) -> Any:
         """The first state, all its tensors batch first."""
@@ -69,14 +72,14 @@ class Bahdanau(nn.Module):
     def step(
         self, inputs: Float[Tensor, "rows inputs"], state: LSTMState, memory: Memory
     ) -> tuple[Float[Tensor, "rows features"], Float[Tensor, "rows source"], LSTMState]:
-        state, context, alpha = self.recurrence.step(self.recurrence.project(inputs), state, memory)
+        state, context, alpha, _ = self.recurrence.step(self.recurrence.project(inputs), state, memory)
         return torch.cat([state.hidden, context], dim=-1), alpha, state
 
     def forward(
         self, inputs: Float[Tensor, "rows time inputs"], state: LSTMState, memory: Memory
     ) -> tuple[Float[Tensor, "rows time features"], Float[Tensor, "rows time source"]]:
-        hidden, contexts, alphas = self.recurrence(inputs, state, memory)
-        return torch.cat([hidden, contexts], dim=-1), alphas
+        steps = self.recurrence(inputs, state, memory)
+        return torch.cat([steps.hidden, steps.contexts], dim=-1), steps.alphas
 
 
 class FedState(NamedTuple):
@@ -158,4 +161,5 @@ class Luong(nn.Module):
         contexts = contexts.reshape(*hidden.shape[:2], -1).to(hidden.dtype)
         features = torch.tanh(self.combine(torch.cat([contexts, hidden], dim=-1)))
         alphas = alphas.reshape(*hidden.shape[:2], -1)
-        return features, alphas, FedState(*(part.transpose(0, 1) for part in after), features[:, -1])
+        last, cell = (part.transpose(0, 1) for part in after)
+        return features, alphas, FedState(last, cell, features[:, -1])

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
+from attendgen.layers.selection import Selection
 
 
 class Memory(NamedTuple):
@@ -26,6 +27,15 @@ class LSTMState(NamedTuple):
 
     hidden: Float[Tensor, "rows *layers hidden"]
     cell: Float[Tensor, "rows *layers hidden"]
+
+
+class Steps(NamedTuple):
+    """What an attentive recurrence did: its states, contexts, attention, and the weights selected from it."""
+
+    hidden: Float[Tensor, "rows time hidden"]
+    contexts: Float[Tensor, "rows time memory"]
+    alphas: Float[Tensor, "rows time source"]
+    weights: Float[Tensor, "rows time source"]
 
 
 class BidirectionalLSTM(nn.Module):
@@ -89,11 +99,22 @@ class AttentiveLSTM(nn.Module):
             self.project.bias[hidden : 2 * hidden] = 1.0  # remember at first (Jozefowicz et al. 2015)
 
     def step(
-        self, gates: Float[Tensor, "rows gates"], state: LSTMState, memory: Memory
-    ) -> tuple[LSTMState, Float[Tensor, "rows memory"], Float[Tensor, "rows source"]]:
-        """One step from the projected input; returns the new state, the context and alpha."""
+        self,
+        gates: Float[Tensor, "rows gates"],
+        state: LSTMState,
+        memory: Memory,
+        select: Selection | None = None,
+    ) -> tuple[LSTMState, Float[Tensor, "rows memory"], Float[Tensor, "rows source"], Float[Tensor, "rows source"]]:
+        """One step from the projected input; returns the new state, the context, alpha and the selected weights.
+
+        The context is the memory's sum with the weights that `select` makes of alpha; alpha's own unless given.
+        """
         query = state.hidden.unflatten(0, (memory.values.size(0), -1))  # batch query hidden
         context, alpha = self.attention(query, *memory)
+        weights = alpha
+        if select is not None:
+            weights = select(alpha)
+            context = weights @ memory.values.to(weights.dtype)
         context = context.flatten(0, 1).to(state.hidden.dtype)
         if self.gate is not None:
             context = torch.sigmoid(self.gate(state.hidden)) * context
@@ -101,15 +122,21 @@ class AttentiveLSTM(nn.Module):
         enter, forget, new, leave = gates.chunk(4, dim=-1)
         cell = torch.sigmoid(forget) * state.cell + torch.sigmoid(enter) * torch.tanh(new)
         hidden = torch.sigmoid(leave) * torch.tanh(cell)
-        return LSTMState(hidden, cell), context, alpha.flatten(0, 1)
+        return LSTMState(hidden, cell), context, alpha.flatten(0, 1), weights.flatten(0, 1)
 
     def forward(
-        self, inputs: Float[Tensor, "rows time inputs"], state: LSTMState, memory: Memory
-    ) -> tuple[Float[Tensor, "rows time hidden"], Float[Tensor, "rows time memory"], Float[Tensor, "rows time source"]]:
-        """All steps of known inputs: hidden states, contexts and alphas."""
+        self,
+        inputs: Float[Tensor, "rows time inputs"],
+        state: LSTMState,
+        memory: Memory,
+        select: Selection | None = None,
+    ) -> Steps:
+        """All steps of known inputs."""
         steps = []
         for gates in self.project(inputs).unbind(1):
-            state, context, alpha = self.step(gates, state, memory)
-            steps.append((state.hidden, context, alpha))
-        hidden, contexts, alphas = (torch.stack(values, dim=1) for values in zip(*steps, strict=True))
-        return hidden, contexts, alphas
+            state, context, alpha, weights = self.step(gates, state, memory, select)
+            steps.append((state.hidden, context, alpha, weights))
+        hidden, contexts, alphas, selected = zip(*steps, strict=True)
+        alpha = torch.stack(alphas, dim=1)
+        weights = alpha if select is None else torch.stack(selected, dim=1)
+        return Steps(torch.stack(hidden, dim=1), torch.stack(contexts, dim=1), alpha, weights)

@@ -19,6 +19,13 @@ def masked_cross_entropy(
     return _cross_entropy(logits, targets, smoothing, "sum"), (targets != PAD).sum()
 
 
+def token_nats(
+    logits: Float[Tensor, "*rows time symbols"], targets: Int[Tensor, "*rows time"], smoothing: float = 0.0
+) -> Float[Tensor, "*rows time"]:
+    """The negative log-likelihood in nats of each target, zero for <pad>."""
+    return _cross_entropy(logits, targets, smoothing, "none").view(targets.shape)
+
+
 def cross_entropy_by_caption(
     logits: Float[Tensor, "*rows time symbols"], targets: Int[Tensor, "*rows time"], smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
@@ -27,7 +34,7 @@ def cross_entropy_by_caption(
     A word counts the more the shorter its caption, so the model learns the shorter captions of a picture rather than
     the longer ones. Rows of <pad> are no captions.
     """
-    nats = _cross_entropy(logits, targets, smoothing, "none").view(targets.shape)
+    nats = token_nats(logits, targets, smoothing)
     words = (targets != PAD).sum(dim=-1)
     written = words > 0
     return (nats.sum(dim=-1)[written] / words[written]).mean()
@@ -37,7 +44,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor, smoothing: float, reduction:
     """In single precision, <pad> counting nothing."""
     return functional.cross_entropy(
         logits.flatten(0, -2).float(),
-        targets.flatten(),
+        targets.reshape(-1),
         ignore_index=PAD,
         reduction=reduction,
         label_smoothing=smoothing,

@@ -4,15 +4,26 @@ attendgen train experiment=flickr8k_soft data.root=DIR
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from attendgen.errors import UserError
 from attendgen.layers.attention import Attention
 from attendgen.layers.recurrence import AttentiveLSTM, LSTMState, Memory
+from attendgen.layers.selection import LOOKS, Selection
 from attendgen.models.encoders import GridEncoder
 from attendgen.vocabulary import PAD
+
+
+class Paths(NamedTuple):
+    """Each caption's logits, attention and selected weights along some ways of looking."""
+
+    logits: Float[Tensor, "batch captions paths time symbols"]
+    alphas: Float[Tensor, "batch captions paths time regions"]
+    weights: Float[Tensor, "batch captions paths time regions"]
 
 
 class Captioner(nn.Module):
@@ -31,6 +42,10 @@ class Captioner(nn.Module):
         gate: scale the context by beta (4.2.1).
         deep_output: predict from [word, state, context] (equation 7), or from the state alone.
         dropout, word_dropout, memory_dropout: on the output layer's input, on word vectors, on annotation vectors.
+        look: how decoding makes a context of alpha: "expected" (soft attention), "argmax" or "sampled" (hard).
+
+    Raises:
+        UserError: there is no such look.
     """
 
     def __init__(
@@ -46,8 +61,12 @@ class Captioner(nn.Module):
         dropout: float = 0.5,
         word_dropout: float = 0.0,
         memory_dropout: float = 0.0,
+        look: str = "expected",
     ) -> None:
         super().__init__()
+        if look not in LOOKS:
+            raise UserError(f"model.look={look}: unknown; choose one of {', '.join(LOOKS)}")
+        self.look = LOOKS[look]
         self.encoder = encoder
         memory = project or encoder.dim
         self.project = nn.Sequential(nn.Linear(encoder.dim, memory), nn.ReLU()) if project else nn.Identity()
@@ -85,34 +104,64 @@ class Captioner(nn.Module):
         word: Float[Tensor, "*rows embedding"],
         hidden: Float[Tensor, "*rows hidden"],
         context: Float[Tensor, "*rows memory"],
+        paths: int = 1,
     ) -> Float[Tensor, "*rows symbols"]:
-        """Deep output L_o(E y + L_h h + L_z z) (equation 7)."""
+        """Deep output L_o(E y + L_h h + L_z z) (equation 7); the `paths` rows of a caption share their dropout."""
         if self.deep_hidden is None or self.deep_context is None:
-            return self.output(self.dropout(hidden))
-        deep = torch.tanh(word + self.deep_hidden(self.dropout(hidden)) + self.deep_context(context))
-        return self.output(self.dropout(deep))
+            return self.output(self._drop(hidden, paths))
+        deep = torch.tanh(word + self.deep_hidden(self._drop(hidden, paths)) + self.deep_context(context))
+        return self.output(self._drop(deep, paths))
+
+    def _drop(self, values: Float[Tensor, "*rows dim"], paths: int) -> Float[Tensor, "*rows dim"]:
+        """Dropout that treats the paths of a caption alike: they are compared with each other."""
+        if paths == 1 or not self.training:
+            return self.dropout(values)
+        grouped = values.unflatten(0, (-1, paths))
+        return (grouped * self.dropout(torch.ones_like(grouped[:, :1]))).flatten(0, 1)
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: LSTMState, memory: Memory
     ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows regions"], LSTMState]:
-        """Log-probabilities of the next word after `tokens`, the attention used, and the new state."""
+        """Log-probabilities of the next word after `tokens`, the weights looked with, and the new state."""
         word = self.embedding(tokens)
-        state, context, alpha = self.decoder.step(self.decoder.project(word), state, memory)
-        return self.logits(word, state.hidden, context).float().log_softmax(dim=-1), alpha, state
+        state, context, _, weights = self.decoder.step(self.decoder.project(word), state, memory, self.look)
+        return self.logits(word, state.hidden, context).float().log_softmax(dim=-1), weights, state
 
     def forward(
         self,
         images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"],
         inputs: Int[Tensor, "batch captions time"],
     ) -> tuple[Float[Tensor, "batch captions time symbols"], Float[Tensor, "batch captions time regions"]]:
-        """Teacher forcing: logits of each next word given the true ones before it, and the attention.
+        """Teacher forcing with the expected context: logits of each next word given the true ones before it, and alpha.
 
         A picture is encoded, and its annotation vectors are projected, once for all its captions.
         """
+        logits, alphas, _ = self.follow(images, inputs)
+        return logits.squeeze(2), alphas.squeeze(2)
+
+    def follow(
+        self,
+        images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"],
+        inputs: Int[Tensor, "batch captions time"],
+        select: Selection | None = None,
+        paths: int = 1,
+        soft: bool = False,
+    ) -> Paths:
+        """Teacher forcing along `paths` ways of looking for each caption, drawn by `select`.
+
+        Args:
+            soft: add one more path, the last, with the expected context.
+        """
         memory, state = self.start(images)
-        captions = inputs.size(1)
-        state = LSTMState(*(part.repeat_interleave(captions, dim=0) for part in state))
-        words = self.word_dropout(self.embedding(inputs.flatten(0, 1)))
-        hidden, contexts, alphas = self.decoder(words, state, memory)
-        logits = self.logits(words, hidden, contexts)
-        return logits.unflatten(0, (-1, captions)), alphas.unflatten(0, (-1, captions))
+        captions, rows = inputs.size(1), paths + soft
+        state = LSTMState(*(part.repeat_interleave(captions * rows, dim=0) for part in state))
+        words = self.word_dropout(self.embedding(inputs.flatten(0, 1))).repeat_interleave(rows, dim=0)
+
+        def with_soft(alpha: Tensor) -> Tensor:
+            assert select is not None
+            grouped = alpha.unflatten(1, (-1, rows))  # batch captions rows regions
+            return torch.cat([select(grouped[:, :, :paths]), grouped[:, :, paths:]], dim=2).flatten(1, 2)
+
+        steps = self.decoder(words, state, memory, with_soft if soft else select)
+        logits = self.logits(words, steps.hidden, steps.contexts, rows)
+        return Paths(*(part.unflatten(0, (-1, captions, rows)) for part in (logits, steps.alphas, steps.weights)))

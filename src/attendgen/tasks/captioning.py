@@ -9,7 +9,13 @@ from torch import Tensor
 from attendgen.data.batch import CaptionBatch, real
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.search import Search
-from attendgen.losses.cross_entropy import cross_entropy_by_caption, doubly_stochastic, masked_cross_entropy
+from attendgen.losses.cross_entropy import (
+    cross_entropy_by_caption,
+    doubly_stochastic,
+    masked_cross_entropy,
+    token_nats,
+)
+from attendgen.losses.reinforce import Estimator, log_probability, negative_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.captions import caption_scores
 from attendgen.models.captioner import Captioner
@@ -26,6 +32,7 @@ class CaptioningTask(lightning.LightningModule):
         by_caption: average the training loss over captions, not over words: all captions count the same, and the
             model writes shorter ones.
         search: how validation decodes.
+        estimator: of the gradient of hard attention; null trains soft attention. Validation looks as `model.look` says.
     """
 
     def __init__(
@@ -38,6 +45,7 @@ class CaptioningTask(lightning.LightningModule):
         penalty: float = 1.0,
         smoothing: float = 0.0,
         by_caption: bool = False,
+        estimator: Estimator | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -48,6 +56,7 @@ class CaptioningTask(lightning.LightningModule):
         self.penalty = penalty
         self.smoothing = smoothing
         self.by_caption = by_caption
+        self.estimator = estimator
         self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
         self.bits = BitsPerSymbol()
 
@@ -55,6 +64,10 @@ class CaptioningTask(lightning.LightningModule):
         return configure(self.model, self.optimiser, self.schedule)
 
     def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
+        return self.soft_loss(batch) if self.estimator is None else self.hard_loss(batch, self.estimator)
+
+    def soft_loss(self, batch: CaptionBatch) -> Tensor:
+        """Cross-entropy with the expected context (4.2)."""
         logits, alphas = self.model(batch.images, batch.inputs)
         if self.by_caption:
             cross_entropy = cross_entropy_by_caption(logits, batch.outputs, self.smoothing)
@@ -66,6 +79,30 @@ class CaptioningTask(lightning.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/cross_entropy", cross_entropy)
         self.log("train/doubly_stochastic", penalty)
+        return loss
+
+    def hard_loss(self, batch: CaptionBatch, estimator: Estimator) -> Tensor:
+        """Cross-entropy along drawn places, the estimator's score-function part, and the entropy bonus (4.1)."""
+        paths = self.model.follow(batch.images, batch.inputs, estimator.select, estimator.paths, estimator.soft)
+        logits, alphas, weights = (part.flatten(0, 1) for part in paths)  # captions paths time ...
+        mask = real(batch.outputs.flatten(0, 1))  # captions time
+        targets = batch.outputs.flatten(0, 1).unsqueeze(1).expand(logits.shape[:-1])
+        nats = token_nats(logits, targets, self.smoothing)
+        soft = nats[:, -1] if estimator.soft else None
+        nats, alphas, weights = (part[:, : estimator.paths] for part in (nats, alphas, weights))
+        surrogate = estimator(nats, log_probability(alphas, weights) * mask.unsqueeze(1), mask, soft)
+        order = (negative_entropy(alphas) * mask.unsqueeze(1)).sum(dim=-1).mean(dim=-1)
+        # all terms are sums over a caption's words, weighted alike
+        length = mask.sum(dim=-1)
+        weight = 1 / (length * (length > 0).sum()) if self.by_caption else 1 / length.sum().expand_as(length)
+        weight = weight.masked_fill(length == 0, 0.0)
+        cross_entropy = (weight * nats.sum(dim=-1).mean(dim=-1)).sum()
+        loss = cross_entropy + (weight * (surrogate + estimator.entropy * order)).sum()
+        if self.penalty:
+            loss = loss + self.penalty * doubly_stochastic(alphas, mask.unsqueeze(1).expand(alphas.shape[:-1]))
+        self.log("train/loss", loss)
+        self.log("train/cross_entropy", cross_entropy, prog_bar=True)
+        self.log("train/attention_entropy", -(weight * order).sum())
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -1,0 +1,94 @@
+"""The loss of hard attention, term by term."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from attendgen.data.batch import CaptionBatch
+from attendgen.decoding.search import Search
+from attendgen.layers.attention import Additive
+from attendgen.layers.selection import argmax, sampled
+from attendgen.losses.reinforce import LeaveOneOut, MovingBaseline, Pathwise, SoftBaseline
+from attendgen.models.captioner import Captioner
+from attendgen.models.encoders import small_cnn
+from attendgen.tasks.captioning import CaptioningTask
+from attendgen.vocabulary import Vocabulary
+
+WORDS = ["a", "red", "blue", "square"]
+
+
+def make(estimator, **settings) -> CaptioningTask:
+    torch.manual_seed(1)
+    vocabulary = Vocabulary(WORDS, "caption")
+    model = Captioner(len(vocabulary), small_cnn((4,), size=8), partial(Additive, dim=5), embedding=6, hidden=7)
+    task = CaptioningTask(
+        model, vocabulary, torch.optim.Adam, lambda step: 1.0, Search(), estimator=estimator, **settings
+    )
+    task.log = lambda *arguments, **options: None  # no trainer here
+    return task.eval()
+
+
+@pytest.fixture
+def batch() -> CaptionBatch:
+    inputs = torch.tensor([[[1, 4, 5], [1, 4, 0]], [[1, 6, 0], [0, 0, 0]]])
+    outputs = torch.tensor([[[4, 5, 2], [4, 2, 0]], [[6, 2, 0], [0, 0, 0]]])
+    return CaptionBatch(torch.tensor([0, 1]), torch.randn(2, 9, 4), inputs, outputs)
+
+
+def plain(task: CaptioningTask, batch: CaptionBatch, by_caption: bool, entropy: float, penalty: float) -> float:
+    """The loss along the likeliest places, where every path is the same and no baseline leaves anything over."""
+    paths = task.model.follow(batch.images, batch.inputs, argmax, 1)
+    captions = []
+    for image in range(2):
+        for caption in range(2):
+            real = [t for t, word in enumerate(batch.outputs[image, caption].tolist()) if word]
+            if not real:
+                continue
+            logits, alphas = paths.logits[image, caption, 0].double(), paths.alphas[image, caption, 0].double()
+            nats = sum(-logits[t].log_softmax(-1)[batch.outputs[image, caption, t]].item() for t in real)
+            order = sum((alphas[t] * alphas[t].log()).sum().item() for t in real)
+            ones = (1 - alphas[real].sum(0)).square().sum().item()
+            captions.append((len(real), nats + entropy * order, ones))
+    total = sum(length for length, _, _ in captions)
+    terms = [term / (length if by_caption else 1) for length, term, _ in captions]
+    mean = sum(terms) / (len(captions) if by_caption else total)
+    return mean + penalty * sum(ones for *_, ones in captions) / len(captions)
+
+
+@pytest.mark.parametrize("by_caption", [False, True])
+@pytest.mark.parametrize("entropy", [0.0, 0.3])
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+@pytest.mark.parametrize("paths", [1, 3])
+def test_the_hard_loss_equals_a_plain_loop(batch, by_caption, entropy, penalty, paths):
+    estimator = LeaveOneOut(argmax, paths, entropy=entropy) if paths > 1 else Pathwise(argmax, entropy=entropy)
+    task = make(estimator, by_caption=by_caption, penalty=penalty)
+    loss = task.training_step(batch, 0).item()
+    assert loss == pytest.approx(plain(task, batch, by_caption, entropy, penalty), rel=1e-5)
+
+
+@pytest.mark.parametrize("estimator", [MovingBaseline, partial(LeaveOneOut, paths=2), SoftBaseline])
+def test_the_score_function_reaches_the_attention(batch, estimator):
+    task = make(estimator(sampled), penalty=0.0)
+    task.training_step(batch, 0).backward()
+    assert task.model.decoder.attention.score.weight.grad.any()
+
+
+def test_the_soft_path_is_the_soft_model(batch):
+    task = make(None)
+    paths = task.model.follow(batch.images, batch.inputs, argmax, 2, soft=True)
+    logits, alphas = task.model(batch.images, batch.inputs)
+    torch.testing.assert_close(paths.logits[:, :, 2], logits)
+    torch.testing.assert_close(paths.alphas[:, :, 2], alphas)
+    torch.testing.assert_close(paths.weights[:, :, 2], alphas)
+    torch.testing.assert_close(paths.weights[:, :, 0].max(dim=-1).values, torch.ones(2, 2, 3))
+    assert not torch.allclose(paths.logits[:, :, 0], logits)
+
+
+def test_paths_of_a_caption_share_their_dropout(batch):
+    task = make(None).train()
+    paths = task.model.follow(batch.images, batch.inputs, argmax, 4)
+    for path in range(1, 4):
+        torch.testing.assert_close(paths.logits[:, :, path], paths.logits[:, :, 0])
+    again = task.model.follow(batch.images, batch.inputs, argmax, 4)
+    assert not torch.allclose(again.logits, paths.logits)
