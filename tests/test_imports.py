@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "metrics": set(),
     "decoding": set(),
     "plotting": set(),
+    "word_vectors": {"vocabulary"},
     "data": {"vocabulary"},
     "models": {"layers"},
     # data.batch: the tuples that travel from a loader to a task
-    "tasks": {"models", "losses", "decoding", "metrics", "vocabulary", "data.batch"},
+    "tasks": {"models", "losses", "decoding", "metrics", "vocabulary", "data.batch", "word_vectors"},
     "callbacks": {"plotting", "decoding", "vocabulary", "data"},
 }
 # the ids of <pad>, <sos> and <eos> are a convention that all share

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attendgen.errors import UserError
-from attendgen.layers.attention import Additive, Dot, General
+from attendgen.layers.attention import Additive, Dot, General, Mean
 
 QUERY, MEMORY, KEY = 4, 6, 5
 
@@ -35,12 +35,30 @@ def additive_score(layer, query, memory):
     return float(array(layer.score.weight)[0] @ np.tanh(inner))
 
 
+def rectified_score(layer, query, memory):
+    inner = array(layer.query.weight) @ query + array(layer.map.weight) @ memory + array(layer.map.bias)
+    return float(array(layer.score.weight)[0] @ np.maximum(inner, 0))
+
+
+def two_layer_score(layer, query, memory):
+    first = np.tanh(array(layer.query.weight) @ query + array(layer.map.weight) @ memory + array(layer.map.bias))
+    second = np.tanh(array(layer.inner.weight) @ first + array(layer.inner.bias))
+    return float(array(layer.score.weight)[0] @ second)
+
+
+def no_score(layer, query, memory):
+    return 0.0
+
+
 LAYERS = {
     "dot": (lambda: Dot(QUERY, QUERY), QUERY, dot_score),
     "scaled dot": (lambda: Dot(QUERY, QUERY, scaled=True), QUERY, scaled_score),
     "general": (lambda: General(QUERY, MEMORY), MEMORY, general_score),
     "scaled general": (lambda: General(QUERY, MEMORY, scaled=True), MEMORY, scaled_general_score),
     "additive": (lambda: Additive(QUERY, MEMORY, KEY), MEMORY, additive_score),
+    "additive, rectified": (lambda: Additive(QUERY, MEMORY, KEY, "relu"), MEMORY, rectified_score),
+    "additive, two layers": (lambda: Additive(QUERY, MEMORY, KEY, layers=2), MEMORY, two_layer_score),
+    "mean": (lambda: Mean(QUERY, MEMORY), MEMORY, no_score),
 }
 
 
@@ -94,12 +112,14 @@ def test_what_is_masked_has_no_influence_and_no_gradient(case):
 def test_an_empty_memory_gives_zeros_and_finite_gradients(case):
     layer, dim, _ = case
     query = torch.randn(2, 3, QUERY, requires_grad=True)
-    context, alpha = ask(layer, query, torch.randn(2, 4, dim), torch.tensor([[False] * 4, [True] * 4]))
+    memory = torch.randn(2, 4, dim, requires_grad=True)
+    context, alpha = ask(layer, query, memory, torch.tensor([[False] * 4, [True] * 4]))
     assert not alpha[0].any()
     assert not context[0].any()
     torch.testing.assert_close(alpha[1].sum(dim=-1), torch.ones(3))
     context.sum().backward()
-    assert query.grad.isfinite().all()
+    for asked in (query, memory):
+        assert asked.grad is None or asked.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -3,13 +3,14 @@ from functools import partial
 import pytest
 import torch
 
+from attendgen.errors import UserError
 from attendgen.layers.attention import Additive
 from attendgen.layers.recurrence import AttentiveLSTM, BidirectionalLSTM, LSTMState, Memory
 
 INPUTS, HIDDEN, MEMORY, SOURCE, TIME = 3, 5, 4, 6, 7
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "gated"])
+@pytest.fixture(params=["none", "scalar", "vector"])
 def layer(request):
     return AttentiveLSTM(INPUTS, HIDDEN, MEMORY, partial(Additive, dim=8), gate=request.param)
 
@@ -42,7 +43,8 @@ def test_equals_torchs_cell_fed_the_input_and_the_context(layer):
         context, alpha = layer.attention(hidden.unsqueeze(1), *memory)
         context = context.squeeze(1)
         if layer.gate is not None:
-            context = torch.sigmoid(hidden @ layer.gate.weight[0] + layer.gate.bias).unsqueeze(1) * context
+            context = torch.sigmoid(hidden @ layer.gate.weight.T + layer.gate.bias) * context
+            assert layer.gate.weight.size(0) in (1, MEMORY)
         hidden, cell = reference(torch.cat([x[:, t], context], dim=1), (hidden, cell))
         torch.testing.assert_close(states[:, t], hidden)
         torch.testing.assert_close(contexts[:, t], context)
@@ -97,3 +99,8 @@ def test_reading_nothing_gives_zeros():
     outputs, final = BidirectionalLSTM(INPUTS, HIDDEN)(torch.randn(1, 3, INPUTS), torch.zeros(1, 3, dtype=torch.bool))
     assert not outputs.any()
     assert not final.any()
+
+
+def test_an_unknown_gate_is_named():
+    with pytest.raises(UserError, match=r"model\.gate=double"):
+        AttentiveLSTM(INPUTS, HIDDEN, MEMORY, partial(Additive, dim=8), gate="double")

@@ -4,14 +4,20 @@ import pytest
 import torch
 
 from attendgen.decoding.protocol import take_rows
-from attendgen.layers.attention import Additive, General
+from attendgen.layers.attention import Additive, General, Mean
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders import small_cnn
 
 SYMBOLS, SIZE = 9, 16
 VARIANTS = {
     "as the paper": {"attention": partial(Additive, dim=6)},
-    "bare": {"attention": General, "gate": False, "deep_output": False},
+    "bare": {"attention": General, "gate": "none", "deep_output": False},
+    "no attention": {"attention": Mean, "gate": "none"},
+    "vector gate, two layers": {
+        "attention": partial(Additive, dim=6, activation="relu", layers=2),
+        "gate": "vector",
+        "start_layers": 2,
+    },
     "projected": {"attention": General, "project": 5},
 }
 

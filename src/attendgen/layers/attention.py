@@ -1,4 +1,4 @@
-"""Attention over a memory: dot, scaled dot, general and additive scores behind one interface.
+"""Attention over a memory: dot, scaled dot, general, additive and no scores at all, behind one interface.
 
 Shapes: `batch` memories, each with `source` vectors and asked by `query` queries at once (the steps of a target, the
 captions of a picture, or the hypotheses of a beam). A mask is True where the memory is real. `project` turns the
@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attendgen.errors import UserError
+
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 @runtime_checkable
@@ -46,6 +48,25 @@ def attend(
     if mask is not None:
         alpha = alpha.masked_fill(~mask, 0.0)
     return alpha @ memory.to(alpha.dtype), alpha
+
+
+class Mean(nn.Module):
+    """No attention: every real position weighs the same, whatever is asked."""
+
+    def __init__(self, query: int, memory: int) -> None:
+        super().__init__()
+
+    def project(self, memory: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
+        return memory[..., :1]
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "batch source key"],
+        memory: Float[Tensor, "batch source memory"],
+        mask: Bool[Tensor, "batch source"] | None = None,
+    ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
+        return attend(keys.new_zeros(*query.shape[:2], keys.size(1)), memory, mask)
 
 
 class Dot(nn.Module):
@@ -85,10 +106,24 @@ class General(Dot):
 
 
 class Additive(nn.Module):
-    """score(q, k) = v . tanh(W q + U k) (Bahdanau et al. 2015, A.1.2)."""
+    """score(q, k) = v . f(W q + U k) with f = tanh (Bahdanau et al. 2015, A.1.2), or with one more layer within f.
 
-    def __init__(self, query: int, memory: int, dim: int = 512) -> None:
+    Args:
+        activation: f, "tanh" or "relu".
+        layers: 2 scores f(V f(W q + U k)) instead.
+
+    Raises:
+        UserError: there is no such activation or number of layers.
+    """
+
+    def __init__(self, query: int, memory: int, dim: int = 512, activation: str = "tanh", layers: int = 1) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise UserError(f"model.attention.activation={activation}: unknown; choose {' or '.join(ACTIVATIONS)}")
+        if layers not in (1, 2):
+            raise UserError(f"model.attention.layers={layers}: a scorer has 1 or 2")
+        self.activation = ACTIVATIONS[activation]
+        self.inner = nn.Linear(dim, dim) if layers == 2 else None
         self.map = nn.Linear(memory, dim)
         self.query = nn.Linear(query, dim, bias=False)
         self.score = nn.Linear(dim, 1, bias=False)  # a bias would cancel in the softmax
@@ -103,5 +138,7 @@ class Additive(nn.Module):
         memory: Float[Tensor, "batch source memory"],
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
-        hidden = torch.tanh(self.query(query).unsqueeze(2) + keys.unsqueeze(1))  # batch query source key
+        hidden = self.activation(self.query(query).unsqueeze(2) + keys.unsqueeze(1))  # batch query source key
+        if self.inner is not None:
+            hidden = self.activation(self.inner(hidden))
         return attend(self.score(hidden).squeeze(-1), memory, mask)

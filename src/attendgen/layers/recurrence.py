@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from attendgen.errors import UserError
 from attendgen.layers.attention import Attention
 from attendgen.layers.selection import Selection
 
@@ -83,18 +84,25 @@ class AttentiveLSTM(nn.Module):
     Args:
         inputs, hidden, memory: sizes of x, h and the memory's vectors.
         attention: makes the attention layer from `query` and `memory` sizes.
-        gate: scale the context by beta_t = sigmoid(w . h_{t-1} + b) (Xu et al. 2015, 4.2.1).
+        gate: scale the context by beta_t = sigmoid(W h_{t-1} + b), a "scalar" (Xu et al. 2015, 4.2.1) or a "vector" of
+            one number a dimension of the context; "none" leaves it as it is.
+
+    Raises:
+        UserError: there is no such gate.
     """
 
     def __init__(
-        self, inputs: int, hidden: int, memory: int, attention: Callable[..., Attention], gate: bool = False
+        self, inputs: int, hidden: int, memory: int, attention: Callable[..., Attention], gate: str = "none"
     ) -> None:
         super().__init__()
+        sizes = {"none": 0, "scalar": 1, "vector": memory}
+        if gate not in sizes:
+            raise UserError(f"model.gate={gate}: unknown; choose one of {', '.join(sizes)}")
         self.hidden = hidden
         self.attention = attention(query=hidden, memory=memory)
         self.project = nn.Linear(inputs, 4 * hidden)
         self.recurrent = nn.Linear(memory + hidden, 4 * hidden, bias=False)
-        self.gate = nn.Linear(hidden, 1) if gate else None
+        self.gate = nn.Linear(hidden, sizes[gate]) if sizes[gate] else None
         with torch.no_grad():
             self.project.bias[hidden : 2 * hidden] = 1.0  # remember at first (Jozefowicz et al. 2015)
 

@@ -39,13 +39,14 @@ class Captioner(nn.Module):
         embedding, hidden: sizes of the word vectors and of the decoder's state.
         project: size to which the annotation vectors are first reduced (linear and ReLU); null attends to them as
             they are, as the paper does.
-        gate: scale the context by beta (4.2.1).
+        gate: of the context: "none", "scalar" (beta of 4.2.1) or "vector".
+        start_layers: of the perceptrons that make the first state of the mean annotation vector, 1 or 2.
         deep_output: predict from [word, state, context] (equation 7), or from the state alone.
         dropout, word_dropout, memory_dropout: on the output layer's input, on word vectors, on annotation vectors.
         look: how decoding makes a context of alpha: "expected" (soft attention), "argmax" or "sampled" (hard).
 
     Raises:
-        UserError: there is no such look.
+        UserError: there is no such look, gate, or number of layers.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class Captioner(nn.Module):
         embedding: int = 512,
         hidden: int = 512,
         project: int | None = None,
-        gate: bool = True,
+        gate: str = "scalar",
+        start_layers: int = 1,
         deep_output: bool = True,
         dropout: float = 0.5,
         word_dropout: float = 0.0,
@@ -71,8 +73,8 @@ class Captioner(nn.Module):
         memory = project or encoder.dim
         self.project = nn.Sequential(nn.Linear(encoder.dim, memory), nn.ReLU()) if project else nn.Identity()
         self.embedding = nn.Embedding(symbols, embedding, padding_idx=PAD)
-        self.first_hidden = nn.Linear(memory, hidden)
-        self.first_cell = nn.Linear(memory, hidden)
+        self.first_hidden = _perceptron(memory, hidden, start_layers)
+        self.first_cell = _perceptron(memory, hidden, start_layers)
         self.decoder = AttentiveLSTM(embedding, hidden, memory, attention, gate)
         self.deep_hidden = nn.Linear(hidden, embedding) if deep_output else None
         self.deep_context = nn.Linear(memory, embedding, bias=False) if deep_output else None
@@ -165,3 +167,14 @@ class Captioner(nn.Module):
         steps = self.decoder(words, state, memory, with_soft if soft else select)
         logits = self.logits(words, steps.hidden, steps.contexts, rows)
         return Paths(*(part.unflatten(0, (-1, captions, rows)) for part in (logits, steps.alphas, steps.weights)))
+
+
+def _perceptron(inputs: int, outputs: int, layers: int) -> nn.Module:
+    """A linear layer, or two with tanh between; the caller takes tanh of what comes out."""
+    if layers not in (1, 2):
+        raise UserError(f"model.start_layers={layers}: expected 1 or 2")
+    return (
+        nn.Linear(inputs, outputs)
+        if layers == 1
+        else nn.Sequential(nn.Linear(inputs, outputs), nn.Tanh(), nn.Linear(outputs, outputs))
+    )

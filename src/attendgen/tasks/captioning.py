@@ -21,6 +21,7 @@ from attendgen.metrics.captions import caption_scores
 from attendgen.models.captioner import Captioner
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather
 from attendgen.vocabulary import Vocabulary
+from attendgen.word_vectors import WordVectors
 
 
 class CaptioningTask(lightning.LightningModule):
@@ -32,6 +33,7 @@ class CaptioningTask(lightning.LightningModule):
         by_caption: average the training loss over captions, not over words: all captions count the same, and the
             model writes shorter ones.
         search: how validation decodes.
+        vectors: pretrained word vectors with which training begins.
         estimator: of the gradient of hard attention; null trains soft attention. Validation looks as `model.look` says.
     """
 
@@ -46,6 +48,7 @@ class CaptioningTask(lightning.LightningModule):
         smoothing: float = 0.0,
         by_caption: bool = False,
         estimator: Estimator | None = None,
+        vectors: WordVectors | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -57,8 +60,13 @@ class CaptioningTask(lightning.LightningModule):
         self.smoothing = smoothing
         self.by_caption = by_caption
         self.estimator = estimator
+        self.vectors = vectors
         self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
         self.bits = BitsPerSymbol()
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.vectors is not None:  # before a checkpoint's weights are restored
+            self.vectors.fill(self.model.embedding, self.vocabulary)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(self.model, self.optimiser, self.schedule)
