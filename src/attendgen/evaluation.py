@@ -1,5 +1,6 @@
 """Score a trained model on a split or on any text files."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from attendgen.data.captions import CaptionDataModule
 from attendgen.data.novels import NovelDataModule
 from attendgen.errors import UserError
 from attendgen.files import write_json, write_text
+from attendgen.metrics.meteor import java_present, meteor
 from attendgen.runs import Run
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
 from attendgen.training import quiet
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "dev", "test")
 
@@ -24,7 +28,7 @@ SPLITS = ("train", "val", "dev", "test")
 def evaluate(
     run: Run, config: DictConfig, split: str = "val", out: Path | None = None, texts: Sequence[Path] = ()
 ) -> dict[str, float]:
-    """Scores of a run's model; written, with its outputs, into `out` or the run directory.
+    """Scores of a run's model; written, with its outputs, into `out` or the run directory. METEOR needs Java.
 
     `metrics_<split>.json` holds the scores, `captions_<split>.json` captions in the COCO results format,
     `outputs_<split>.txt` one line a sentence pair. With `texts`, a language model is scored on these files and the
@@ -69,6 +73,10 @@ def evaluate(
         captions: list[dict[str, Any]] = [
             {"image_id": names[index], "caption": task.captions[index]} for index in sorted(task.captions)
         ]
+        if java_present():
+            scores["meteor"] = meteor(task.captions, data.references(split))
+        else:
+            log.info("METEOR is left out: it needs Java")
         write_json(folder / f"captions_{split}.json", captions)
     if isinstance(task, Seq2SeqTask):
         lines = (task.texts[index].replace("\n", " ") for index in sorted(task.texts))

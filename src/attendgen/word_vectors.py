@@ -28,7 +28,7 @@ class WordVectors:
         """Write the vectors into an embedding of this vocabulary; returns how many words were found.
 
         Raises:
-            UserError: the file is missing or not text, a line is no vector of the embedding's size, or no word is known.
+            UserError: the file is missing or no text, a line is no vector of the embedding's size, or no word is known.
         """
         found = self.read(vocabulary, embedding.embedding_dim)
         if not found:
