@@ -74,7 +74,7 @@ def draw(names: list[str], variances: list[float], path: Path) -> None:
     axes.barh(names, [variance / variances[0] for variance in variances], color="#4878a8")
     axes.set_xscale("log")
     axes.invert_yaxis()
-    axes.set_xlabel("variance of the attention's gradient at equal cost, relative to the authors' recipe")
+    axes.set_xlabel("variance at equal cost, relative to the authors' recipe")
     axes.axvline(0.1, color="0.5", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
     plotting.save(figure, path)

@@ -90,6 +90,31 @@ def test_hard_attention_trains_by_every_estimator(train, estimator: str) -> None
     assert (looked.max(dim=-1).values == 1).all()
 
 
+def test_training_starts_from_another_runs_weights(train, tmp_path: Path) -> None:
+    soft = train("flickr8k_soft", "trainer=smoke", name="soft")
+    hard = train("flickr8k_hard", "trainer=smoke", f"init={soft}", "task.optimiser.lr=0", name="hard")
+    first, second = (Run.find(folder).build().model.state_dict() for folder in (soft, hard))
+    for name, weight in first.items():
+        assert torch.equal(weight, second[name]), name
+    assert (soft / "vocabulary.json").read_text() == (hard / "vocabulary.json").read_text()
+    with pytest.raises(UserError, match="weights of another model"):
+        train("flickr8k_hard", "trainer=smoke", f"init={soft}", "model.hidden=9", name="other")
+    with pytest.raises(UserError, match="nowhere"):
+        train("flickr8k_hard", "trainer=smoke", "init=nowhere", name="none")
+    assert {path.name for path in tmp_path.iterdir()} >= {"soft", "hard"}
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("baseline", ["greedy", "leave_one_out"])
+@pytest.mark.parametrize("look", ["expected", "sampled"])
+def test_self_critical_training_starts_from_a_run(train, baseline: str, look: str) -> None:
+    first = train("flickr8k_soft", "trainer=smoke", name="first")
+    settings = [f"init={first}", f"task.self_critical.baseline={baseline}", f"model.look={look}", "seed=2"]
+    folder = train("flickr8k_scst", "trainer=smoke", *settings)
+    assert json.loads((folder / "metrics_fit.json").read_text())["steps"] == 2
+    assert Run.find(folder).build().model.hard == (look == "sampled")
+
+
 def test_a_run_directory_holds_what_the_design_lists(train) -> None:
     folder = train("toy_chat", "trainer=smoke")
     for name in (

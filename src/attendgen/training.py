@@ -58,12 +58,12 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     if torch.cuda.is_available():  # on a CPU this setting takes slow paths
         torch.set_float32_matmul_precision("high")
     data = construct(config.data)
-    if resume:
-        run = Run.find(folder)
-        vocabulary = data.vocabulary = run.vocabulary
-    else:
-        vocabulary = data.build_vocabulary()
+    first = Run.find(folder) if resume else Run.find(config.init) if config.get("init") else None
+    vocabulary = data.build_vocabulary() if first is None else first.vocabulary
+    data.vocabulary = vocabulary
     model = construct(config.model, **vocabulary.sizes())
+    if first is not None and not resume:
+        start_from(model, first)
     task = construct(config.task, model=model, vocabulary=vocabulary)
     if isinstance(data, CaptionDataModule):
         data.encoder = model.encoder
@@ -117,6 +117,22 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     return score
 
 
+def start_from(model: torch.nn.Module, run: Run) -> None:
+    """Give a model another run's weights.
+
+    Raises:
+        UserError: they are of another model.
+    """
+    trained = run.build().model
+    assert isinstance(trained, torch.nn.Module)
+    try:
+        model.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        raise UserError(
+            f"init={run.checkpoint}: weights of another model: {str(error).splitlines()[-1].strip()}"
+        ) from error
+
+
 def quiet() -> None:
     """Silence messages that a user can do nothing about."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
@@ -133,6 +149,8 @@ def quiet() -> None:
 def absolute_paths(config: DictConfig) -> None:
     """Make the paths in a config independent of the working directory, so that the run can be used from anywhere."""
     data = [(config.data, "root")] if isinstance(config.data.get("root"), str) else []
+    if config.get("init") and os.path.exists(config.init):  # or it is a bundled model's name
+        config.init = os.path.abspath(config.init)
     for node, key in (*data, (config.paths, "cache"), (config.paths, "outputs"), (config.paths, "run")):
         node[key] = os.path.abspath(node[key])
 

@@ -10,6 +10,8 @@ from attendgen.decoding.search import Search
 from attendgen.layers.attention import Additive
 from attendgen.layers.selection import argmax, sampled
 from attendgen.losses.reinforce import LeaveOneOut, MovingBaseline, Pathwise, SoftBaseline
+from attendgen.losses.self_critical import SelfCritical
+from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders import small_cnn
 from attendgen.tasks.captioning import CaptioningTask
@@ -18,10 +20,11 @@ from attendgen.vocabulary import Vocabulary
 WORDS = ["a", "red", "blue", "square"]
 
 
-def make(estimator, **settings) -> CaptioningTask:
+def make(estimator, look: str = "expected", **settings) -> CaptioningTask:
     torch.manual_seed(1)
     vocabulary = Vocabulary(WORDS, "caption")
-    model = Captioner(len(vocabulary), small_cnn((4,), size=8), partial(Additive, dim=5), embedding=6, hidden=7)
+    encoder = small_cnn((4,), size=8)
+    model = Captioner(len(vocabulary), encoder, partial(Additive, dim=5), embedding=6, hidden=7, look=look)
     task = CaptioningTask(
         model, vocabulary, torch.optim.Adam, lambda step: 1.0, Search(), estimator=estimator, **settings
     )
@@ -92,3 +95,39 @@ def test_paths_of_a_caption_share_their_dropout(batch):
         torch.testing.assert_close(paths.logits[:, :, path], paths.logits[:, :, 0])
     again = task.model.follow(batch.images, batch.inputs, argmax, 4)
     assert not torch.allclose(again.logits, paths.logits)
+
+
+@pytest.mark.parametrize("baseline", ["greedy", "leave_one_out"])
+@pytest.mark.parametrize("look", ["expected", "sampled"])
+def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monkeypatch):
+    task = make(None, look=look, self_critical=SelfCritical(3, baseline))
+    references = {0: ["a red square"], 1: ["blue square", "a square"]}
+    task.reward = CiderD(references)
+    found = []
+    write = task._write
+    monkeypatch.setattr(task, "_write", lambda *arguments: found.append(write(*arguments)) or found[-1])
+    loss = task.training_step(batch, 0)
+    drawn = found[0]
+    total = 0.0
+    for image in range(2):
+        texts = [task.vocabulary.decode(tokens.tolist()) for tokens in drawn.tokens[image]]
+        rewards = [task.reward(image, text) for text in texts]
+        for n in range(3):
+            others = [reward for m, reward in enumerate(rewards) if m != n]
+            below = sum(others) / 2
+            if baseline == "greedy":
+                below = task.reward(image, task.vocabulary.decode(found[1].tokens[image, 0].tolist()))
+            log_prob = drawn.log_probs[image, n].sum().item()
+            if look == "sampled":  # and the probability of the places, step by step
+                tokens = [token for token in drawn.tokens[image, n].tolist() if token]
+                memory, state = task.model.start(batch.images[image : image + 1])
+                for t, token in enumerate([1, *tokens[:-1]]):
+                    word = task.model.decoder.project(task.model.embedding(torch.tensor([token])))
+                    looked = drawn.attention[image, n, t]
+                    state, _, alpha, _ = task.model.decoder.step(word, state, memory, lambda a, w=looked: w.view_as(a))
+                    log_prob += alpha[0][looked.argmax()].log().item()
+            total -= (rewards[n] - below) * log_prob / 6
+    assert loss.item() == pytest.approx(total, abs=1e-4)
+    loss.backward()
+    assert task.model.decoder.attention.score.weight.grad.any()
+    assert task.model.training

@@ -69,6 +69,7 @@ class Captioner(nn.Module):
         if look not in LOOKS:
             raise UserError(f"model.look={look}: unknown; choose one of {', '.join(LOOKS)}")
         self.look = LOOKS[look]
+        self.hard = look != "expected"
         self.encoder = encoder
         memory = project or encoder.dim
         self.project = nn.Sequential(nn.Linear(encoder.dim, memory), nn.ReLU()) if project else nn.Identity()

@@ -3,6 +3,7 @@
 import math
 
 import lightning
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -16,11 +17,13 @@ from attendgen.losses.cross_entropy import (
     token_nats,
 )
 from attendgen.losses.reinforce import Estimator, log_probability, negative_entropy
+from attendgen.losses.self_critical import Replay, SelfCritical, leave_one_out, self_critical
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.captions import caption_scores
+from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather
-from attendgen.vocabulary import Vocabulary
+from attendgen.vocabulary import SOS, Vocabulary
 from attendgen.word_vectors import WordVectors
 
 
@@ -34,6 +37,7 @@ class CaptioningTask(lightning.LightningModule):
             model writes shorter ones.
         search: how validation decodes.
         vectors: pretrained word vectors with which training begins.
+        self_critical: train on the reward of sampled captions instead, from the weights of another run.
         estimator: of the gradient of hard attention; null trains soft attention. Validation looks as `model.look` says.
     """
 
@@ -49,6 +53,7 @@ class CaptioningTask(lightning.LightningModule):
         by_caption: bool = False,
         estimator: Estimator | None = None,
         vectors: WordVectors | None = None,
+        self_critical: SelfCritical | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -61,6 +66,8 @@ class CaptioningTask(lightning.LightningModule):
         self.by_caption = by_caption
         self.estimator = estimator
         self.vectors = vectors
+        self.self_critical = self_critical
+        self.reward: CiderD | None = None
         self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
         self.bits = BitsPerSymbol()
 
@@ -72,7 +79,13 @@ class CaptioningTask(lightning.LightningModule):
         return configure(self.model, self.optimiser, self.schedule)
 
     def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
+        if self.self_critical is not None:
+            return self.self_critical_loss(batch, self.self_critical)
         return self.soft_loss(batch) if self.estimator is None else self.hard_loss(batch, self.estimator)
+
+    def on_fit_start(self) -> None:
+        if self.self_critical is not None:
+            self.reward = CiderD(self.trainer.datamodule.references("train"))  # type: ignore[attr-defined]
 
     def soft_loss(self, batch: CaptionBatch) -> Tensor:
         """Cross-entropy with the expected context (4.2)."""
@@ -112,6 +125,51 @@ class CaptioningTask(lightning.LightningModule):
         self.log("train/cross_entropy", cross_entropy, prog_bar=True)
         self.log("train/attention_entropy", -(weight * order).sum())
         return loss
+
+    def self_critical_loss(self, batch: CaptionBatch, settings: SelfCritical) -> Tensor:
+        """CIDEr-D of sampled captions as reward; with hard attention the places drawn are rewarded, too.
+
+        Dropout is off: the model that is scored is the one that wrote the captions.
+        """
+        assert self.reward is not None
+        self.model.eval()
+        images = self.model.annotate(batch.images)
+        with torch.no_grad():
+            drawn = self._write(images, Search(self.search.max_length, temperature=1.0, n_best=settings.samples))
+        rewards = self._rewards(batch, drawn.tokens)
+        if settings.baseline == "greedy":
+            with torch.no_grad():
+                written = self._write(images, Search(self.search.max_length))
+            baseline = self._rewards(batch, written.tokens)
+        else:
+            baseline = leave_one_out(rewards)
+        inputs = torch.cat([torch.full_like(drawn.tokens[..., :1], SOS), drawn.tokens[..., :-1]], dim=-1)
+        hard = self.model.hard
+        paths = self.model.follow(images, inputs, Replay(drawn.attention) if hard else None)
+        log_probs = -token_nats(paths.logits.squeeze(2), drawn.tokens).sum(dim=-1)
+        if hard:
+            looked = log_probability(paths.alphas.squeeze(2), drawn.attention)
+            log_probs = log_probs + (looked * real(drawn.tokens)).sum(dim=-1)
+        self.model.train()
+        loss = self_critical(log_probs, rewards, baseline)
+        self.log("train/loss", loss)
+        self.log("train/reward", rewards.mean(), prog_bar=True)
+        self.log("train/advantage", (rewards - baseline).mean())
+        return loss
+
+    def _write(self, images: Tensor, search: Search) -> Decoded:
+        memory, state = self.model.start(images)
+        decoded = search(self.model, memory, state, self.vocabulary.forbidden)
+        return Decoded(*(part.clone() for part in decoded))  # decoding's own tensors may not enter a gradient
+
+    def _rewards(self, batch: CaptionBatch, tokens: Tensor) -> Tensor:
+        """CIDEr-D of each caption; batch, captions."""
+        assert self.reward is not None
+        scores = [
+            [self.reward(index, self.vocabulary.decode(caption)) for caption in captions]
+            for index, captions in zip(batch.index.tolist(), tokens.tolist(), strict=True)
+        ]
+        return torch.tensor(scores, device=tokens.device)
 
     def on_validation_epoch_start(self) -> None:
         self.captions = {}
