@@ -138,7 +138,11 @@ def test_evaluate_captions_writes_cocos_results_format(attendgen: Command, train
     rows = json.loads((tmp_path / "captions_dev.json").read_text())
     assert [set(row) for row in rows] == [{"image_id", "caption"}] * 2
     assert [row["image_id"] for row in rows] == ["purple.jpg", "orange.jpg"]
-    assert "bleu4" in json.loads((tmp_path / "metrics_dev.json").read_text())
+    metrics = json.loads((tmp_path / "metrics_dev.json").read_text())
+    train = {caption.format(colour) for caption in tiny.CAPTIONS for colour in tiny.COLOURS[:4]}
+    assert metrics["seen_in_training"] == np.mean([row["caption"] in train for row in rows])
+    assert ("meteor" in metrics) == (shutil.which("java") is not None)
+    assert "bleu4" in metrics
     assert "bleu4" in outcome.out
 
 

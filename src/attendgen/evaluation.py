@@ -1,5 +1,6 @@
 """Score a trained model on a split or on any text files."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from attendgen.data.captions import CaptionDataModule
 from attendgen.data.novels import NovelDataModule
 from attendgen.errors import UserError
 from attendgen.files import write_json, write_text
+from attendgen.metrics.captions import tokenise
 from attendgen.metrics.meteor import java_present, meteor
 from attendgen.runs import Run
 from attendgen.tasks.captioning import CaptioningTask
@@ -28,7 +30,9 @@ SPLITS = ("train", "val", "dev", "test")
 def evaluate(
     run: Run, config: DictConfig, split: str = "val", out: Path | None = None, texts: Sequence[Path] = ()
 ) -> dict[str, float]:
-    """Scores of a run's model; written, with its outputs, into `out` or the run directory. METEOR needs Java.
+    """Scores of a run's model; written, with its outputs, into `out` or the run directory.
+
+    Of captions also METEOR, where there is Java, and the share that stands word for word in the training set.
 
     `metrics_<split>.json` holds the scores, `captions_<split>.json` captions in the COCO results format,
     `outputs_<split>.txt` one line a sentence pair. With `texts`, a language model is scored on these files and the
@@ -73,6 +77,9 @@ def evaluate(
         captions: list[dict[str, Any]] = [
             {"image_id": names[index], "caption": task.captions[index]} for index in sorted(task.captions)
         ]
+        with contextlib.suppress(UserError):  # the training captions may not be here
+            train = {tokenise(text) for texts in data.references("train").values() for text in texts}
+            scores["seen_in_training"] = sum(tokenise(text) in train for text in task.captions.values()) / len(names)
         if java_present():
             scores["meteor"] = meteor(task.captions, data.references(split))
         else:

@@ -7,6 +7,7 @@ Started as a script by Lightning for the further processes of a multi-device run
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import sys
@@ -102,7 +103,7 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     if trainer.is_global_zero:
         parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         summary = {
-            config.monitor.metric: score,
+            config.monitor.metric: score if math.isfinite(score) else None,  # JSON knows no NaN
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             "trained_parameters": parameters,
