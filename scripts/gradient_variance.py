@@ -44,13 +44,9 @@ def estimators(nats: float) -> dict[str, Estimator]:
     }
 
 
-def gradient(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator, attention: bool) -> Tensor:
-    """One estimate of the gradient, flat."""
-    parameters = [
-        parameter
-        for name, parameter in task.model.named_parameters()
-        if parameter.requires_grad and (not attention or name.startswith("decoder.attention"))
-    ]
+def gradient(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator) -> Tensor:
+    """One estimate of the attention's gradient, flat."""
+    parameters = [p for name, p in task.model.named_parameters() if name.startswith("decoder.attention")]
     task.zero_grad(set_to_none=True)
     task.hard_loss(batch, estimator).backward()
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]).double()
@@ -60,7 +56,7 @@ def spread(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator, repe
     """The variance of an estimate summed over the attention's parameters, and the squared norm of the mean."""
     total, squares = torch.zeros(()), 0.0
     for _ in tqdm(range(repeats), leave=False):
-        estimate = gradient(task, batch, estimator, attention=True)
+        estimate = gradient(task, batch, estimator)
         total, squares = total + estimate, squares + estimate.square().sum().item()
     mean = (total / repeats).square().sum().item()
     variance = (squares / repeats - mean) * repeats / (repeats - 1)

@@ -79,6 +79,17 @@ def forced(
     return Decoded(outputs.unsqueeze(1), log_probs.sum(dim=2), log_probs, alphas.unsqueeze(1))
 
 
+def joined(windows: Sequence[Decoded]) -> Decoded:
+    """Continuations made window by window as one; the attention is that of the first window, then zero."""
+    tokens, log_probs = (
+        torch.cat(parts, dim=2) for parts in zip(*((w.tokens, w.log_probs) for w in windows), strict=True)
+    )
+    first = windows[0].attention
+    attention = first.new_zeros(*tokens.shape, first.size(-1))
+    attention[:, :, : first.size(2)] = first
+    return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)
+
+
 def make_search(run: Run, options: dict[str, Any]) -> Search:
     """The run's own decoding, changed by the options that are not None.
 
@@ -176,11 +187,7 @@ class TextGenerator:
             decoded = search(self.task.model, memory, state, self.task.forbidden, first=texts[:, -1], stop=None)
             parts.append(decoded)
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
-        first = parts[0].attention
-        attention = first.new_zeros(n_best, 1, wanted, first.size(-1))
-        attention[:, :, : first.size(2)] = first
-        log_probs = torch.cat([part.log_probs for part in parts], dim=2)
-        decoded = Decoded(texts[:, None, len(ids) :], log_probs.sum(dim=2), log_probs, attention)
+        decoded = joined(parts)
         read = [self.vocabulary.symbols[i] for i in ids[-context:]]
         found = [result for row in range(n_best) for result in results(decoded, row, self.vocabulary, read)]
         return sorted(found, key=lambda result: -result.score)
@@ -213,12 +220,7 @@ class TextGenerator:
                 ids[:, max(0, begin - context) : begin], ids[:, begin - 1 : begin + window.size(1) - 1]
             )
             parts.append(forced(logits, alphas, window))
-        first = parts[0].attention
-        attention = first.new_zeros(1, 1, len(after), first.size(-1))
-        attention[:, :, : first.size(2)] = first
-        log_probs = torch.cat([part.log_probs for part in parts], dim=2)
-        decoded = Decoded(ids[:, None, len(before) :], log_probs.sum(dim=2), log_probs, attention)
-        return results(decoded, 0, self.vocabulary, [self.vocabulary.symbols[i] for i in before[-context:]])[0]
+        return results(joined(parts), 0, self.vocabulary, [self.vocabulary.symbols[i] for i in before[-context:]])[0]
 
 
 class PictureCaptioner:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from attendgen.errors import UserError
-from attendgen.losses.self_critical import Replay, SelfCritical, leave_one_out, self_critical
+from attendgen.losses.reinforce import leave_one_out
+from attendgen.losses.self_critical import Replay, SelfCritical, self_critical
 
 SYMBOLS, WORDS = 3, 2
 

@@ -83,6 +83,11 @@ def to_come(nats: Float[Tensor, "*rows time"]) -> Float[Tensor, "*rows time"]:
     return nats.flip(-1).cumsum(dim=-1).flip(-1)
 
 
+def leave_one_out(values: Float[Tensor, "batch samples *rest"]) -> Float[Tensor, "batch samples *rest"]:
+    """The mean of the other samples; there must be at least two."""
+    return (values.sum(dim=1, keepdim=True) - values) / (values.size(1) - 1)
+
+
 class MovingBaseline(nn.Module):
     """The authors' recipe: a caption's mean nats a word against their moving average (equations 11 to 13).
 
@@ -149,8 +154,7 @@ class LeaveOneOut(nn.Module):
         soft: Float[Tensor, "captions time"] | None = None,
     ) -> Float[Tensor, " captions"]:
         cost = to_come(nats)
-        others = (cost.sum(dim=1, keepdim=True) - cost) / (self.paths - 1)
-        return self.weight * reinforce(cost, others, log_alpha)
+        return self.weight * reinforce(cost, leave_one_out(cost), log_alpha)
 
 
 class SoftBaseline(nn.Module):

@@ -30,11 +30,6 @@ class SelfCritical:
         self.baseline = baseline
 
 
-def leave_one_out(rewards: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch samples"]:
-    """The mean reward of the other samples."""
-    return (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.size(1) - 1)
-
-
 def self_critical(
     log_probs: Float[Tensor, "batch samples"],
     rewards: Float[Tensor, "batch samples"],

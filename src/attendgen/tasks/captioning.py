@@ -16,8 +16,8 @@ from attendgen.losses.cross_entropy import (
     masked_cross_entropy,
     token_nats,
 )
-from attendgen.losses.reinforce import Estimator, log_probability, negative_entropy
-from attendgen.losses.self_critical import Replay, SelfCritical, leave_one_out, self_critical
+from attendgen.losses.reinforce import Estimator, leave_one_out, log_probability, negative_entropy
+from attendgen.losses.self_critical import Replay, SelfCritical, self_critical
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.captions import caption_scores
 from attendgen.metrics.cider import CiderD
@@ -176,8 +176,7 @@ class CaptioningTask(lightning.LightningModule):
 
     def decode(self, batch: CaptionBatch) -> Decoded:
         """Captions of a batch's pictures."""
-        memory, state = self.model.start(batch.images)
-        return self.search(self.model, memory, state, self.vocabulary.forbidden)
+        return self._write(batch.images, self.search)
 
     def validation_step(self, batch: CaptionBatch, batch_index: int) -> None:
         # annotate once, for the loss and for decoding
