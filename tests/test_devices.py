@@ -1,23 +1,74 @@
 """Two processes on the CPU train one run."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import tiny
+from attendgen.training import run_hydra
 
 pytestmark = pytest.mark.slow
 
+PROGRAM = str(Path(sys.executable).with_name("attendgen"))
+
+
+def attendgen(*overrides: str) -> None:
+    """Train in a process of its own."""
+    done = subprocess.run([PROGRAM, "train", *overrides], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
 
 def test_two_processes_leave_one_run(tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("attendgen"), "train", "experiment=toy_chat", "trainer=ddp"]
-    command += ["trainer.accelerator=cpu", "trainer.devices=2", "epochs=10", f"paths.outputs={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    several = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    attendgen("experiment=toy_chat", *several, "epochs=10", f"paths.outputs={tmp_path}")
     (folder,) = (tmp_path / "toy_chat").iterdir()
     summary = json.loads((folder / "metrics_fit.json").read_text())
     # four batches of up to five pairs make two steps an epoch for each of two processes
     assert summary["steps"] == 20
     assert 0 <= summary["val/exact_match"] <= 1
     assert len(list((folder / "tensorboard").glob("events*"))) == 1
+
+
+@pytest.mark.parametrize("experiment", tiny.STEPS)
+def test_two_processes_make_the_steps_of_the_joined_batch(tmp_path: Path, monkeypatch, experiment: str) -> None:
+    """Ten losses and the weights after them; sequences of unequal length, batches of unequal size."""
+    settings = tiny.STEPS[experiment]
+    monkeypatch.setattr("attendgen.data.batching.Resumable", tiny.Joined)
+    run_hydra(tiny.arguments(experiment, tmp_path, *settings, name="joined"))
+    several = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    attendgen(*tiny.arguments(experiment, tmp_path, *settings, *several, name="several"))
+    losses, weights = [], []
+    for name in ("joined", "several"):
+        events = EventAccumulator(str(tmp_path / name / "tensorboard")).Reload()
+        losses.append([event.value for event in events.Scalars("train/loss")])
+        weights.append(torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"])
+    assert len(losses[0]) == 10
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5, abs=1e-5)
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_a_signal_to_the_first_process_stops_both_and_they_go_on(tmp_path: Path) -> None:
+    several = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "epochs=40", "model.dropout=0.2"]
+    straight = tiny.arguments("toy_chat", tmp_path, *several, name="straight")
+    attendgen(*straight)
+    started = subprocess.Popen([PROGRAM, "train", *tiny.arguments("toy_chat", tmp_path, *several, name="halted")])
+    last = tmp_path / "halted" / "checkpoints" / "last.ckpt"
+    while not last.exists():
+        assert started.poll() is None
+        time.sleep(0.05)
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(60) == 128 + signal.SIGTERM
+    assert torch.load(last, weights_only=True)["global_step"] < 80
+    attendgen(f"resume={tmp_path / 'halted'}")
+    ends = [torch.load(tmp_path / n / "checkpoints/last.ckpt", weights_only=True) for n in ("straight", "halted")]
+    assert ends[0]["global_step"] == ends[1]["global_step"] == 80
+    for name, tensor in ends[0]["state_dict"].items():
+        assert torch.equal(ends[1]["state_dict"][name], tensor), name

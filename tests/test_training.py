@@ -1,6 +1,8 @@
 """Every experiment parses and survives two steps; run directories; resuming."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import lightning
@@ -10,21 +12,12 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tiny
-from attendgen.errors import UserError
+from attendgen.errors import Diverged, Interrupted, UserError
 from attendgen.resources import conf_dir
 from attendgen.runs import Run
 from attendgen.training import run_hydra
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
-
-SMALL = {
-    "flickr8k": ["model.encoder.pretrained=false", "model.hidden=8", "model.embedding=8", "data.min_frequency=1"],
-    "coco": ["model.encoder.pretrained=false", "model.hidden=8", "model.embedding=8", "data.min_frequency=1"],
-    "novels": ["data.context=16", "data.time=24", "model.hidden=16", "data.batch_size=4", "decoding.max_length=30"],
-    "shapes": ["data.limit=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
-    "toy": [],
-    "multi30k": ["model.hidden=8", "model.encoder_hidden=4", "data.batch_size=4", "decoding.max_length=20"],
-}
 
 
 @pytest.fixture
@@ -32,17 +25,7 @@ def train(tmp_path: Path):
     """Train an experiment on tiny data in `tmp_path/name`; returns the run directory."""
 
     def run(experiment: str, *overrides: str, name: str = "run") -> Path:
-        family = experiment.split("_")[0]
-        make = {
-            "flickr8k": tiny.flickr8k,
-            "coco": tiny.coco,
-            "novels": tiny.novels,
-            "multi30k": tiny.multi30k,
-        }.get(family)
-        root = tmp_path / family
-        data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
-        common = [f"paths.cache={tmp_path}/cache", f"hydra.run.dir={tmp_path / name}", "callbacks.progress=null"]
-        run_hydra([f"experiment={experiment}", *data, *SMALL[family], *common, *overrides])
+        run_hydra(tiny.arguments(experiment, tmp_path, *overrides, name=name))
         return tmp_path / name
 
     return run
@@ -150,16 +133,123 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train) -> 
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train) -> None:
-    dropout = "model.dropout=0.2"  # the random streams must be continued too
-    straight = train("toy_chat", "epochs=4", "validate_every=1", dropout, name="straight")
-    halted = train("toy_chat", "epochs=2", "validate_every=1", dropout, name="halted")
-    before = torch.load(halted / "checkpoints/last.ckpt", weights_only=True)["global_step"]
-    run_hydra([f"resume={halted}", "epochs=4"])
-    ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (straight, halted)]
-    assert before < ends[0]["global_step"] == ends[1]["global_step"]
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing gets to run after it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Make training die within the step after so many steps; None lets it live."""
+
+    def at(step: int | None) -> None:
+        def die(_: object, trainer: lightning.Trainer, *rest: object) -> None:
+            if trainer.global_step == step:
+                raise Killed
+
+        monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm.on_before_optimizer_step", die)
+
+    return at
+
+
+def assert_same(one: object, other: object, where: str = "") -> None:
+    """Two checkpoints' contents are the same, bit for bit."""
+    if isinstance(one, dict):
+        assert isinstance(other, dict)
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert isinstance(other, list | tuple)
+        assert len(one) == len(other), where
+        for i, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where}/{i}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other or "dir" in where or "path" in where, where
+
+
+CONTINUED = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callbacks.samples=null"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings"),
+    [
+        ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"]),
+        ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=1", "trainer.accumulate_grad_batches=2"]),
+        ("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
+        ("flickr8k_soft", ["steps=9", "data.batch_size=1"]),
+        ("flickr8k_hard", ["steps=9", "data.batch_size=1", "task/estimator=leave_one_out"]),
+    ],
+)
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(train, kill_at, experiment, settings) -> None:
+    """Bit for bit: weights, optimiser, schedule, best score; killed before, after and beyond the end of an epoch."""
+    kill_at(None)
+    straight = train(experiment, *settings, *CONTINUED, name="straight")
+    wanted = torch.load(straight / "checkpoints/last.ckpt", weights_only=True)
+    a_epoch = -(-wanted["global_step"] // (wanted["epoch"] + 1))
+    for step in sorted({a_epoch - 1, a_epoch, a_epoch + 1}):
+        kill_at(step)
+        with pytest.raises(Killed):
+            train(experiment, *settings, *CONTINUED, name=f"halted{step}")
+        kill_at(None)
+        halted = straight.with_name(f"halted{step}")
+        run_hydra([f"resume={halted}"])
+        found = torch.load(halted / "checkpoints/last.ckpt", weights_only=True)
+        for part in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers"):
+            assert_same(wanted[part], found[part], f"{step}/{part}")
+        best = [Run.find(folder).build().state_dict() for folder in (straight, halted)]
+        assert_same(*best, "best")
+        summaries = [json.loads((folder / "metrics_fit.json").read_text()) for folder in (straight, halted)]
+        scores = [{k: v for k, v in summary.items() if "seconds" not in k} for summary in summaries]
+        assert scores[0] == scores[1]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(train, kill_at, capfd) -> None:
+    settings = ("epochs=1", "model.dropout=0.2")
+    kill_at(0)
+    with pytest.raises(Killed):
+        train("toy_chat", *settings, name="halted")
+    kill_at(None)
+    straight = train("toy_chat", *settings, name="straight")
+    run_hydra([f"resume={straight.with_name('halted')}"])
+    assert "starts over" in capfd.readouterr().err
+    ends = [
+        torch.load(straight.with_name(n) / "checkpoints/last.ckpt", weights_only=True) for n in ("straight", "halted")
+    ]
+    assert_same(ends[0]["state_dict"], ends[1]["state_dict"])
+
+
+def test_a_broken_last_checkpoint_gives_way_to_the_one_before(train, capfd) -> None:
+    folder = train("toy_chat", "epochs=3", "model.dropout=0.2") / "checkpoints"
+    wanted = torch.load(folder / "last.ckpt", weights_only=True)
+    whole = (folder / "last.ckpt").read_bytes()
+    (folder / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    run_hydra([f"resume={folder.parent}"])
+    assert "last.ckpt: broken" in capfd.readouterr().err
+    assert_same(wanted["state_dict"], torch.load(folder / "last.ckpt", weights_only=True)["state_dict"])
+    for name in ("last.ckpt", "previous.ckpt"):
+        (folder / name).write_bytes(whole[:100])
+    with pytest.raises(UserError, match=r"last\.ckpt: broken"):
+        run_hydra([f"resume={folder.parent}"])
+
+
+def losses(folder: Path) -> list[float]:
+    """The training loss of every step."""
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return [event.value for event in events.Scalars("train/loss")]
+
+
+@pytest.mark.parametrize("experiment", tiny.STEPS)
+def test_accumulated_batches_make_the_step_of_the_joined_batch(train, monkeypatch, experiment: str) -> None:
+    """With unequal lengths, and batches of unequal size."""
+    accumulated = train(experiment, *tiny.STEPS[experiment], "trainer.accumulate_grad_batches=2", name="accumulated")
+    monkeypatch.setattr("attendgen.data.batching.Resumable", tiny.Joined)
+    joined = train(experiment, *tiny.STEPS[experiment], name="joined")
+    ends = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (accumulated, joined)]
+    assert ends[0]["global_step"] == ends[1]["global_step"] == 10
     for name, weights in ends[0]["state_dict"].items():
-        torch.testing.assert_close(ends[1]["state_dict"][name], weights, msg=name)
+        torch.testing.assert_close(ends[1]["state_dict"][name], weights, rtol=1e-5, atol=1e-5, msg=name)
 
 
 def test_a_moved_run_is_resumed_in_its_new_place(train, tmp_path: Path) -> None:
@@ -256,16 +346,37 @@ def test_every_epoch_is_shuffled_anew(train, monkeypatch, experiment: str) -> No
 SHORT = {"toy_chat": [], "novels": ["task.schedule.steps=10"]}
 
 
-def test_an_interrupt_saves_and_says_how_to_continue(train, monkeypatch, capfd, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_continue(train, monkeypatch, capfd, tmp_path: Path, number: int) -> None:
     def interrupt(_: object, trainer: lightning.Trainer, *rest: object) -> None:
-        if trainer.global_step == 3:
-            raise KeyboardInterrupt
+        if trainer.global_step == 6:
+            os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm.on_before_optimizer_step", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train("toy_chat", name="halted")
+    settings = ("epochs=4", "model.dropout=0.2", "validate_every=1")
+    straight = train("toy_chat", *settings, name="straight")
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as stopped:
+        patch.setattr("attendgen.callbacks.gradient_norm.GradientNorm.on_before_optimizer_step", interrupt)
+        train("toy_chat", *settings, name="halted")
+    assert stopped.value.number == number
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
     assert f"attendgen train resume={tmp_path / 'halted'}" in capfd.readouterr().err
-    assert (tmp_path / "halted" / "checkpoints" / "last.ckpt").is_file()
+    last = tmp_path / "halted" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 7, "the step is ended first"
+    run_hydra([f"resume={tmp_path / 'halted'}"])
+    ends = [torch.load(path, weights_only=True) for path in (straight / "checkpoints/last.ckpt", last)]
+    assert_same(ends[0]["state_dict"], ends[1]["state_dict"])
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(train, monkeypatch) -> None:
+    def poison(_: object, trainer: lightning.Trainer, task: lightning.LightningModule, *rest: object) -> None:
+        if trainer.global_step == 11:
+            next(task.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm.on_before_optimizer_step", poison)
+    with pytest.raises(Diverged, match=r"step 13, batch 0 of epoch 3"):
+        train("toy_chat", "epochs=9", "data.batch_size=5", "callbacks.last.minutes=0", name="halted")
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

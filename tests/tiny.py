@@ -1,9 +1,12 @@
-"""Tiny data sets in the layouts of the real ones."""
+"""Tiny data sets in the layouts of the real ones, and trainings on them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
+
+from attendgen.data.batching import Resumable
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 CAPTIONS = ("a {} square on the wall", "the {} picture", "something {} hangs here", "a {} thing", "all is {}")
@@ -65,3 +68,54 @@ def multi30k(root: Path) -> Path:
     for split in ("train", "val"):
         (root / f"{split}.fr-en.tsv").write_text("".join(lines), encoding="utf-8")
     return root
+
+
+SMALL = {
+    "flickr8k": ["model.encoder.pretrained=false", "model.hidden=8", "model.embedding=8", "data.min_frequency=1"],
+    "coco": ["model.encoder.pretrained=false", "model.hidden=8", "model.embedding=8", "data.min_frequency=1"],
+    "novels": ["data.context=16", "data.time=24", "model.hidden=16", "data.batch_size=4", "decoding.max_length=30"],
+    "shapes": ["data.limit=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
+    "toy": [],
+    "multi30k": ["model.hidden=8", "model.encoder_hidden=4", "data.batch_size=4", "decoding.max_length=20"],
+}
+
+# ten steps that depend on nothing but the batches; plain gradient descent, because Adam blows up rounding errors
+PLAIN = [
+    "steps=10",
+    "epochs=-1",
+    "trainer.log_every_n_steps=1",
+    "callbacks.samples=null",
+    "+trainer.limit_val_batches=1",
+]
+PLAIN += ["task.optimiser._target_=torch.optim.SGD", "task.optimiser.lr=0.1", "model.dropout=0.0"]
+FLICKR = ["data.batch_size=1", "data.captions=3", "model.word_dropout=0.0", "model.memory_dropout=0.0"]
+ARGMAX = "task.estimator.select._target_=attendgen.layers.selection.argmax"
+STEPS = {
+    "toy_chat": [*PLAIN, "data.batch_size=5"],
+    "novels": [*PLAIN, "data.batch_size=19", "data.short=0.0"],
+    "flickr8k_soft": [*PLAIN, *FLICKR],
+    # along the likeliest places, where nothing is drawn
+    "flickr8k_hard": [*PLAIN, *FLICKR, "task.by_caption=false", "task.penalty=0.5", ARGMAX],
+}
+
+
+def arguments(experiment: str, folder: Path, *overrides: str, name: str = "run") -> list[str]:
+    """Of a training on tiny data in `folder`, whose run directory is `folder/name`."""
+    family = experiment.split("_")[0]
+    make = {"flickr8k": flickr8k, "coco": coco, "novels": novels, "multi30k": multi30k}.get(family)
+    root = folder / family
+    data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
+    common = [f"paths.cache={folder}/cache", f"hydra.run.dir={folder / name}", "callbacks.progress=null"]
+    return [f"experiment={experiment}", *data, *SMALL[family], *common, *overrides]
+
+
+class Joined(Resumable):
+    """Every two batches in one."""
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // 2)
+
+    def __iter__(self) -> Iterator[list]:
+        batches = list(self.sampler)
+        for i in range(0, len(batches), 2):
+            yield [example for batch in batches[i : i + 2] for example in batch]

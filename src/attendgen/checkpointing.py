@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent, hold plain data, and load without unrestricted pickle."""
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,26 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from attendgen.errors import UserError
 from attendgen.files import replacing
 
+log = logging.getLogger(__name__)
+
 RECORD = "attendgen"  # the checkpoint's key for what rebuilds the model
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # what a run is continued from, and what if that is broken
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint under a temporary name and renames it, so that being killed leaves the one before."""
+    """Writes a checkpoint under a temporary name and renames it, so that being killed leaves the one before.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written to.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        try:
+            with replacing(Path(path)) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(f"{path}: cannot be written: {reason}; the checkpoints before it are kept") from error
 
 
 class RunRecord(lightning.Callback):
@@ -32,29 +44,6 @@ class RunRecord(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint[RECORD] = self.record
-
-
-class RandomState(lightning.Callback):
-    """Keeps torch's stream of random numbers in the checkpoint, so that a resumed run draws as if never stopped."""
-
-    def __init__(self) -> None:
-        self.loaded: dict[str, Any] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.loaded = state_dict
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self.loaded is None:
-            return
-        if trainer.world_size > 1:  # the first process wrote the checkpoint: its stream must not become everyone's
-            torch.manual_seed(self.loaded["cpu"].sum().item() + trainer.global_rank)
-            return
-        torch.set_rng_state(self.loaded["cpu"].cpu())
-        if self.loaded["cuda"] and torch.cuda.device_count() == len(self.loaded["cuda"]):
-            torch.cuda.set_rng_state_all([state.cpu() for state in self.loaded["cuda"]])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -73,3 +62,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if RECORD not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"{path}: field '{RECORD}' is missing: not a checkpoint of AttendGen")
     return checkpoint
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint of a folder, the one before if that is broken, or None if there is none at all.
+
+    Raises:
+        UserError: there are some, but all of them are broken.
+    """
+    broken: UserError | None = None
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if path.is_file():
+            try:
+                read_checkpoint(path)
+            except UserError as error:
+                broken = broken or error
+            else:
+                if broken:
+                    log.warning("%s; going on from %s", broken, path)
+                return path
+    if broken:
+        raise broken
+    return None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attendgen.errors import UserError
+from attendgen.errors import Diverged, Interrupted, UserError
 
 # torch and Lightning are imported by the commands: --help must not wait for them
 
@@ -255,12 +255,21 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def main() -> None:
-    """Run a command: exit code 0, 2 with one line on a user's mistake, 130 if interrupted, 1 on anything else."""
+    """Run a command: exit code 0, 2 with one line on a user's mistake, 130 at Ctrl-C, 143 at SIGTERM, 1 on anything else.
+
+    A training stopped so has saved what it needs to be continued.
+    """
     try:
         code = app(standalone_mode=False)
     except UserError as error:
         print(f"attendgen: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
+    except Diverged as error:
+        print(f"attendgen: {error}", file=sys.stderr)
+        code = 1
+    except Interrupted as signalled:
+        print(f"attendgen: {signalled}", file=sys.stderr)
+        code = 128 + signalled.number
     except KeyboardInterrupt:
         print("attendgen: interrupted", file=sys.stderr)
         code = 130

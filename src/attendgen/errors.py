@@ -1,4 +1,6 @@
-"""Mistakes a user can mend."""
+"""What ends a command: mistakes a user can mend, a training that diverges, a signal."""
+
+import signal
 
 
 class UserError(Exception):
@@ -10,3 +12,18 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         # a DataLoader's worker hands on its whole traceback as the message: keep what was said
         super().__init__(message.rstrip().rsplit(f"{__name__}.UserError: ", 1)[-1])
+
+
+class Diverged(Exception):
+    """A training whose loss is no number any more; the command line prints the one line and exits with code 1."""
+
+
+class Interrupted(BaseException):
+    """A training that stopped at a signal, after saving; the command line exits with code 128 + `number`.
+
+    No `Exception`: a sweep that goes on after a failed trial must end here.
+    """
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+        self.number = number

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_model, save_model
 
-from attendgen.checkpointing import RECORD, read_checkpoint
+from attendgen.checkpointing import LAST, RECORD, read_checkpoint
 from attendgen.construction import construct
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text, replacing, write_json, write_text
@@ -98,8 +98,10 @@ class Run:
     vocabulary: AnyVocabulary
 
     @classmethod
-    def find(cls, name: str | Path) -> "Run":
+    def find(cls, name: str | Path, trained: bool = True) -> "Run":
         """Open a run directory, a `.ckpt` file, or a bundled model by its name.
+
+        A directory whose run was stopped before its first checkpoint will do if it need not be `trained`.
 
         Raises:
             UserError: it does not exist, or a file of it is missing or broken.
@@ -129,8 +131,8 @@ class Run:
         folder = path / "checkpoints"
         checkpoint = folder / "best.ckpt"
         if not checkpoint.is_file():
-            checkpoint = folder / "last.ckpt"
-        if not checkpoint.is_file():
+            checkpoint = folder / LAST
+        if trained and not checkpoint.is_file():
             raise UserError(f"{folder / 'best.ckpt'}: no such checkpoint")
         return cls(path, checkpoint, config, vocabulary)
 

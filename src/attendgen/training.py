@@ -24,16 +24,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
-from attendgen.checkpointing import AtomicCheckpointIO, RandomState, RunRecord
+from attendgen.callbacks.step_seed import StepSeed
+from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, newest_checkpoint, read_checkpoint
 from attendgen.construction import construct, first_line
 from attendgen.data.captions import CaptionDataModule
-from attendgen.errors import UserError
+from attendgen.errors import Interrupted, UserError
 from attendgen.files import write_json
 from attendgen.resources import conf_dir, register_resolvers
 from attendgen.runs import Run, plain, save_run
@@ -54,16 +55,19 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
             raise UserError(f"{field}={config[field]}: expected a whole number")
     if not 0 <= config.seed < 2**31:
         raise UserError(f"seed={config.seed}: expected a number from 0 to {2**31 - 1}")
-    # the same data order everywhere; each process draws its own dropout and samples
-    lightning.seed_everything(config.seed + getattr(rank_zero_only, "rank", 0), workers=True, verbose=False)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
     if torch.cuda.is_available():  # on a CPU this setting takes slow paths
         torch.set_float32_matmul_precision("high")
     data = construct(config.data)
-    first = Run.find(folder) if resume else Run.find(config.init) if config.get("init") else None
-    vocabulary = data.build_vocabulary() if first is None else first.vocabulary
+    last = newest_checkpoint(folder / "checkpoints") if resume else None
+    first = Run.find(config.init) if config.get("init") else None
+    if resume:
+        vocabulary = Run.find(folder, trained=False).vocabulary
+    else:
+        vocabulary = data.build_vocabulary() if first is None else first.vocabulary
     data.vocabulary = vocabulary
     model = construct(config.model, **vocabulary.sizes())
-    if first is not None and not resume:
+    if first is not None and last is None:
         start_from(model, first)
     task = construct(config.task, model=model, vocabulary=vocabulary)
     if isinstance(data, CaptionDataModule):
@@ -74,28 +78,35 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     callbacks += [
         RunRecord(record, vocabulary.to_dict()),
-        RandomState(),
+        StepSeed(config.seed),
+        FiniteLoss(),
         Hyperparameters(record, config.monitor.metric),
     ]
-    logger = construct(config.logger) if config.logger else False
+    logger = make_logger(config.logger, last) if config.logger else False
     trainer: lightning.Trainer = construct(
         config.trainer, callbacks=callbacks, logger=logger, plugins=[AtomicCheckpointIO()], default_root_dir=str(folder)
     )
+    # else Lightning takes an epoch at whose end the run was saved for unfinished if the steps are limited, and counts
+    # it twice: the next epoch would be shuffled as the one after it
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     if trainer.is_global_zero and not resume:
         save_run(folder, record, vocabulary)
-    last = folder / "checkpoints" / "last.ckpt"
-    if resume and not last.is_file():
-        raise UserError(f"{last}: no checkpoint to resume from")
+    if resume and last is None:
+        log.warning("%s: no checkpoint yet; the run starts over", folder)
+    if trainer.is_global_zero:
+        require_space(folder, model)
 
     fit_started = time.monotonic()
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=last if resume else None, weights_only=True)
+        trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"config: {first_line(error)}") from error
-    except SystemExit:
+    except Interrupted:
+        log.info("interrupted; continue with: attendgen train resume=%s", folder)
+        raise
+    except SystemExit:  # a second Ctrl-C
         if not trainer.interrupted:
             raise
-        log.info("interrupted; continue with: attendgen train resume=%s", folder)
         raise KeyboardInterrupt from None
     seconds = time.monotonic() - fit_started
     best = [c.best_model_score for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
@@ -116,6 +127,25 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
         if logger:
             log.info("watch: tensorboard --logdir %s", folder / "tensorboard")
     return score
+
+
+def make_logger(config: DictConfig, last: Path | None) -> Any:
+    """The logger; of a continued run, what TensorBoard holds from after the checkpoint on is dropped."""
+    if last is None or not config._target_.endswith(".TensorBoardLogger"):
+        return construct(config)
+    return construct(config, purge_step=read_checkpoint(last)["global_step"])
+
+
+def require_space(folder: Path, model: torch.nn.Module) -> None:
+    """Check that the checkpoints will fit: weights, and twice as much for the optimiser, four times at the most.
+
+    Raises:
+        UserError: they will not.
+    """
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    needed, free = 12 * weights, shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(f"{folder}: {free / 1e6:.0f} MB are free, but the checkpoints need up to {needed / 1e6:.0f} MB")
 
 
 def start_from(model: torch.nn.Module, run: Run) -> None:
@@ -196,14 +226,14 @@ def run_hydra(arguments: list[str]) -> None:
     Raises:
         UserError: the arguments or the composed config are wrong.
     """
+    # Lightning starts further processes with this argv: it must name a script that takes overrides alone
+    sys.argv = [__file__, *arguments]
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
     if resumed:
         rest = [argument for argument in arguments if argument not in resumed]
         return resume_run(resumed[-1].removeprefix("resume="), rest)
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
-    # Lightning starts further processes with this argv: it must name a script that takes overrides alone
-    sys.argv = [__file__, *arguments]
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
     parser.parse_args(arguments)
@@ -225,7 +255,7 @@ def resume_run(name: str, overrides: list[str]) -> None:
     Raises:
         UserError: the directory holds no run, or an override names an unknown field.
     """
-    run = Run.find(name)
+    run = Run.find(name, trained=False)
     if run.folder is None:
         raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -251,6 +281,8 @@ def main() -> None:
         run_hydra(sys.argv[1:])
     except UserError as error:
         sys.exit(f"attendgen: {first_line(error)}" if "LOCAL_RANK" not in os.environ else 2)
+    except Interrupted as signalled:
+        sys.exit(128 + signalled.number)
 
 
 if __name__ == "__main__":

@@ -121,16 +121,19 @@ def test_the_length_is_the_number_of_batches(world, shuffle):
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_shuffled_ranks_are_disjoint_and_equally_long(windows, world):
+def test_shuffled_ranks_share_out_every_window(windows, world):
     for epoch in range(TIME):
         ranks = []
         for rank in range(world):
             sampler = WindowSampler(windows, 2, shuffle=True, rank=rank, world=world)
             sampler.set_epoch(epoch)
             ranks.append([(window.text, window.start) for batch in sampler for window in batch])
-            assert len(list(sampler)) == len(WindowSampler(windows, 2, shuffle=True)) // world
+            sizes = {len(batch) for batch in sampler}
+            assert max(sizes) - min(sizes) <= 1
         seen = [window for rank in ranks for window in rank]
-        assert len(seen) == len(set(seen)) > 0
+        whole = WindowSampler(windows, 2, shuffle=True)
+        whole.set_epoch(epoch)
+        assert sorted(seen) == sorted((window.text, window.start) for batch in whole for window in batch)
 
 
 @pytest.mark.parametrize("short", [0.0, 0.3, 1.0])
@@ -160,7 +163,7 @@ def test_collating_pads_on_the_right(windows):
     chosen = [window for window in WindowSampler(windows, 1).windows() if window.text == 0]
     batch = collate([windows[window] for window in chosen])
     assert batch.context.shape == (len(chosen), CONTEXT)
-    for window, *rows in zip(chosen, *batch, strict=True):
+    for window, *rows in zip(chosen, *batch[:3], strict=True):
         for row, part in zip(rows, windows[window], strict=True):
             assert row.tolist() == part.tolist() + [PAD] * (len(row) - len(part))
 

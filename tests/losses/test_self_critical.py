@@ -28,7 +28,7 @@ def test_with_the_others_as_baseline_the_mean_gradient_is_exact(samples):
         log_probs = torch.stack([log_prob(caption) for caption in drawn]).unsqueeze(0)
         rewards = torch.tensor([[reward[caption] for caption in drawn]], dtype=torch.float64)
         probability = log_probs.sum().exp().detach()
-        total = total + probability * self_critical(log_probs, rewards, leave_one_out(rewards))
+        total = total + probability * self_critical(log_probs, rewards, leave_one_out(rewards)).sum()
     (found,) = torch.autograd.grad(total, logits)
     torch.testing.assert_close(found, expected)
 

@@ -39,7 +39,8 @@ class Samples(lightning.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if batch_idx == 0:
-            self.batch = type(batch)(*(part[: self.count] for part in batch))
+            parts: dict[str, Any] = {name: part for name, part in batch._asdict().items() if isinstance(part, Tensor)}
+            self.batch = batch._replace(**{name: part[: self.count] for name, part in parts.items()})
 
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -10,6 +10,17 @@ from torch import Tensor
 from attendgen.vocabulary import EOS, PAD, SOS
 
 
+class Totals(NamedTuple):
+    """How much a training step learns from, on all devices and in all batches that are accumulated for it.
+
+    A loss that divides its sums by these counts is the same however the step is cut into batches.
+    """
+
+    examples: Float[Tensor, ""]
+    sequences: Float[Tensor, ""]
+    symbols: Float[Tensor, ""]
+
+
 class PairBatch(NamedTuple):
     """Sentence pairs: `inputs` begin with <sos>, `outputs` are the same one step later and end with <eos>."""
 
@@ -17,6 +28,7 @@ class PairBatch(NamedTuple):
     source: Int[Tensor, "batch source"]
     inputs: Int[Tensor, "batch target"]
     outputs: Int[Tensor, "batch target"]
+    totals: Totals | None = None
 
 
 class WindowBatch(NamedTuple):
@@ -28,6 +40,7 @@ class WindowBatch(NamedTuple):
     context: Int[Tensor, "batch context"]
     inputs: Int[Tensor, "batch time"]
     outputs: Int[Tensor, "batch time"]
+    totals: Totals | None = None
 
 
 class CaptionBatch(NamedTuple):
@@ -40,6 +53,17 @@ class CaptionBatch(NamedTuple):
     images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
     inputs: Int[Tensor, "batch captions time"]
     outputs: Int[Tensor, "batch captions time"]
+    totals: Totals | None = None
+
+
+Batch = PairBatch | WindowBatch | CaptionBatch
+
+
+def count(outputs: Int[Tensor, "batch *captions time"]) -> Totals:
+    """The totals of one batch, from its outputs; a row of <pad> is no sequence."""
+    written = real(outputs)
+    counts = (written.new_tensor(len(outputs), dtype=torch.float), written.any(dim=-1).sum(), written.sum())
+    return Totals(*(number.float() for number in counts))
 
 
 def real(ids: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:

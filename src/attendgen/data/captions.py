@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -207,7 +208,10 @@ class Pictures(Protocol):
 
 
 class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
-    """Pictures (or their features) with ids of up to `captions` captions each, drawn anew when there are more."""
+    """Pictures (or their features) with ids of up to `captions` captions each.
+
+    When there are more they are drawn anew, by seed, epoch and picture alone.
+    """
 
     def __init__(
         self,
@@ -215,11 +219,18 @@ class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
         ids: Sequence[Sequence[list[int]]],
         pictures: Pictures,
         captions: int,
+        seed: int = 0,
     ) -> None:
         self.rows = rows
         self.ids = ids
         self.pictures = pictures
         self.captions = captions
+        self.seed = seed
+        self.epoch = torch.zeros((), dtype=torch.long).share_memory_()  # a loader's workers must see it change
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose captions are drawn; the loader calls this."""
+        self.epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -227,7 +238,7 @@ class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
     def __getitem__(self, index: int) -> tuple[int, Tensor, list[list[int] | None]]:
         ids = list(self.ids[index])
         if len(ids) > self.captions:
-            ids = [ids[i] for i in torch.randperm(len(ids))[: self.captions].tolist()]
+            ids = random.Random(f"{self.seed}-{int(self.epoch)}-{index}").sample(ids, self.captions)
         return index, self.pictures[index], [*ids, *[None] * (self.captions - len(ids))]
 
 
@@ -337,7 +348,8 @@ class CaptionDataModule(lightning.LightningDataModule):
                 ids = [[caption[: self.max_length] for caption in captions] for captions in ids]
             if split != "train":  # every evaluation scores the same captions
                 ids = [captions[: self.captions] for captions in ids]
-            self.sets[split] = CaptionData(rows, ids, self.pictures([row.path for row in rows]), self.captions)
+            pictures = self.pictures([row.path for row in rows])
+            self.sets[split] = CaptionData(rows, ids, pictures, self.captions, self.seed)
         return self.sets[split]
 
     def pictures(self, paths: Sequence[Path]) -> Pictures:

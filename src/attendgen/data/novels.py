@@ -1,5 +1,6 @@
 """Text corpora: a contiguous split of each file, cut into windows of context and continuation."""
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attendgen.data.batch import WindowBatch
-from attendgen.data.batching import batch_loader, place, require_positive
+from attendgen.data.batching import batch_loader, even_batches, place, require_positive
 from attendgen.errors import UserError
 from attendgen.files import read_text
 from attendgen.vocabulary import PAD, SOS, Vocabulary
@@ -71,8 +72,8 @@ class WindowSampler(Sampler[list[Window]]):
     In order (`shuffle` False), window k of a text predicts its characters k*time .. (k+1)*time, so that every
     character is predicted exactly once, the first window's from an empty context. Shuffled, all windows start up to
     `time` characters later, by an amount and in an order that depend on seed and epoch alone, and a share `short` of
-    the batches reads contexts of a random length, as short prompts will be. Ranks take turns at the same list, cut to
-    equal counts when shuffled.
+    the batches reads contexts of a random length, as short prompts will be. Ranks take turns at the same list, which
+    is cut into batches of nearly equal size when shuffled, as many for each.
     """
 
     def __init__(
@@ -94,11 +95,6 @@ class WindowSampler(Sampler[list[Window]]):
         self.world = world
         self.epoch = 0
 
-    @property
-    def sampler(self) -> "WindowSampler":
-        """Itself: where Lightning looks for `set_epoch`."""
-        return self
-
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose windows the next iteration gives; Lightning calls this."""
         self.epoch = epoch
@@ -113,10 +109,10 @@ class WindowSampler(Sampler[list[Window]]):
         ]
 
     def __len__(self) -> int:
-        # counted at the largest offset, so that every epoch has as many batches
-        windows = len(self.windows(self.data.time - 1 if self.shuffle else 0))
-        batches = -(-windows // self.batch_size)
-        return batches // self.world if self.shuffle else len(range(self.rank, batches, self.world))
+        if self.shuffle:  # counted at the largest offset, so that every epoch has as many batches
+            fewest = len(self.windows(self.data.time - 1))
+            return even_batches(fewest, self.batch_size, self.world) // self.world
+        return len(range(self.rank, -(-len(self.windows()) // self.batch_size), self.world))
 
     def __iter__(self) -> Iterator[list[Window]]:
         windows = self.windows()
@@ -124,13 +120,15 @@ class WindowSampler(Sampler[list[Window]]):
             rng = random.Random(f"{self.seed}-{self.epoch}")
             windows = self.windows(rng.randrange(self.data.time))
             rng.shuffle(windows)
-        batches = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
-        if self.shuffle:
+            count = len(self) * self.world
+            ends = [len(windows) * i // max(1, count) for i in range(count + 1)]
+            batches = [windows[start:end] for start, end in itertools.pairwise(ends)]
             for i, batch in enumerate(batches):
                 if rng.random() < self.short:
                     context = rng.randrange(max(1, self.data.context))
                     batches[i] = [window._replace(context=context) for window in batch]
-            batches = batches[: len(self) * self.world]
+        else:
+            batches = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
         yield from batches[self.rank :: self.world]
 
 
@@ -271,7 +269,7 @@ class NovelDataModule(lightning.LightningDataModule):
     def loader(self, data: Windows, shuffle: bool = False) -> DataLoader[Any]:
         """Batches of windows: shuffled, or every character once in order."""
         batches = WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, *place(self))
-        return batch_loader(data, batches, collate, self.workers, self.seed)
+        return batch_loader(self, data, batches, collate, shuffle, self.workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self.loader(self.dataset("train"), shuffle=True)

@@ -28,16 +28,15 @@ def token_nats(
 
 def cross_entropy_by_caption(
     logits: Float[Tensor, "*rows time symbols"], targets: Int[Tensor, "*rows time"], smoothing: float = 0.0
-) -> Float[Tensor, ""]:
-    """The mean over captions of each one's mean negative log-likelihood in nats a word.
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """The sum over captions of each one's mean negative log-likelihood in nats a word, and the number of captions.
 
     A word counts the more the shorter its caption, so the model learns the shorter captions of a picture rather than
     the longer ones. Rows of <pad> are no captions.
     """
     nats = token_nats(logits, targets, smoothing)
     words = (targets != PAD).sum(dim=-1)
-    written = words > 0
-    return (nats.sum(dim=-1)[written] / words[written]).mean()
+    return (nats.sum(dim=-1) / words.clamp(min=1)).sum(), (words > 0).sum()
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, smoothing: float, reduction: str) -> Tensor:
@@ -53,9 +52,11 @@ def _cross_entropy(logits: Tensor, targets: Tensor, smoothing: float, reduction:
 
 def doubly_stochastic(
     alphas: Float[Tensor, "*rows time regions"], mask: Bool[Tensor, "*rows time"]
-) -> Float[Tensor, ""]:
-    """mean over captions of sum_i (1 - sum_t alpha_ti)^2: look at every region once (Xu et al. 2015, equation 14)."""
+) -> Float[Tensor, " *rows"]:
+    """sum_i (1 - sum_t alpha_ti)^2 of each caption: look at every region once (Xu et al. 2015, equation 14).
+
+    Zero for a row without a word, which is no caption.
+    """
     looked = (alphas.float() * mask.unsqueeze(-1)).sum(dim=-2)
     penalty = (1 - looked).square().sum(dim=-1)
-    written = mask.any(dim=-1)
-    return torch.where(written, penalty, 0.0).sum() / written.sum().clamp(min=1)
+    return torch.where(mask.any(dim=-1), penalty, 0.0)

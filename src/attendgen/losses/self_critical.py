@@ -34,9 +34,11 @@ def self_critical(
     log_probs: Float[Tensor, "batch samples"],
     rewards: Float[Tensor, "batch samples"],
     baseline: Float[Tensor, "batch #samples"],
-) -> Float[Tensor, ""]:
-    """-mean (reward - baseline) log p(caption) (Rennie et al. 2017, equation 7); only log p carries a gradient."""
-    return -((rewards - baseline).detach() * log_probs).mean()
+) -> Float[Tensor, " batch"]:
+    """-mean (reward - baseline) log p(caption) over a picture's samples (Rennie et al. 2017, equation 7); only log p
+    carries a gradient.
+    """
+    return -((rewards - baseline).detach() * log_probs).mean(dim=1)
 
 
 class Replay:

@@ -22,7 +22,7 @@ from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.captions import caption_scores
 from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
-from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather
+from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
 from attendgen.vocabulary import SOS, Vocabulary
 from attendgen.word_vectors import WordVectors
 
@@ -90,16 +90,16 @@ class CaptioningTask(lightning.LightningModule):
     def soft_loss(self, batch: CaptionBatch) -> Tensor:
         """Cross-entropy with the expected context (4.2)."""
         logits, alphas = self.model(batch.images, batch.inputs)
+        total = shares(self, batch)
         if self.by_caption:
-            cross_entropy = cross_entropy_by_caption(logits, batch.outputs, self.smoothing)
+            cross_entropy = cross_entropy_by_caption(logits, batch.outputs, self.smoothing)[0] / total.sequences
         else:
-            nats, words = masked_cross_entropy(logits, batch.outputs, self.smoothing)
-            cross_entropy = nats / words
-        penalty = doubly_stochastic(alphas, real(batch.outputs))
+            cross_entropy = masked_cross_entropy(logits, batch.outputs, self.smoothing)[0] / total.symbols
+        penalty = doubly_stochastic(alphas, real(batch.outputs)).sum() / total.sequences
         loss = cross_entropy + self.penalty * penalty
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/cross_entropy", cross_entropy)
-        self.log("train/doubly_stochastic", penalty)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.log("train/cross_entropy", cross_entropy, sync_dist=True)
+        self.log("train/doubly_stochastic", penalty, sync_dist=True)
         return loss
 
     def hard_loss(self, batch: CaptionBatch, estimator: Estimator) -> Tensor:
@@ -114,16 +114,19 @@ class CaptioningTask(lightning.LightningModule):
         surrogate = estimator(nats, log_probability(alphas, weights) * mask.unsqueeze(1), mask, soft)
         order = (negative_entropy(alphas) * mask.unsqueeze(1)).sum(dim=-1).mean(dim=-1)
         # all terms are sums over a caption's words, weighted alike
+        total = shares(self, batch)
         length = mask.sum(dim=-1)
-        weight = 1 / (length * (length > 0).sum()) if self.by_caption else 1 / length.sum().expand_as(length)
-        weight = weight.masked_fill(length == 0, 0.0)
+        weight = (
+            1 / (length.clamp(min=1) * total.sequences) if self.by_caption else (1 / total.symbols).expand_as(length)
+        )
         cross_entropy = (weight * nats.sum(dim=-1).mean(dim=-1)).sum()
         loss = cross_entropy + (weight * (surrogate + estimator.entropy * order)).sum()
         if self.penalty:
-            loss = loss + self.penalty * doubly_stochastic(alphas, mask.unsqueeze(1).expand(alphas.shape[:-1]))
-        self.log("train/loss", loss)
-        self.log("train/cross_entropy", cross_entropy, prog_bar=True)
-        self.log("train/attention_entropy", -(weight * order).sum())
+            penalty = doubly_stochastic(alphas, mask.unsqueeze(1).expand(alphas.shape[:-1]))
+            loss = loss + self.penalty * penalty.mean(dim=1).sum() / total.sequences
+        self.log("train/loss", loss, sync_dist=True)
+        self.log("train/cross_entropy", cross_entropy, prog_bar=True, sync_dist=True)
+        self.log("train/attention_entropy", -(weight * order).sum(), sync_dist=True)
         return loss
 
     def self_critical_loss(self, batch: CaptionBatch, settings: SelfCritical) -> Tensor:
@@ -151,10 +154,10 @@ class CaptioningTask(lightning.LightningModule):
             looked = log_probability(paths.alphas.squeeze(2), drawn.attention)
             log_probs = log_probs + (looked * real(drawn.tokens)).sum(dim=-1)
         self.model.train()
-        loss = self_critical(log_probs, rewards, baseline)
-        self.log("train/loss", loss)
-        self.log("train/reward", rewards.mean(), prog_bar=True)
-        self.log("train/advantage", (rewards - baseline).mean())
+        loss = self_critical(log_probs, rewards, baseline).sum() / shares(self, batch).examples
+        self.log("train/loss", loss, sync_dist=True)
+        self.log("train/reward", rewards.mean(), prog_bar=True, sync_dist=True)
+        self.log("train/advantage", (rewards - baseline).mean(), sync_dist=True)
         return loss
 
     def _write(self, images: Tensor, search: Search) -> Decoded:

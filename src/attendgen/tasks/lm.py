@@ -9,7 +9,7 @@ from attendgen.decoding.search import Search
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.models.lm import ContextLM
-from attendgen.tasks.optimisation import Optimiser, Schedule, configure
+from attendgen.tasks.optimisation import Optimiser, Schedule, configure, shares
 from attendgen.vocabulary import EOS, Vocabulary
 
 
@@ -41,9 +41,9 @@ class LanguageModelTask(lightning.LightningModule):
 
     def training_step(self, batch: WindowBatch, batch_index: int) -> Tensor:
         logits, _ = self.model(batch.context, batch.inputs)
-        nats, characters = masked_cross_entropy(logits, batch.outputs)
-        loss = nats / characters
-        self.log("train/loss", loss, prog_bar=True)
+        nats, _ = masked_cross_entropy(logits, batch.outputs)
+        loss = nats / shares(self, batch).symbols
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: WindowBatch, batch_index: int) -> None:

@@ -1,11 +1,14 @@
-"""What every task does the same way: build the optimiser, gather decoded outputs."""
+"""What every task does the same way: build the optimiser, weigh its losses, gather decoded outputs."""
 
 from collections.abc import Callable
 from typing import Any
 
+import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
+
+from attendgen.data.batch import Batch, Totals, count
 
 Optimiser = Callable[..., torch.optim.Optimizer]
 Schedule = Callable[[int], float]
@@ -17,6 +20,22 @@ def configure(model: nn.Module, optimiser: Optimiser, schedule: Schedule) -> Opt
     # a plain function: LambdaLR would keep an object's settings in the checkpoint, over those of a resumed run
     scheduler = torch.optim.lr_scheduler.LambdaLR(built, lambda step: schedule(step))
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"}}
+
+
+def shares(task: lightning.LightningModule, batch: Batch) -> Totals:
+    """What a training batch divides its summed losses by: the mean counts of all batches of the training step.
+
+    Processes average their gradients, and Lightning the losses of accumulated batches; so divided, the averages are
+    the loss and the gradient of all the step's examples in one batch, however many symbols each of the batches has.
+    """
+    totals = batch.totals or count(batch.outputs)
+    trainer = task._trainer  # None where there is a task alone
+    if trainer is None:
+        return totals
+    counts = torch.stack(totals)
+    if trainer.world_size > 1:
+        torch.distributed.all_reduce(counts)
+    return Totals(*(counts / (trainer.world_size * trainer.accumulate_grad_batches)).unbind())
 
 
 def gather(outputs: dict[int, Any]) -> dict[int, Any]:

@@ -13,7 +13,7 @@ from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.text import pair_scores
 from attendgen.models.seq2seq import Seq2Seq
-from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather
+from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
 from attendgen.vocabulary import PairVocabulary
 
 
@@ -49,9 +49,9 @@ class Seq2SeqTask(lightning.LightningModule):
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         logits, _ = self.model(batch.source, batch.inputs)
-        nats, symbols = masked_cross_entropy(logits, batch.outputs, self.smoothing)
-        loss = nats / symbols
-        self.log("train/loss", loss, prog_bar=True)
+        nats, _ = masked_cross_entropy(logits, batch.outputs, self.smoothing)
+        loss = nats / shares(self, batch).symbols
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -1,0 +1,59 @@
+"""Stop a training that has diverged before it is saved."""
+
+from typing import Any
+
+import lightning
+import torch
+
+from attendgen.errors import Diverged
+
+
+class FiniteLoss(lightning.Callback):
+    """Raises `Diverged` when the loss is NaN or infinite, and names the step and the batch.
+
+    On a CPU every step is looked at; on other devices, where looking means waiting, each logged step, and always before
+    the model is validated or saved. What has been saved is therefore finite.
+    """
+
+    def __init__(self) -> None:
+        self.first: torch.Tensor | None = None  # step and batch of the first loss that is not finite; -1 if none
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if self.first is None:
+            self.first = torch.full((2,), -1, device=loss.device)
+        now = torch.tensor([trainer.global_step, batch_idx]).to(loss.device, non_blocking=True)
+        self.first = torch.where(torch.isfinite(loss) | (self.first[0] >= 0), self.first, now)
+        if loss.device.type == "cpu" or not (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            self.check(trainer)
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.check(trainer)
+
+    def on_save_checkpoint(self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self.check(trainer)
+
+    def check(self, trainer: lightning.Trainer) -> None:
+        """Compare what all processes have seen.
+
+        Raises:
+            Diverged: one has seen a loss that is not finite.
+        """
+        if self.first is None:
+            return
+        seen = self.first.clone()
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
+        step, batch = seen.tolist()
+        if step >= 0:
+            raise Diverged(
+                f"the loss is not finite at step {step}, batch {batch} of epoch {trainer.current_epoch}; "
+                "the last good checkpoint is kept: resume with a lower task.optimiser.lr or trainer.gradient_clip_val"
+            )
