@@ -30,6 +30,17 @@ class WindowBatch(NamedTuple):
     outputs: Int[Tensor, "batch time"]
 
 
+class StreamBatch(NamedTuple):
+    """Pieces of text that go on where the same rows of the batch before ended, but for `fresh` rows, which begin anew.
+
+    `inputs` are the characters before `outputs`, <sos> before a text's first; `outputs` as in `WindowBatch`.
+    """
+
+    inputs: Int[Tensor, "batch time"]
+    outputs: Int[Tensor, "batch time"]
+    fresh: Bool[Tensor, " batch"]
+
+
 class CaptionBatch(NamedTuple):
     """Pictures (bytes) or their cached annotations, each with the same number of captions, shifted as in `PairBatch`.
 

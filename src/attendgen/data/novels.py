@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attendgen.data.batch import WindowBatch
 from attendgen.data.batching import batch_loader, place, require_positive
+from attendgen.data.streams import Streams, StreamSampler, collate_pieces
 from attendgen.errors import UserError
 from attendgen.files import read_text
 from attendgen.vocabulary import PAD, SOS, Vocabulary
@@ -150,12 +151,14 @@ class NovelDataModule(lightning.LightningDataModule):
 
     Args:
         root: a text file or a folder of `.txt` files.
-        context: characters read in both directions before a continuation.
-        time: characters of continuation.
+        context: characters read before a continuation; of streams, before the first character that a track predicts in
+            an evaluation.
+        time: characters of continuation, or of a stream's piece.
+        streams: give contiguous streams, for models that carry their state from batch to batch, not windows.
         shares: relative sizes of the three parts.
         normalise: see `vocabulary.NORMALISERS`.
         min_frequency: rarer characters become <unk>.
-        batch_size: windows a batch.
+        batch_size: windows a batch, or streams side by side on each device.
         short: share of training batches with shorter contexts.
     """
 
@@ -164,6 +167,7 @@ class NovelDataModule(lightning.LightningDataModule):
         root: str,
         context: int = 128,
         time: int = 128,
+        streams: bool = False,
         shares: Sequence[int | float] = (90, 5, 5),
         normalise: str = "none",
         min_frequency: int = 3,
@@ -177,6 +181,7 @@ class NovelDataModule(lightning.LightningDataModule):
         self.root = root
         self.context = context
         self.time = time
+        self.streams = streams
         self.shares = shares
         self.normalise = normalise
         self.min_frequency = min_frequency
@@ -209,10 +214,11 @@ class NovelDataModule(lightning.LightningDataModule):
             for path in text_files(self.root):
                 text = self.normalised(read_text(path))
                 cut = split_text(text, self.shares)
-                if len(cut["train"]) <= self.context + self.time:
+                needed = self.time + 1 if self.streams else self.context + self.time + 1
+                if len(cut["train"]) < needed:
                     raise UserError(
                         f"{path}: {len(text)} characters are too few: the training part has {len(cut['train'])}, "
-                        f"one window needs {self.context + self.time + 1}; lower data.context and data.time"
+                        f"one {'piece' if self.streams else 'window'} needs {needed}; lower data.context and data.time"
                     )
                 for name, part in cut.items():
                     if not part:
@@ -269,7 +275,11 @@ class NovelDataModule(lightning.LightningDataModule):
             self.dataset(split)
 
     def loader(self, data: Windows, shuffle: bool = False) -> DataLoader[Any]:
-        """Batches of windows: shuffled, or every character once in order."""
+        """Batches of windows or of streams' pieces: for training, or every character once in order."""
+        if self.streams:
+            streams = Streams(data.texts)
+            pieces = StreamSampler(streams, self.batch_size, self.time, self.context, self.seed, shuffle, *place(self))
+            return batch_loader(streams, pieces, collate_pieces, self.workers, self.seed)
         batches = WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, *place(self))
         return batch_loader(data, batches, collate, self.workers, self.seed)
 

@@ -1,0 +1,126 @@
+"""A character language model that reads forwards alone, as far back as its state remembers.
+
+attendgen train experiment=novels_causal
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attendgen.layers.past import Past, PastAttention
+from attendgen.layers.weight_drop import run_lstm
+from attendgen.vocabulary import PAD
+
+
+class Nothing(NamedTuple):
+    """The memory of a model whose state holds all that it has read."""
+
+    empty: Float[Tensor, "batch 0"]
+
+
+class CausalState(NamedTuple):
+    """State of the LSTM and what its attention may look at (see `Past`; nothing without attention)."""
+
+    hidden: Float[Tensor, "rows layers hidden"]
+    cell: Float[Tensor, "rows layers hidden"]
+    keys: Float[Tensor, "rows reach key"]
+    values: Float[Tensor, "rows reach key"]
+    seen: Bool[Tensor, "rows reach"]
+
+
+class CausalLM(nn.Module):
+    """LSTM over all characters so far, optionally with one attention head over its own past.
+
+    Shapes: `rows` texts read side by side, `time` characters of each.
+
+    Args:
+        symbols: vocabulary size.
+        embedding, hidden, layers: sizes of the character vectors and of the LSTM.
+        reach: how many of its own states back the attention head looks; 0 is no attention.
+        head: size of the head's queries, keys and values.
+        dropout: on embeddings, between layers, and on the output layer's input.
+        weight_drop: share of the recurrent weights left out at each training step (Merity et al. 2018).
+        tied: the embeddings are the output layer's weights, too (Press and Wolf 2017); a layer reduces the features to
+            their size.
+    """
+
+    def __init__(
+        self,
+        symbols: int,
+        embedding: int = 128,
+        hidden: int = 768,
+        layers: int = 1,
+        reach: int = 0,
+        head: int = 128,
+        dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        tied: bool = False,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(symbols, embedding, padding_idx=PAD)
+        self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.attention = PastAttention(hidden, head, reach) if reach else None
+        self.readout = nn.Linear(hidden, embedding) if tied else None
+        self.output = nn.Linear(embedding if tied else hidden, symbols)
+        if tied:
+            # logits of unit variance at first, from weights that serve as embeddings, too
+            nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
+            with torch.no_grad():
+                self.embedding.weight[PAD] = 0.0
+            self.output.weight = self.embedding.weight
+        self.dropout = nn.Dropout(dropout)
+        self.weight_drop = weight_drop
+
+    def blank(self, rows: int) -> CausalState:
+        """The state before anything is read."""
+        zero = self.output.weight.new_zeros(rows, self.lstm.num_layers, self.lstm.hidden_size)
+        none = Past(zero[:, :0], zero[:, :0], zero[:, :0, 0].bool())
+        past = self.attention.blank(rows) if self.attention else none
+        return CausalState(zero, zero, *past)
+
+    def read(
+        self, inputs: Int[Tensor, "rows time"], state: CausalState
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], CausalState]:
+        """Logits after each of `inputs`, the weights of the places before it, and the new state."""
+        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+        hidden, after = run_lstm(self.lstm, self.dropout(self.embedding(inputs)), before, self.weight_drop)
+        past = Past(state.keys, state.values, state.seen)
+        alphas = hidden.new_zeros(*inputs.shape, 0)
+        if self.attention is not None:
+            context, alphas, past = self.attention(hidden, past)
+            hidden = hidden + context
+        features = self.dropout(hidden)
+        if self.readout is not None:
+            features = torch.tanh(self.readout(features))
+        last, cell = (part.transpose(0, 1) for part in after)
+        return self.output(features), alphas, CausalState(last, cell, *past)
+
+    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Nothing, CausalState]:
+        """Read contexts padded on the right but for their last characters, which are what `step` is given first."""
+        lengths = (context != PAD).sum(dim=1)
+        state = self.blank(len(context))
+        for length in lengths.unique().tolist():
+            if length > 1:  # rows of one length at once: a recurrence must not run on over padding
+                rows = (lengths == length).nonzero().squeeze(1)
+                blank = CausalState(*(part[rows] for part in state))
+                _, _, read = self.read(context[rows, : length - 1], blank)
+                parts = zip(state, read, strict=True)
+                state = CausalState(*(whole.index_copy(0, rows, part.to(whole.dtype)) for whole, part in parts))
+        return Nothing(state.hidden.new_zeros(len(context), 0)), state
+
+    def step(
+        self, tokens: Int[Tensor, " rows"], state: CausalState, memory: Nothing
+    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows reach"], CausalState]:
+        """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
+        logits, alphas, state = self.read(tokens.unsqueeze(1), state)
+        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], state
+
+    def forward(
+        self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]
+    ) -> tuple[Float[Tensor, "batch time symbols"], Float[Tensor, "batch time reach"]]:
+        """Teacher forcing: logits of each next character given the true ones before it, and the attention."""
+        _, state = self.start(context)
+        logits, alphas, _ = self.read(inputs, state)
+        return logits, alphas
