@@ -50,7 +50,7 @@ class CausalLM(nn.Module):
         self,
         symbols: int,
         embedding: int = 128,
-        hidden: int = 768,
+        hidden: int = 640,
         layers: int = 1,
         reach: int = 0,
         head: int = 128,
