@@ -1,4 +1,4 @@
-"""The command line: attendgen train | evaluate | generate | caption | runs."""
+"""The command line: attendgen train | evaluate | generate | caption | import | runs."""
 
 import sys
 import traceback
@@ -213,6 +213,19 @@ def attention_names(images: list[Path]) -> list[str]:
         copies = sum(earlier.stem == path.stem for earlier in images[: len(names)])
         names.append(name if not copies else f"{path.stem}_{copies + 1}_attention.png")
     return names
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="textgenerate: a published character model.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Its checkpoint.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to make.")],
+) -> None:
+    """Make a run of another project's checkpoint."""
+    from attendgen.importers import import_run
+
+    import_run(kind, file, out)
+    print(f"run: {out}", file=sys.stderr)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from attendgen.errors import UserError
 from attendgen.files import read_json, write_json
+from attendgen.transliteration import PRINTABLE, to_printable
 
 PAD, SOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<sos>", "<eos>")
@@ -35,6 +36,7 @@ NORMALISERS: dict[str, Callable[[str], str]] = {
     "lower": lambda text: _compose(text).lower(),
     "fold": _fold,  # case, accents and punctuation ignored, white space collapsed
     "letters": _letters,  # a-z and space, everything else dropped
+    "printable": to_printable,  # the 100 symbols of string.printable: accents folded, everything else dropped
 }
 
 JOINER = "￭"  # marks the side on which a punctuation mark touches its neighbour
@@ -112,6 +114,8 @@ class Vocabulary:
         empty = cls((), level, normalise)
         if normalise == "letters" and level == "characters":
             return cls(tuple(" abcdefghijklmnopqrstuvwxyz"), level, normalise)
+        if normalise == "printable" and level == "characters":
+            return cls(tuple(PRINTABLE), level, normalise)
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(empty.split(text))

@@ -11,13 +11,8 @@ from torch import Tensor, nn
 
 from attendgen.layers.past import Past, PastAttention
 from attendgen.layers.weight_drop import run_lstm
+from attendgen.models.reading import Nothing, read_padded
 from attendgen.vocabulary import PAD
-
-
-class Nothing(NamedTuple):
-    """The memory of a model whose state holds all that it has read."""
-
-    empty: Float[Tensor, "batch 0"]
 
 
 class CausalState(NamedTuple):
@@ -99,16 +94,7 @@ class CausalLM(nn.Module):
 
     def start(self, context: Int[Tensor, "batch context"]) -> tuple[Nothing, CausalState]:
         """Read contexts padded on the right but for their last characters, which are what `step` is given first."""
-        lengths = (context != PAD).sum(dim=1)
-        state = self.blank(len(context))
-        for length in lengths.unique().tolist():
-            if length > 1:  # rows of one length at once: a recurrence must not run on over padding
-                rows = (lengths == length).nonzero().squeeze(1)
-                blank = CausalState(*(part[rows] for part in state))
-                _, _, read = self.read(context[rows, : length - 1], blank)
-                parts = zip(state, read, strict=True)
-                state = CausalState(*(whole.index_copy(0, rows, part.to(whole.dtype)) for whole, part in parts))
-        return Nothing(state.hidden.new_zeros(len(context), 0)), state
+        return Nothing(self.output.weight.new_zeros(len(context), 0)), read_padded(self, context)
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: CausalState, memory: Nothing

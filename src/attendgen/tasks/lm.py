@@ -15,10 +15,11 @@ from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.models.causal_lm import CausalLM
 from attendgen.models.lm import ContextLM
+from attendgen.models.textgenerate import TextGenerateLM
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure
 from attendgen.vocabulary import EOS, Vocabulary
 
-LanguageModel = ContextLM | CausalLM
+LanguageModel = ContextLM | CausalLM | TextGenerateLM
 
 
 class Carried:

@@ -1,23 +1,30 @@
+"""What every language model that reads on must do."""
+
+from functools import partial
+
 import pytest
 import torch
 
 from attendgen.data.batch import pad
 from attendgen.decoding.protocol import Reader
 from attendgen.models.causal_lm import CausalLM
+from attendgen.models.textgenerate import TextGenerateLM
 
 SYMBOLS = 8
-VARIANTS = {
-    "plain": {},
-    "two layers, attention": {"layers": 2, "reach": 3, "head": 4},
-    "tied, far attention": {"tied": True, "reach": 20, "head": 4},
+causal = partial(CausalLM, SYMBOLS, embedding=5, hidden=6, dropout=0.5, weight_drop=0.5)
+MODELS = {
+    "causal": causal,
+    "causal, two layers, attention": partial(causal, layers=2, reach=3, head=4),
+    "causal, tied, far attention": partial(causal, tied=True, reach=20, head=4),
+    "textgenerate": partial(TextGenerateLM, SYMBOLS, hidden=6),
+    "textgenerate, three layers": partial(TextGenerateLM, SYMBOLS, hidden=3, layers=3),
 }
 CONTEXTS = [[3, 4, 5, 6, 2], [], [7], [5, 5]]
 
 
-@pytest.fixture(params=VARIANTS)
-def model(request) -> CausalLM:
-    options = {"dropout": 0.5, "weight_drop": 0.5, **VARIANTS[request.param]}
-    return CausalLM(SYMBOLS, embedding=5, hidden=6, **options).eval()
+@pytest.fixture(params=MODELS)
+def model(request) -> CausalLM | TextGenerateLM:
+    return MODELS[request.param]().eval()
 
 
 def test_it_reads_on(model):
