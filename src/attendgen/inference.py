@@ -164,10 +164,27 @@ class TextGenerator:
         self.task = task
         self.vocabulary = task.vocabulary
 
+    def outputs(self, **options: Any) -> int:
+        """How many continuations of a context these options ask for.
+
+        Raises:
+            UserError: an option is wrong.
+        """
+        return self.search(options).n_best
+
+    def search(self, options: dict[str, Any]) -> Search:
+        """The run's own decoding, changed by the options.
+
+        Raises:
+            UserError: an option is wrong.
+        """
+        search = make_search(self.run, options)
+        if search.beam > 1:
+            raise UserError(f"beam={search.beam}: a language model samples or decodes greedily; leave --beam out")
+        return search
+
     @torch.inference_mode()
-    def generate(
-        self, text: str, n_best: int = 1, watch: Callable[[str], None] | None = None, **options: Any
-    ) -> list[Result]:
+    def generate(self, text: str, watch: Callable[[str], None] | None = None, **options: Any) -> list[Result]:
         """`n_best` continuations of a context, likeliest first, made as one batch; `options` are those of `Search`.
 
         A model that reads on for ever reads the whole context. One with a window reads the last characters that the
@@ -180,11 +197,10 @@ class TextGenerator:
         Raises:
             UserError: the text is empty or has no known character, or an option is wrong.
         """
-        search = make_search(self.run, options)
-        if search.beam > 1:
-            raise UserError(f"beam={search.beam}: a language model samples or decodes greedily; leave --beam out")
+        search = self.search(options)
+        rows, search.n_best = search.n_best, 1  # every continuation is a row of its own: their texts soon differ
         ids = self.vocabulary.encode_known(text, "text")
-        texts = torch.tensor([ids] * n_best, device=self.task.device)
+        texts = torch.tensor([ids] * rows, device=self.task.device)
         model, wanted, parts = self.task.model, search.max_length, []
         tell = None if watch is None else lambda chosen: watch(self.vocabulary.symbols[int(chosen[0])])
         context, time = self.window(len(ids), wanted)
@@ -195,7 +211,7 @@ class TextGenerator:
             parts.append(decoded)
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
         read = [self.vocabulary.symbols[i] for i in ids[-context:]]
-        found = [result for row in range(n_best) for result in self.results(parts, row, read)]
+        found = [result for row in range(rows) for result in self.results(parts, row, read)]
         return sorted(found, key=lambda result: -result.score)
 
     def window(self, context: int, time: int) -> tuple[int, int]:

@@ -78,8 +78,15 @@ class TextGenerateLM(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: StackState, memory: Nothing
     ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows 0"], StackState]:
         """Log-probabilities of the next character after `tokens`, no attention, and the new state."""
-        logits, alphas, state = self.read(tokens.unsqueeze(1), state)
-        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], state
+        values = self.encoder(tokens)
+        after: list[Tensor] = []
+        for layer in range(self.lstm.num_layers):
+            for stack in (2 * layer, 2 * layer + 1):  # cells: a sequence of one step costs half as much again
+                after += torch.lstm_cell(values, (state.hidden[:, stack], state.cell[:, stack]), *self.weights(stack))
+            values = torch.cat([after[-4], after[-2]], dim=-1)
+        log_probs = self.out(self.decoder(values)).float().log_softmax(dim=-1)
+        new = StackState(torch.stack(after[::2], dim=1), torch.stack(after[1::2], dim=1))
+        return log_probs, values.new_zeros(len(tokens), 0), new
 
     def forward(
         self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]
