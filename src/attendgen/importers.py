@@ -87,6 +87,7 @@ def import_run(kind: str, path: Path, folder: Path) -> None:
     config, vocabulary, weights = IMPORTERS[kind](path)
     config.name = kind
     config.paths.run = str(folder.absolute())
+    config.paths.cache = str(Path(config.paths.cache).absolute())
     OmegaConf.resolve(config)
     model = construct(config.model, **vocabulary.sizes())
     try:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,13 +112,26 @@ class Vocabulary:
     ) -> "Vocabulary":
         """The symbols of some texts, the most frequent first; those rarer than `min_frequency` become <unk>."""
         empty = cls((), level, normalise)
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(empty.split(text))
+        return cls.of_counts(counts, level, normalise, min_frequency, max_size)
+
+    @classmethod
+    def of_counts(
+        cls,
+        counts: Mapping[str, int],
+        level: Level = "characters",
+        normalise: str = "none",
+        min_frequency: int = 1,
+        max_size: int | None = None,
+    ) -> "Vocabulary":
+        """The symbols that were counted, the most frequent first; normalisers to a few letters have them all."""
         if normalise == "letters" and level == "characters":
             return cls(tuple(" abcdefghijklmnopqrstuvwxyz"), level, normalise)
         if normalise == "printable" and level == "characters":
             return cls(tuple(PRINTABLE), level, normalise)
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(empty.split(text))
+        empty = cls((), level, normalise)
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         kept = [symbol for symbol, count in ranked if count >= min_frequency and symbol not in empty.ids]
         return cls(kept[:max_size], level, normalise)

@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 class Streams(Dataset[tuple[Tensor, Tensor, bool]]):
     """Texts as ids, laid end to end, from which pieces of (inputs, outputs, fresh) are cut."""
 
-    def __init__(self, texts: Sequence[Int[Tensor, " _characters"]]) -> None:
+    def __init__(self, texts: Sequence[Integer[Tensor, " _characters"]]) -> None:
         self.texts = texts
         self.starts = [0, *accumulate(len(text) for text in texts)]
 
