@@ -63,3 +63,13 @@ def test_samples_come_as_one_batch(trained):
     assert len({result.text for result in many}) == 3
     for result in many:
         np.testing.assert_allclose(trained.score("It was", result.text).log_probs, result.log_probs, atol=1e-4)
+
+
+def test_half_precision_writes_nearly_the_same(trained):
+    made = trained.generate(CONTEXT, max_length=20, temperature=1.0, seed=5)[0]
+    half = load(trained.run)
+    half.to_bfloat16()
+    assert next(half.task.model.parameters()).dtype == torch.bfloat16
+    again = half.generate(CONTEXT, max_length=20, temperature=1.0, seed=5)[0]
+    assert again.log_probs.dtype == made.log_probs.dtype
+    np.testing.assert_allclose(trained.score(CONTEXT, again.text).log_probs, again.log_probs, atol=0.1)

@@ -133,6 +133,9 @@ def generate(
     max_length: MaxLength = None,
     no_repeat: NoRepeat = None,
     seed: Seed = None,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Write faster, with rounded log-probabilities (language models).")
+    ] = False,
     score: Annotated[
         str | None,
         typer.Option(metavar="REFERENCE", help="Generate nothing; print this output's log-probability instead."),
@@ -155,6 +158,10 @@ def generate(
     model = load(run)
     if isinstance(model, PictureCaptioner):
         raise UserError(f"{run}: a captioner; use `attendgen caption {run} IMAGE`")
+    if bfloat16:
+        if not isinstance(model, TextGenerator):
+            raise UserError(f"--bfloat16: {run} is not a language model")
+        model.to_bfloat16()
     if attention is not None:
         plotting.check_suffix(attention)
     options = {"beam": beam, "n_best": n_best, "alpha": alpha, "average": average, "coverage": coverage}

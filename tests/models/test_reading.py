@@ -79,3 +79,13 @@ def test_every_parameter_learns(model):
     logits, _ = model.train()(pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5)))
     logits.square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if not parameter.grad.any()] == []
+
+
+def test_half_precision_steps_are_close(model):
+    inputs = torch.randint(1, SYMBOLS, (3, 6))
+    expected, _, _ = model.read(inputs, model.blank(3))
+    memory, state = model.start(inputs[:, :1])
+    model.bfloat16()
+    for t in range(inputs.size(1)):
+        log_probs, _, state = model.step(inputs[:, t], state, memory)
+        torch.testing.assert_close(log_probs, expected[:, t].log_softmax(dim=-1), atol=0.05, rtol=0.05)

@@ -205,19 +205,28 @@ class NovelDataModule(lightning.LightningDataModule):
         """A split's part of each file.
 
         Raises:
-            UserError: a file is missing, not UTF-8, or shorter than one window in one of its parts.
+            UserError: see `parts`.
         """
         split = "val" if split == "dev" else split
         if split not in SPLITS:
             raise UserError(f"split {split!r}: unknown; choose train, val or test")
+        return self.parts()[split]
+
+    def parts(self) -> dict[str, list[str]]:
+        """Each split's part of each file.
+
+        Raises:
+            UserError: a file is missing, not UTF-8, or shorter than one window in one of its parts.
+        """
         if len(self.shares) != len(SPLITS) or min(self.shares) <= 0:
             raise UserError(f"data.shares={list(self.shares)}: give three positive numbers, such as [90,5,5]")
-        texts = []
+        parts: dict[str, list[str]] = {name: [] for name in SPLITS}
         for path in text_files(self.root):
             cut = split_text(self.normalised(read_text(path)), self.shares)
             self.require({name: len(part) for name, part in cut.items()}, path)
-            texts.append(cut[split])
-        return texts
+            for name, part in cut.items():
+                parts[name].append(part)
+        return parts
 
     def require(self, lengths: dict[str, int], path: Path) -> None:
         """Check that a file's parts can be used.
@@ -264,7 +273,9 @@ class NovelDataModule(lightning.LightningDataModule):
                 self.sets[split] = self.encode(self.texts(name))
             else:
                 vocabulary = self.vocabulary or self.build_vocabulary()
-                parts = kept.parts(vocabulary, lambda: {name: self.encode(self.texts(name)).texts for name in SPLITS})
+                parts = kept.parts(
+                    vocabulary, lambda: {part: self.encode(texts).texts for part, texts in self.parts().items()}
+                )
                 for path, *texts in zip(text_files(self.root), *parts.values(), strict=True):
                     self.require(dict(zip(parts, map(len, texts), strict=True)), path)
                 self.sets[split] = Windows(parts[name], self.context, self.time)

@@ -16,6 +16,21 @@ class Past(NamedTuple):
     seen: Bool[Tensor, "rows reach"]
 
 
+class ReaderState(NamedTuple):
+    """State of an LSTM, and what its attention may look at (see `Past`; nothing without attention)."""
+
+    hidden: Float[Tensor, "rows layers hidden"]
+    cell: Float[Tensor, "rows layers hidden"]
+    keys: Float[Tensor, "rows reach key"]
+    values: Float[Tensor, "rows reach key"]
+    seen: Bool[Tensor, "rows reach"]
+
+    @property
+    def past(self) -> Past:
+        """What the attention may look at."""
+        return Past(self.keys, self.values, self.seen)
+
+
 class PastAttention(nn.Module):
     """One head of scaled dot-product attention over the `reach` states before each state (Merity 2019, 3.1).
 
@@ -61,3 +76,10 @@ class PastAttention(nn.Module):
         alphas = alpha.gather(2, slots.expand(len(hidden), -1, -1))
         start = keys.size(1) - self.reach
         return context, alphas, Past(keys[:, start:], values[:, start:], seen[:, start:])
+
+
+def blank_past(attention: PastAttention | None, like: Float[Tensor, "rows layers hidden"]) -> Past:
+    """No past, of no width at all where nothing attends to it."""
+    if attention is not None:
+        return attention.blank(len(like))
+    return Past(like[:, :0], like[:, :0], like[:, :0, 0].bool())

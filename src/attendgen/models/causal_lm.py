@@ -3,26 +3,14 @@
 attendgen train experiment=novels_causal
 """
 
-from typing import NamedTuple
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.past import Past, PastAttention
+from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
 from attendgen.layers.weight_drop import run_lstm
-from attendgen.models.reading import Nothing, read_padded
+from attendgen.models.reading import WEIGHTS, Nothing, read_padded
 from attendgen.vocabulary import PAD
-
-
-class CausalState(NamedTuple):
-    """State of the LSTM and what its attention may look at (see `Past`; nothing without attention)."""
-
-    hidden: Float[Tensor, "rows layers hidden"]
-    cell: Float[Tensor, "rows layers hidden"]
-    keys: Float[Tensor, "rows reach key"]
-    values: Float[Tensor, "rows reach key"]
-    seen: Bool[Tensor, "rows reach"]
 
 
 class CausalLM(nn.Module):
@@ -68,40 +56,52 @@ class CausalLM(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.weight_drop = weight_drop
 
-    def blank(self, rows: int) -> CausalState:
+    def blank(self, rows: int) -> ReaderState:
         """The state before anything is read."""
         zero = self.output.weight.new_zeros(rows, self.lstm.num_layers, self.lstm.hidden_size)
-        none = Past(zero[:, :0], zero[:, :0], zero[:, :0, 0].bool())
-        past = self.attention.blank(rows) if self.attention else none
-        return CausalState(zero, zero, *past)
+        return ReaderState(zero, zero, *blank_past(self.attention, zero))
 
     def read(
-        self, inputs: Int[Tensor, "rows time"], state: CausalState
-    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], CausalState]:
+        self, inputs: Int[Tensor, "rows time"], state: ReaderState
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], ReaderState]:
         """Logits after each of `inputs`, the weights of the places before it, and the new state."""
         before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
         hidden, after = run_lstm(self.lstm, self.dropout(self.embedding(inputs)), before, self.weight_drop)
-        past = Past(state.keys, state.values, state.seen)
-        alphas = hidden.new_zeros(*inputs.shape, 0)
+        logits, alphas, past = self.predict(hidden, state.past)
+        last, cell = (part.transpose(0, 1) for part in after)
+        return logits, alphas, ReaderState(last, cell, *past)
+
+    def predict(
+        self, hidden: Float[Tensor, "rows time hidden"], past: Past
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], Past]:
+        """Logits from the LSTM's states, what they attended to, and the past after them."""
+        alphas = hidden.new_zeros(*hidden.shape[:2], 0)
         if self.attention is not None:
             context, alphas, past = self.attention(hidden, past)
             hidden = hidden + context
         features = self.dropout(hidden)
         if self.readout is not None:
             features = torch.tanh(self.readout(features))
-        last, cell = (part.transpose(0, 1) for part in after)
-        return self.output(features), alphas, CausalState(last, cell, *past)
+        return self.output(features), alphas, past
 
-    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Nothing, CausalState]:
+    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Nothing, ReaderState]:
         """Read contexts padded on the right but for their last characters, which are what `step` is given first."""
         return Nothing(self.output.weight.new_zeros(len(context), 0)), read_padded(self, context)
 
     def step(
-        self, tokens: Int[Tensor, " rows"], state: CausalState, memory: Nothing
-    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows reach"], CausalState]:
+        self, tokens: Int[Tensor, " rows"], state: ReaderState, memory: Nothing
+    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows reach"], ReaderState]:
         """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
-        logits, alphas, state = self.read(tokens.unsqueeze(1), state)
-        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], state
+        values = self.embedding(tokens)
+        before = (part.to(values.dtype) for part in (state.hidden, state.cell))  # weights may be in half precision
+        layers = []
+        for layer, (hidden, cell) in enumerate(zip(*(part.unbind(1) for part in before), strict=True)):
+            weights = [getattr(self.lstm, f"{name}_l{layer}") for name in WEIGHTS]
+            values, cell = torch.lstm_cell(values, (hidden, cell), *weights)  # faster than a sequence of one step
+            layers.append((values, cell))
+        logits, alphas, past = self.predict(values.unsqueeze(1), state.past)
+        last, cells = (torch.stack(parts, dim=1) for parts in zip(*layers, strict=True))
+        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], ReaderState(last, cells, *past)
 
     def forward(
         self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from attendgen.vocabulary import PAD
 
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one layer of an `nn.LSTM`, in torch's order
+
 
 class Nothing(NamedTuple):
     """The memory of a model whose state holds all that it has read."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attendgen.models.reading import Nothing, read_padded
+from attendgen.models.reading import WEIGHTS, Nothing, read_padded
 
 
 class StackState(NamedTuple):
@@ -49,7 +49,7 @@ class TextGenerateLM(nn.Module):
     def weights(self, stack: int) -> list[Tensor]:
         """The weights of one layer's one direction."""
         suffix = f"_l{stack // 2}" + ("_reverse" if stack % 2 else "")
-        return [getattr(self.lstm, name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        return [getattr(self.lstm, name + suffix) for name in WEIGHTS]
 
     def read(
         self, inputs: Int[Tensor, "rows time"], state: StackState
@@ -79,10 +79,11 @@ class TextGenerateLM(nn.Module):
     ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows 0"], StackState]:
         """Log-probabilities of the next character after `tokens`, no attention, and the new state."""
         values = self.encoder(tokens)
+        hidden, cell = (part.to(values.dtype) for part in state)  # weights may be in half precision
         after: list[Tensor] = []
         for layer in range(self.lstm.num_layers):
             for stack in (2 * layer, 2 * layer + 1):  # cells: a sequence of one step costs half as much again
-                after += torch.lstm_cell(values, (state.hidden[:, stack], state.cell[:, stack]), *self.weights(stack))
+                after += torch.lstm_cell(values, (hidden[:, stack], cell[:, stack]), *self.weights(stack))
             values = torch.cat([after[-4], after[-2]], dim=-1)
         log_probs = self.out(self.decoder(values)).float().log_softmax(dim=-1)
         new = StackState(torch.stack(after[::2], dim=1), torch.stack(after[1::2], dim=1))
