@@ -143,6 +143,15 @@ def test_tensorboard_holds_losses_scores_samples_maps_and_hparams(train) -> None
     assert any("hparams" in tag for tag in events.summary_metadata)
 
 
+def test_tensorboard_shows_a_streams_continuation_and_where_it_looked(train) -> None:
+    folder = train("novels_causal", "trainer=smoke", "model.reach=8")
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert {"train/loss", "val/bits_per_character"} <= set(events.Tags()["scalars"])
+    assert "attention/0" in events.Tags()["images"]
+    (shown,) = events.Tensors("samples/text_summary")[-1].tensor_proto.string_val
+    assert shown.decode().count(" → ") == 4
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train) -> None:
     runs = [train("toy_chat", "trainer=smoke", f"seed={seed}", name=f"run{i}") for i, seed in enumerate((1, 1, 2))]
     one, same, other = (Run.find(folder).build().state_dict() for folder in runs)

@@ -76,8 +76,8 @@ def test_epochs_start_at_other_characters(streams):
     assert {first(0, epoch) for epoch in range(40)} == set(range(TIME))
 
 
-@pytest.mark.parametrize("warm", [0, 3, 7])
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("warm", [0, 3, 7, 500])
+@pytest.mark.parametrize("world", [1, 2, 3, 20])
 @pytest.mark.parametrize("batch_size", [1, 2, 50])
 def test_every_character_is_predicted_once_after_those_to_its_left(streams, batch_size, world, warm):
     left, seen = before(streams), []

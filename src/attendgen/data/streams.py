@@ -1,8 +1,9 @@
 """Texts as contiguous streams: each row of a batch goes on where the same row of the batch before it ended."""
 
+import math
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -122,16 +123,26 @@ class StreamSampler(Sampler[list[Piece]]):
 
     def groups(self) -> list[list[range]]:
         """The tracks of each of this rank's batches: the characters that a row predicts, the longest first."""
-        rows = self.batch_size * self.world
+        rows = max(self.batch_size * self.world, len(self.data.texts))
         length = max(-(-len(self.data) // rows), 4 * self.warm, 1)
-        tracks = []
+        tracks = self.tracks(length, round)
+        while len(tracks) > rows:  # a row too many would take as long as all the others
+            length += length // 20 + 1
+            tracks = self.tracks(length, round)
+        if len(tracks) < self.world:  # no rank stays idle
+            tracks = self.tracks(max(len(self.data) // self.world, 1), math.ceil)
+        count = max(self.world, -(-len(tracks) // self.batch_size))
+        cuts = [len(tracks) * k // count for k in range(count + 1)]
+        return [tracks[slice(*ends)] for ends in pairwise(cuts)][self.rank :: self.world]
+
+    def tracks(self, length: int, whole: Callable[[float], int]) -> list[range]:
+        """Each text in parts of about one length, the longest first; `whole` makes a number of parts."""
+        found = []
         for begin, end in pairwise(self.data.starts):
-            parts = max(1, round((end - begin) / length))
+            parts = max(1, whole((end - begin) / length))
             cuts = [begin + (end - begin) * k // parts for k in range(parts + 1)]
-            tracks += [range(*ends) for ends in pairwise(cuts)]
-        tracks.sort(key=len, reverse=True)
-        size = min(self.batch_size, -(-len(tracks) // self.world))  # no rank stays idle
-        return [tracks[i : i + size] for i in range(0, len(tracks), size)][self.rank :: self.world]
+            found += [range(*ends) for ends in pairwise(cuts)]
+        return sorted(found, key=len, reverse=True)
 
     def begin(self, track: range) -> int:
         """Where a track is read from."""
