@@ -67,6 +67,12 @@ def main() -> None:
             text = work / "text.txt"
             text.write_text((data / "novels" / "dracula.txt").read_text(encoding="utf-8")[:5000], encoding="utf-8")
             attendgen("evaluate", run("novels"), "--text", text)
+            train("novels_causal", f"data.root={data / 'novels'}", *short, "model.hidden=128", "model.reach=32")
+            attendgen("evaluate", run("novels_causal"), "--text", text, "--dynamic", "0.1")
+        weights = data.parent / "checkpoints" / "textgenerate_novels.pt"
+        if weights.is_file():
+            attendgen("import", "textgenerate", weights, "--out", run("textgenerate"))
+            attendgen("generate", run("textgenerate"), "Call me Ishmael.", "--seed", "1", "--max-length", "80")
         if (data / "flickr8k").is_dir():
             root = subset(data / "flickr8k", work / "flickr8k", 64)
             train("flickr8k_soft", f"data.root={root}", "steps=20", "data.batch_size=8")

@@ -261,6 +261,37 @@ def test_generate_continues_a_context_by_seed(attendgen: Command, trained) -> No
     assert one == sample(1) != sample(2)
 
 
+def test_a_prompt_may_stand_in_a_file(attendgen: Command, trained, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("It was")
+    options = ("--max-length", "30", "--seed", "1")
+    outcome = attendgen("generate", trained["novels"], "--prompt-file", tmp_path / "prompt.txt", *options)
+    assert outcome.out == attendgen("generate", trained["novels"], "It was", *options).out
+    assert_mistake(attendgen("generate", trained["novels"], "--prompt-file", tmp_path / "none.txt"), "none.txt")
+    assert_mistake(attendgen("generate", trained["novels"]), "--prompt-file")
+
+
+def test_a_streamed_continuation_is_the_one_that_is_returned(attendgen: Command, trained) -> None:
+    made = load(trained["novels"]).generate("It was", max_length=50, seed=3)[0]
+    assert (
+        attendgen("generate", trained["novels"], "It was", "--max-length", "50", "--seed", "3").out == made.text + "\n"
+    )
+    many = attendgen("generate", trained["novels"], "It was", "--n-best", "2", "--max-length", "20", "--seed", "3").out
+    assert len(many.split("\t")) == 3  # each after its score
+
+
+def test_dynamic_evaluation_is_reported_apart(attendgen: Command, trained, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("It was the worst of times. " * 20)
+    options = ("--out", tmp_path, "--text", tmp_path / "a.txt")
+    plain = attendgen("evaluate", trained["novels"], *options)
+    assert plain.code == 0, plain.err
+    before = json.loads((tmp_path / "metrics_text.json").read_text())
+    assert attendgen("evaluate", trained["novels"], *options, "--dynamic", "0.5").code == 0
+    after = json.loads((tmp_path / "metrics_text.json").read_text())
+    assert after["bits_per_character"] == pytest.approx(before["bits_per_character"], rel=1e-6)
+    assert after["dynamic_bits_per_character"] < before["bits_per_character"]
+    assert_mistake(attendgen("evaluate", trained["toy_chat"], "--out", tmp_path, "--dynamic", "1"), "--dynamic")
+
+
 def test_generate_refuses_bad_prompts_and_options(attendgen: Command, trained, tmp_path: Path) -> None:
     for family in ("toy_chat", "novels"):
         run = trained[family]

@@ -72,3 +72,16 @@ def test_a_signal_to_the_first_process_stops_both_and_they_go_on(tmp_path: Path)
     assert ends[0]["global_step"] == ends[1]["global_step"] == 80
     for name, tensor in ends[0]["state_dict"].items():
         assert torch.equal(ends[1]["state_dict"][name], tensor), name
+
+
+def test_two_processes_read_streams_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "novel.txt").write_text("It was the best of times, it was the worst of times.\n" * 200)
+    several = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    data = [f"data.root={tmp_path}", f"paths.cache={tmp_path}/cache", "data.batch_size=4", "data.time=24"]
+    settings = ["epochs=2", "steps=100", f"paths.outputs={tmp_path}", "model.hidden=16"]
+    attendgen("experiment=novels_causal", *several, *data, *settings)
+    (folder,) = (tmp_path / "novels_causal").iterdir()
+    summary = json.loads((folder / "metrics_fit.json").read_text())
+    tracks, characters = 2 * 4, 200 * 53 * 9 // 10
+    assert summary["steps"] == 2 * ((characters - 24 + 1) // tracks // 24)
+    assert 0 < summary["val/bits_per_character"] < 10

@@ -14,7 +14,8 @@ EVERYONE = {"errors", "files"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
-    "vocabulary": set(),
+    "transliteration": set(),
+    "vocabulary": {"transliteration"},
     "layers": set(),
     "losses": set(),
     "metrics": set(),

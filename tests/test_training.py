@@ -126,6 +126,15 @@ def test_tensorboard_holds_losses_scores_samples_maps_and_hparams(train) -> None
     assert any("hparams" in tag for tag in events.summary_metadata)
 
 
+def test_tensorboard_shows_a_streams_continuation_and_where_it_looked(train) -> None:
+    folder = train("novels_causal", "trainer=smoke", "model.reach=8")
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert {"train/loss", "val/bits_per_character"} <= set(events.Tags()["scalars"])
+    assert "attention/0" in events.Tags()["images"]
+    (shown,) = events.Tensors("samples/text_summary")[-1].tensor_proto.string_val
+    assert shown.decode().count(" → ") == 4
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train) -> None:
     runs = [train("toy_chat", "trainer=smoke", f"seed={seed}", name=f"run{i}") for i, seed in enumerate((1, 1, 2))]
     one, same, other = (Run.find(folder).build().state_dict() for folder in runs)
@@ -177,6 +186,7 @@ CONTINUED = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callba
     [
         ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"]),
         ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=1", "trainer.accumulate_grad_batches=2"]),
+        ("novels_causal", ["steps=9", "model.dropout=0.2", "data.batch_size=32"]),
         ("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
         ("flickr8k_soft", ["steps=9", "data.batch_size=1"]),
         ("flickr8k_hard", ["steps=9", "data.batch_size=1", "task/estimator=leave_one_out"]),
@@ -355,9 +365,10 @@ def test_a_signal_saves_and_says_how_to_continue(train, monkeypatch, capfd, tmp_
     settings = ("epochs=4", "model.dropout=0.2", "validate_every=1")
     straight = train("toy_chat", *settings, name="straight")
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    with monkeypatch.context() as patch, pytest.raises(Interrupted) as stopped:
-        patch.setattr("attendgen.callbacks.gradient_norm.GradientNorm.on_before_optimizer_step", interrupt)
+    monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm.on_before_optimizer_step", interrupt)
+    with pytest.raises(Interrupted) as stopped:
         train("toy_chat", *settings, name="halted")
+    monkeypatch.undo()
     assert stopped.value.number == number
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
     assert f"attendgen train resume={tmp_path / 'halted'}" in capfd.readouterr().err

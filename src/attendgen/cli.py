@@ -1,4 +1,4 @@
-"""The command line: attendgen train | evaluate | generate | caption | runs."""
+"""The command line: attendgen train | evaluate | generate | caption | import | runs."""
 
 import sys
 import traceback
@@ -84,6 +84,15 @@ def evaluate(
     text: Annotated[
         list[Path] | None, typer.Option(help="Score a language model on text files instead of a split.")
     ] = None,
+    dynamic: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE", help="Score a language model once more while it learns at this rate from the text."
+        ),
+    ] = None,
+    dynamic_decay: Annotated[
+        float, typer.Option(metavar="SHARE", help="How far each step of --dynamic goes back to the trained weights.")
+    ] = 0.0,
 ) -> None:
     """Score a trained model; prints a table and writes metrics_<split>.json and the outputs."""
     texts = list(text or [])
@@ -99,14 +108,19 @@ def evaluate(
 
     found = Run.find(run)
     config = found.overridden(overrides)
-    scores = score(found, config, split, out, texts)
+    scores = score(found, config, split, out, texts, dynamic, dynamic_decay)
     print_table(["score", "value"], [[name, f"{value:.6g}"] for name, value in scores.items()])
 
 
 @app.command()
 def generate(
     run: RunArgument,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sources to answer or translate, or contexts.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT...", help="Sources to answer or translate, or contexts.")
+    ] = None,
+    prompt_file: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A text file that holds one more source or context.")
+    ] = None,
     beam: Beam = None,
     n_best: NBest = None,
     alpha: Alpha = None,
@@ -119,6 +133,9 @@ def generate(
     max_length: MaxLength = None,
     no_repeat: NoRepeat = None,
     seed: Seed = None,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Write faster, with rounded log-probabilities (language models).")
+    ] = False,
     score: Annotated[
         str | None,
         typer.Option(metavar="REFERENCE", help="Generate nothing; print this output's log-probability instead."),
@@ -128,21 +145,30 @@ def generate(
         typer.Option(metavar="FILE", help="Save a heat map of the first output's attention (png, pdf, svg)."),
     ] = None,
 ) -> None:
-    """Answer, translate or continue texts."""
+    """Answer, translate or continue texts; a single continuation appears as it is made."""
     import torch
 
     from attendgen import plotting
-    from attendgen.inference import PictureCaptioner, load
+    from attendgen.files import read_text
+    from attendgen.inference import PictureCaptioner, TextGenerator, load
 
+    texts = [*(texts or []), *(read_text(path) for path in prompt_file or [])]
+    if not texts:
+        raise UserError("generate: no text; give TEXT or --prompt-file FILE")
     model = load(run)
     if isinstance(model, PictureCaptioner):
         raise UserError(f"{run}: a captioner; use `attendgen caption {run} IMAGE`")
+    if bfloat16:
+        if not isinstance(model, TextGenerator):
+            raise UserError(f"--bfloat16: {run} is not a language model")
+        model.to_bfloat16()
     if attention is not None:
         plotting.check_suffix(attention)
     options = {"beam": beam, "n_best": n_best, "alpha": alpha, "average": average, "coverage": coverage}
     options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     options |= {"min_length": min_length, "max_length": max_length, "no_repeat": no_repeat}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    streamed = False
     if score is not None:
         if given:
             name = "--" + next(iter(given)).replace("_", "-")
@@ -151,14 +177,19 @@ def generate(
     else:
         if seed is None:
             torch.seed()  # another sample each time
+        if isinstance(model, TextGenerator) and len(texts) == 1 and model.outputs(**given) == 1:
+            streamed = True
+            given["watch"] = lambda symbol: print(symbol, end="", flush=True)
         found = model.generate_all(texts, **given)
     for outputs in found:
         for result in outputs:
             scored = len(outputs) > 1 or score is not None
-            print(f"{result.score:.3f}\t{result.text}" if scored else result.text)
+            print("" if streamed else f"{result.score:.3f}\t{result.text}" if scored else result.text)
     if attention is not None:
         first = found[0][0]
         shown = min(len(first.tokens), 160)  # more rows than that cannot be read
+        if not first.attention.size:
+            raise UserError(f"--attention: {run} does not attend to anything")
         figure = plotting.alignment(first.source, first.tokens[:shown], first.attention[:shown])
         plotting.save(figure, attention)
         print(f"attention: {attention}", file=sys.stderr)
@@ -215,6 +246,19 @@ def attention_names(images: list[Path]) -> list[str]:
     return names
 
 
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="textgenerate: a published character model.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Its checkpoint.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to make.")],
+) -> None:
+    """Make a run of another project's checkpoint."""
+    from attendgen.importers import import_run
+
+    import_run(kind, file, out)
+    print(f"run: {out}", file=sys.stderr)
+
+
 @app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to look for run directories.")] = Path(
@@ -255,9 +299,9 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def main() -> None:
-    """Run a command: exit code 0, 2 with one line on a user's mistake, 130 at Ctrl-C, 143 at SIGTERM, 1 on anything else.
+    """Run a command: exit code 0, 2 with one line on a user's mistake, 1 on anything else.
 
-    A training stopped so has saved what it needs to be continued.
+    130 at Ctrl-C and 143 at SIGTERM: a training has then saved what it needs to be continued.
     """
     try:
         code = app(standalone_mode=False)

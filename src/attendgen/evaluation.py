@@ -15,10 +15,13 @@ from attendgen.data.captions import CaptionDataModule
 from attendgen.data.novels import NovelDataModule
 from attendgen.errors import UserError
 from attendgen.files import write_json, write_text
+from attendgen.metrics.bits import perplexity
 from attendgen.metrics.captions import tokenise
 from attendgen.metrics.meteor import java_present, meteor
 from attendgen.runs import Run
 from attendgen.tasks.captioning import CaptioningTask
+from attendgen.tasks.dynamic import dynamic_bits
+from attendgen.tasks.lm import LanguageModelTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
 from attendgen.training import quiet
 
@@ -28,7 +31,13 @@ SPLITS = ("train", "val", "dev", "test")
 
 
 def evaluate(
-    run: Run, config: DictConfig, split: str = "val", out: Path | None = None, texts: Sequence[Path] = ()
+    run: Run,
+    config: DictConfig,
+    split: str = "val",
+    out: Path | None = None,
+    texts: Sequence[Path] = (),
+    dynamic: float | None = None,
+    dynamic_decay: float = 0.0,
 ) -> dict[str, float]:
     """Scores of a run's model; written, with its outputs, into `out` or the run directory.
 
@@ -36,10 +45,11 @@ def evaluate(
 
     `metrics_<split>.json` holds the scores, `captions_<split>.json` captions in the COCO results format,
     `outputs_<split>.txt` one line a sentence pair. With `texts`, a language model is scored on these files and the
-    split is called "text".
+    split is called "text". `dynamic` is the learning rate with which a language model is scored once more by dynamic
+    evaluation, reported apart.
 
     Raises:
-        UserError: the split or the data does not exist, or `texts` do not fit the family.
+        UserError: the split or the data does not exist, or `texts` or `dynamic` do not fit the family.
     """
     if split not in SPLITS:
         raise UserError(f"--split {split}: unknown; choose one of {', '.join(SPLITS)}")
@@ -70,8 +80,14 @@ def evaluate(
         enable_model_summary=False,
         enable_checkpointing=False,
     )
+    if dynamic is not None and not isinstance(task, LanguageModelTask):
+        raise UserError("--dynamic: only language models are scored by dynamic evaluation")
     trainer.validate(task, datamodule=data, verbose=False)
     scores = {name.partition("/")[2]: float(value) for name, value in trainer.callback_metrics.items()} | extra
+    if dynamic is not None and isinstance(task, LanguageModelTask):
+        data.batch_size = 1  # a text learns from its own past alone
+        bits = dynamic_bits(task.cpu(), data.val_dataloader(), dynamic, dynamic_decay)
+        scores |= {"dynamic_bits_per_character": bits, "dynamic_perplexity": perplexity(bits)}
     if isinstance(task, CaptioningTask) and isinstance(data, CaptionDataModule):
         names = data.image_ids(split)
         captions: list[dict[str, Any]] = [

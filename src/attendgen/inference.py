@@ -1,7 +1,7 @@
 """A trained model ready to use: text in, or a picture in, text and attention out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attendgen.data.batch import pad, real, shifted
 from attendgen.data.images import open_image, to_pixels, to_rgb
-from attendgen.decoding.protocol import Decoded
+from attendgen.decoding.protocol import Decoded, Reader, over_text
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.runs import Run
@@ -164,33 +164,83 @@ class TextGenerator:
         self.task = task
         self.vocabulary = task.vocabulary
 
-    @torch.inference_mode()
-    def generate(self, text: str, n_best: int = 1, **options: Any) -> list[Result]:
-        """`n_best` continuations of a context, likeliest first; `options` are those of `Search`.
-
-        The model reads the last characters of the text that its window holds. After each window of continuation it
-        reads anew what now stands to the left. `attention` holds the weights over the context of the first window.
+    def to_bfloat16(self) -> None:
+        """Keep the weights in bfloat16 from now on: batches are written faster, log-probabilities are rounded.
 
         Raises:
-            UserError: the text is empty or has no known character, or an option is wrong.
+            UserError: the model reads windows.
+        """
+        if not isinstance(self.task.model, Reader):
+            raise UserError(f"{self.run.checkpoint}: a model that reads windows continues in single precision alone")
+        self.task.model.bfloat16()
+
+    def outputs(self, **options: Any) -> int:
+        """How many continuations of a context these options ask for.
+
+        Raises:
+            UserError: an option is wrong.
+        """
+        return self.search(options).n_best
+
+    def search(self, options: dict[str, Any]) -> Search:
+        """The run's own decoding, changed by the options.
+
+        Raises:
+            UserError: an option is wrong.
         """
         search = make_search(self.run, options)
         if search.beam > 1:
             raise UserError(f"beam={search.beam}: a language model samples or decodes greedily; leave --beam out")
-        context, time = int(self.run.config.data.context), int(self.run.config.data.time)
+        return search
+
+    @torch.inference_mode()
+    def generate(self, text: str, watch: Callable[[str], None] | None = None, **options: Any) -> list[Result]:
+        """`n_best` continuations of a context, likeliest first, made as one batch; `options` are those of `Search`.
+
+        A model that reads on for ever reads the whole context. One with a window reads the last characters that the
+        window holds, and after each window of continuation it reads anew what now stands to the left. `attention` holds
+        the weights over `source`: the context of the first window, or all of the text if a model looks at its own past.
+
+        Args:
+            watch: called with each character of a single continuation as it is made.
+
+        Raises:
+            UserError: the text is empty or has no known character, or an option is wrong.
+        """
+        search = self.search(options)
+        rows, search.n_best = search.n_best, 1  # every continuation is a row of its own: their texts soon differ
         ids = self.vocabulary.encode_known(text, "text")
-        texts = torch.tensor([ids] * n_best, device=self.task.device)
-        wanted, parts = search.max_length, []
+        texts = torch.tensor([ids] * rows, device=self.task.device)
+        model, wanted, parts = self.task.model, search.max_length, []
+        tell = None if watch is None else lambda chosen: watch(self.vocabulary.symbols[int(chosen[0])])
+        context, time = self.window(len(ids), wanted)
         while (made := texts.size(1) - len(ids)) < wanted:
             search.max_length = min(time, wanted - made)
-            memory, state = self.task.model.start(texts[:, -context:])
-            decoded = search(self.task.model, memory, state, self.task.forbidden, first=texts[:, -1], stop=None)
+            memory, state = model.start(texts[:, -context:])
+            decoded = search(model, memory, state, self.task.forbidden, first=texts[:, -1], stop=None, watch=tell)
             parts.append(decoded)
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
-        decoded = joined(parts)
         read = [self.vocabulary.symbols[i] for i in ids[-context:]]
-        found = [result for row in range(n_best) for result in results(decoded, row, self.vocabulary, read)]
+        found = [result for row in range(rows) for result in self.results(parts, row, read)]
         return sorted(found, key=lambda result: -result.score)
+
+    def window(self, context: int, time: int) -> tuple[int, int]:
+        """How much of a context is read, and how many characters are continued, before reading anew."""
+        if isinstance(self.task.model, Reader):
+            return context, time
+        return int(self.run.config.data.context), int(self.run.config.data.time)
+
+    def results(self, parts: Sequence[Decoded], row: int, read: list[str]) -> list[Result]:
+        """A continuation made part by part after `read`."""
+        if not isinstance(self.task.model, Reader):
+            return results(joined(parts), row, self.vocabulary, read)
+        found = []
+        for result in results(joined(parts), row, self.vocabulary):
+            if result.attention.size:  # else it does not attend
+                weights = over_text(torch.from_numpy(result.attention), len(read)).numpy()
+                result = replace(result, source=[*read, *result.tokens], attention=weights)
+            found.append(result)
+        return found
 
     def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
         """The continuations of each of some contexts.
@@ -209,9 +259,9 @@ class TextGenerator:
         Raises:
             UserError: a text is empty or has no known character.
         """
-        context, time = int(self.run.config.data.context), int(self.run.config.data.time)
         before = self.vocabulary.encode_known(text, "text")
         after = self.vocabulary.encode_known(reference, "score")
+        context, time = self.window(len(before), len(after))
         ids = torch.tensor([before + after], device=self.task.device)
         parts = []
         for begin in range(len(before), ids.size(1), time):
@@ -220,7 +270,7 @@ class TextGenerator:
                 ids[:, max(0, begin - context) : begin], ids[:, begin - 1 : begin + window.size(1) - 1]
             )
             parts.append(forced(logits, alphas, window))
-        return results(joined(parts), 0, self.vocabulary, [self.vocabulary.symbols[i] for i in before[-context:]])[0]
+        return self.results(parts, 0, [self.vocabulary.symbols[i] for i in before[-context:]])[0]
 
 
 class PictureCaptioner:

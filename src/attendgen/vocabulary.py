@@ -3,12 +3,13 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from attendgen.errors import UserError
 from attendgen.files import read_json, write_json
+from attendgen.transliteration import PRINTABLE, to_printable
 
 PAD, SOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<sos>", "<eos>")
@@ -35,6 +36,7 @@ NORMALISERS: dict[str, Callable[[str], str]] = {
     "lower": lambda text: _compose(text).lower(),
     "fold": _fold,  # case, accents and punctuation ignored, white space collapsed
     "letters": _letters,  # a-z and space, everything else dropped
+    "printable": to_printable,  # the 100 symbols of string.printable: accents folded, everything else dropped
 }
 
 JOINER = "￭"  # marks the side on which a punctuation mark touches its neighbour
@@ -110,11 +112,26 @@ class Vocabulary:
     ) -> "Vocabulary":
         """The symbols of some texts, the most frequent first; those rarer than `min_frequency` become <unk>."""
         empty = cls((), level, normalise)
-        if normalise == "letters" and level == "characters":
-            return cls(tuple(" abcdefghijklmnopqrstuvwxyz"), level, normalise)
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(empty.split(text))
+        return cls.of_counts(counts, level, normalise, min_frequency, max_size)
+
+    @classmethod
+    def of_counts(
+        cls,
+        counts: Mapping[str, int],
+        level: Level = "characters",
+        normalise: str = "none",
+        min_frequency: int = 1,
+        max_size: int | None = None,
+    ) -> "Vocabulary":
+        """The symbols that were counted, the most frequent first; normalisers to a few letters have them all."""
+        if normalise == "letters" and level == "characters":
+            return cls(tuple(" abcdefghijklmnopqrstuvwxyz"), level, normalise)
+        if normalise == "printable" and level == "characters":
+            return cls(tuple(PRINTABLE), level, normalise)
+        empty = cls((), level, normalise)
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         kept = [symbol for symbol, count in ranked if count >= min_frequency and symbol not in empty.ids]
         return cls(kept[:max_size], level, normalise)

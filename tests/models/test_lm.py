@@ -12,6 +12,7 @@ SYMBOLS = 8
 VARIANTS = {
     "additive": {"attention": partial(Additive, dim=6)},
     "general, two layers": {"attention": General, "layers": 2},
+    "general, attention to its own past": {"attention": General, "reach": 3, "head": 4, "weight_drop": 0.5},
 }
 CONTEXTS = [[3, 4, 5, 6], [], [7], [5, 5]]
 INPUTS = [[6, 3, 3, 4, 5], [1, 4], [7, 7, 3], [5]]
@@ -56,6 +57,8 @@ def test_an_empty_context_equals_nothing_to_attend(model):
     inputs = torch.tensor([[1, 4, 5]])
     logits, alphas = model(pad([[]]), inputs)
     hidden, _ = model.decoder(model.embedding(inputs))  # torch starts from zeros
+    if model.past is not None:
+        hidden = hidden + model.past(hidden, model.past.blank(1))[0]
     nothing = torch.zeros(1, 3, 2 * model.encoder.hidden_size)
     expected = model.output(torch.tanh(model.combine(torch.cat([hidden, nothing], dim=-1))))
     torch.testing.assert_close(logits, expected)

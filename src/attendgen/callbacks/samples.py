@@ -11,10 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from attendgen import plotting
-from attendgen.data.batch import CaptionBatch, PairBatch, WindowBatch
+from attendgen.data.batch import CaptionBatch, PairBatch, StreamBatch, WindowBatch
 from attendgen.data.images import open_image
-from attendgen.decoding.protocol import Decoded
+from attendgen.decoding.protocol import Decoded, over_text
 from attendgen.vocabulary import PAD, Vocabulary
+
+AnyBatch = PairBatch | WindowBatch | StreamBatch | CaptionBatch
 
 
 class Samples(lightning.Callback):
@@ -28,13 +30,13 @@ class Samples(lightning.Callback):
     def __init__(self, count: int = 4, figures: int = 1) -> None:
         self.count = count
         self.figures = figures
-        self.batch: PairBatch | WindowBatch | CaptionBatch | None = None
+        self.batch: AnyBatch | None = None
 
     def on_validation_batch_start(
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        batch: PairBatch | WindowBatch | CaptionBatch,
+        batch: AnyBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -50,6 +52,8 @@ class Samples(lightning.Callback):
             texts, figures = self._pairs(pl_module, self.batch)
         elif isinstance(self.batch, WindowBatch):
             texts, figures = self._windows(pl_module, self.batch)
+        elif isinstance(self.batch, StreamBatch):
+            texts, figures = self._streams(pl_module, self.batch)
         else:
             texts, figures = self._captions(trainer, pl_module, self.batch)
         writer, step = trainer.logger.experiment, trainer.global_step
@@ -83,6 +87,25 @@ class Samples(lightning.Callback):
             if before and len(figures) < self.figures:  # the first window of a text has no context
                 shown = after[:60]
                 figures.append(plotting.alignment(before, shown, numbers(decoded, i)[: len(shown), : len(before)]))
+        return texts, figures
+
+    def _streams(self, task: Any, batch: StreamBatch) -> tuple[list[str], list[Figure]]:
+        """The first piece of each stream read and continued."""
+        vocabulary = task.vocabulary
+        memory, state = task.model.start(batch.inputs)
+        last = (batch.inputs != PAD).sum(dim=1, keepdim=True) - 1
+        first = batch.inputs.gather(1, last.clamp(min=0)).squeeze(1)
+        decoded = task.search(task.model, memory, state, task.forbidden, first=first, stop=None)
+        texts: list[str] = []
+        figures: list[Figure] = []
+        for i, context in enumerate(batch.inputs.tolist()):
+            before = [vocabulary.symbols[index] for index in context if index != PAD]  # <sos>, too, has been read
+            after = symbols(vocabulary, decoded.tokens[i, 0])
+            texts.append(f"{vocabulary.decode(context)[-60:]!r} → {''.join(after)!r}")
+            if decoded.attention.size(-1) and len(figures) < self.figures:
+                shown = after[:60]
+                weights = over_text(decoded.attention[i, 0, : len(shown)].float().cpu(), len(before)).numpy()
+                figures.append(plotting.alignment([*before, *shown], shown, weights))
         return texts, figures
 
     def _captions(self, trainer: lightning.Trainer, task: Any, batch: CaptionBatch) -> tuple[list[str], list[Figure]]:

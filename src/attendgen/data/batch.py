@@ -43,6 +43,18 @@ class WindowBatch(NamedTuple):
     totals: Totals | None = None
 
 
+class StreamBatch(NamedTuple):
+    """Pieces of text that go on where the same rows of the batch before ended, but for `fresh` rows, which begin anew.
+
+    `inputs` are the characters before `outputs`, <sos> before a text's first; `outputs` as in `WindowBatch`.
+    """
+
+    inputs: Int[Tensor, "batch time"]
+    outputs: Int[Tensor, "batch time"]
+    fresh: Bool[Tensor, " batch"]
+    totals: Totals | None = None
+
+
 class CaptionBatch(NamedTuple):
     """Pictures (bytes) or their cached annotations, each with the same number of captions, shifted as in `PairBatch`.
 
@@ -56,7 +68,7 @@ class CaptionBatch(NamedTuple):
     totals: Totals | None = None
 
 
-Batch = PairBatch | WindowBatch | CaptionBatch
+Batch = PairBatch | WindowBatch | StreamBatch | CaptionBatch
 
 
 def count(outputs: Int[Tensor, "batch *captions time"]) -> Totals:

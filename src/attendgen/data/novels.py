@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import lightning
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attendgen.data.batch import WindowBatch
 from attendgen.data.batching import batch_loader, even_batches, place, require_positive
+from attendgen.data.corpus import CorpusCache, count, encode
+from attendgen.data.streams import Streams, StreamSampler, collate_pieces
 from attendgen.errors import UserError
 from attendgen.files import read_text
 from attendgen.vocabulary import PAD, SOS, Vocabulary
@@ -53,15 +55,15 @@ class Window(NamedTuple):
 class Windows(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Texts as ids, from which windows of (context, inputs, outputs) are cut."""
 
-    def __init__(self, texts: Sequence[Int[Tensor, " _characters"]], context: int, time: int) -> None:
+    def __init__(self, texts: Sequence[Integer[Tensor, " _characters"]], context: int, time: int) -> None:
         self.texts = texts
         self.context = context
         self.time = time
 
     def __getitem__(self, window: Window) -> tuple[Tensor, Tensor, Tensor]:
         text = self.texts[window.text]
-        outputs = text[window.start : window.start + self.time]
-        context = text[max(0, window.start - window.context) : window.start]
+        outputs = text[window.start : window.start + self.time].long()
+        context = text[max(0, window.start - window.context) : window.start].long()
         first = context[-1:] if len(context) else torch.tensor([SOS])
         return context, torch.cat([first, outputs[:-1]]), outputs
 
@@ -148,13 +150,16 @@ class NovelDataModule(lightning.LightningDataModule):
 
     Args:
         root: a text file or a folder of `.txt` files.
-        context: characters read in both directions before a continuation.
-        time: characters of continuation.
+        context: characters read before a continuation; of streams, before the first character that a track predicts in
+            an evaluation.
+        time: characters of continuation, or of a stream's piece.
+        streams: give contiguous streams, for models that carry their state from batch to batch, not windows.
         shares: relative sizes of the three parts.
         normalise: see `vocabulary.NORMALISERS`.
         min_frequency: rarer characters become <unk>.
-        batch_size: windows a batch.
+        batch_size: windows a batch, or streams side by side on each device.
         short: share of training batches with shorter contexts.
+        cache: a folder where the encoded texts are kept and mapped into memory; null encodes them anew.
     """
 
     def __init__(
@@ -162,11 +167,13 @@ class NovelDataModule(lightning.LightningDataModule):
         root: str,
         context: int = 128,
         time: int = 128,
+        streams: bool = False,
         shares: Sequence[int | float] = (90, 5, 5),
         normalise: str = "none",
         min_frequency: int = 3,
         batch_size: int = 32,
         short: float = 0.1,
+        cache: str | None = None,
         workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -175,16 +182,17 @@ class NovelDataModule(lightning.LightningDataModule):
         self.root = root
         self.context = context
         self.time = time
+        self.streams = streams
         self.shares = shares
         self.normalise = normalise
         self.min_frequency = min_frequency
         self.batch_size = batch_size
         self.short = short
+        self.cache = cache
         self.workers = workers
         self.seed = seed
         self.eval_split = "val"
         self.vocabulary: Vocabulary | None = None
-        self.parts: dict[str, list[str]] = {}
         self.sets: dict[str, Windows] = {}
 
     def normalised(self, text: str) -> str:
@@ -195,45 +203,80 @@ class NovelDataModule(lightning.LightningDataModule):
         """A split's part of each file.
 
         Raises:
-            UserError: a file is missing, not UTF-8, or shorter than one window in one of its parts.
+            UserError: see `parts`.
         """
         split = "val" if split == "dev" else split
         if split not in SPLITS:
             raise UserError(f"split {split!r}: unknown; choose train, val or test")
+        return self.parts()[split]
+
+    def parts(self) -> dict[str, list[str]]:
+        """Each split's part of each file.
+
+        Raises:
+            UserError: a file is missing, not UTF-8, or shorter than one window in one of its parts.
+        """
         if len(self.shares) != len(SPLITS) or min(self.shares) <= 0:
             raise UserError(f"data.shares={list(self.shares)}: give three positive numbers, such as [90,5,5]")
-        if not self.parts:
-            parts: dict[str, list[str]] = {name: [] for name in SPLITS}
-            for path in text_files(self.root):
-                text = self.normalised(read_text(path))
-                cut = split_text(text, self.shares)
-                if len(cut["train"]) <= self.context + self.time:
-                    raise UserError(
-                        f"{path}: {len(text)} characters are too few: the training part has {len(cut['train'])}, "
-                        f"one window needs {self.context + self.time + 1}; lower data.context and data.time"
-                    )
-                for name, part in cut.items():
-                    if not part:
-                        raise UserError(f"{path}: the {name} part is empty; see data.shares")
-                    parts[name].append(part)
-            self.parts = parts
-        return self.parts[split]
+        parts: dict[str, list[str]] = {name: [] for name in SPLITS}
+        for path in text_files(self.root):
+            cut = split_text(self.normalised(read_text(path)), self.shares)
+            self.require({name: len(part) for name, part in cut.items()}, path)
+            for name, part in cut.items():
+                parts[name].append(part)
+        return parts
+
+    def require(self, lengths: dict[str, int], path: Path) -> None:
+        """Check that a file's parts can be used.
+
+        Raises:
+            UserError: one is empty, or the training part shorter than one window.
+        """
+        needed = self.time + 1 if self.streams else self.context + self.time + 1
+        if lengths["train"] < needed:
+            raise UserError(
+                f"{path}: {sum(lengths.values())} characters are too few: the training part has {lengths['train']}, "
+                f"one {'piece' if self.streams else 'window'} needs {needed}; lower data.context and data.time"
+            )
+        for name, length in lengths.items():
+            if not length:
+                raise UserError(f"{path}: the {name} part is empty; see data.shares")
+
+    def kept(self) -> CorpusCache | None:
+        """What the cache holds of these files."""
+        settings = (self.normalise, list(self.shares))
+        return None if self.cache is None else CorpusCache(self.cache, text_files(self.root), settings)
 
     def build_vocabulary(self) -> Vocabulary:
         """The characters of the training parts."""
-        self.vocabulary = Vocabulary.build(self.texts("train"), "characters", self.normalise, self.min_frequency)
+        kept = self.kept()
+        counts = kept.counts(lambda: count(self.texts("train"))) if kept else count(self.texts("train"))
+        self.vocabulary = Vocabulary.of_counts(counts, "characters", self.normalise, self.min_frequency)
         return self.vocabulary
 
     def encode(self, texts: Sequence[str]) -> Windows:
-        """Windows over any texts."""
+        """Windows over any texts, normalised already."""
         vocabulary = self.vocabulary or self.build_vocabulary()
-        ids = [torch.tensor(vocabulary.encode(text), dtype=torch.long) for text in texts]
-        return Windows(ids, self.context, self.time)
+        return Windows([encode(text, vocabulary) for text in texts], self.context, self.time)
 
     def dataset(self, split: str) -> Windows:
-        """A split's windows."""
+        """A split's windows.
+
+        Raises:
+            UserError: see `texts`.
+        """
         if split not in self.sets:
-            self.sets[split] = self.encode(self.texts(split))
+            name, kept = "val" if split == "dev" else split, self.kept()
+            if kept is None or name not in SPLITS:
+                self.sets[split] = self.encode(self.texts(name))
+            else:
+                vocabulary = self.vocabulary or self.build_vocabulary()
+                parts = kept.parts(
+                    vocabulary, lambda: {part: self.encode(texts).texts for part, texts in self.parts().items()}
+                )
+                for path, *texts in zip(text_files(self.root), *parts.values(), strict=True):
+                    self.require(dict(zip(parts, map(len, texts), strict=True)), path)
+                self.sets[split] = Windows(parts[name], self.context, self.time)
         return self.sets[split]
 
     def coverage(self, split: str) -> dict[str, int]:
@@ -243,7 +286,7 @@ class NovelDataModule(lightning.LightningDataModule):
         unknown = self.vocabulary.unknown
         return {
             "characters": sum(len(text) for text in texts),
-            "unknown_characters": sum(text.tolist().count(unknown) for text in texts),
+            "unknown_characters": 0 if unknown is None else sum(int((text == unknown).sum()) for text in texts),
         }
 
     def read_files(self, paths: Sequence[str | Path]) -> None:
@@ -255,8 +298,8 @@ class NovelDataModule(lightning.LightningDataModule):
         vocabulary = self.vocabulary or self.build_vocabulary()
         texts = []
         for path in paths:
-            text = read_text(path)
-            if not vocabulary.normalised(text):
+            text = vocabulary.normalised(read_text(path))
+            if not text:
                 raise UserError(f"{path}: empty file, or nothing left after data.normalise={vocabulary.normalise}")
             texts.append(text)
         self.sets["text"] = self.encode(texts)
@@ -267,7 +310,11 @@ class NovelDataModule(lightning.LightningDataModule):
             self.dataset(split)
 
     def loader(self, data: Windows, shuffle: bool = False) -> DataLoader[Any]:
-        """Batches of windows: shuffled, or every character once in order."""
+        """Batches of windows or of streams' pieces: for training, or every character once in order."""
+        if self.streams:
+            streams = Streams(data.texts)
+            pieces = StreamSampler(streams, self.batch_size, self.time, self.context, self.seed, shuffle, *place(self))
+            return batch_loader(self, streams, pieces, collate_pieces, shuffle, self.workers, self.seed)
         batches = WindowSampler(data, self.batch_size, self.seed, shuffle, self.short, *place(self))
         return batch_loader(self, data, batches, collate, shuffle, self.workers, self.seed)
 

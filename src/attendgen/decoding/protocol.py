@@ -22,6 +22,22 @@ class Generator(Protocol):
         """Log-probabilities of the next symbol after `tokens`, the attention used, and the new state."""
 
 
+@runtime_checkable
+class Reader(Generator, Protocol):
+    """A generator whose state holds all that it has read, so that it needs no window: it reads on for ever.
+
+    Its `start` reads all but the last symbol of a context, which is the first that `step` is given.
+    """
+
+    def blank(self, rows: int) -> Any:
+        """The state before anything is read."""
+
+    def read(
+        self, inputs: Int[Tensor, "rows time"], state: Any
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], Any]:
+        """Logits after each of `inputs`, the weights of the `reach` places before it, and the new state."""
+
+
 class Decoded(NamedTuple):
     """The `n` best outputs of each input, best first; positions after <eos> are <pad> with zero attention.
 
@@ -46,3 +62,15 @@ def take_rows(state: Any, rows: Int[Tensor, " rows"]) -> Any:
 def first_tokens(state: Any, token: int) -> Int[Tensor, " rows"]:
     """One token for each row of a state."""
     return torch.full((state[0].size(0),), token, dtype=torch.long, device=state[0].device)
+
+
+def over_text(alphas: Float[Tensor, "length reach"], read: int) -> Float[Tensor, "length text"]:
+    """Weights of the places before each of some outputs as weights over the text: `read` symbols, then the outputs.
+
+    The first output is predicted from the state after the last symbol that was read.
+    """
+    length, reach = alphas.shape
+    slots = torch.arange(reach, device=alphas.device)
+    places = read - 1 - reach + torch.arange(length, device=alphas.device).unsqueeze(1) + slots
+    text = alphas.new_zeros(length, read + length)
+    return text.scatter_add(1, places.clamp(min=0), alphas.masked_fill(places < 0, 0.0))

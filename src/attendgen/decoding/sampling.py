@@ -48,15 +48,25 @@ class Sample:
         self.generator = generator
 
     def __call__(self, log_probs: Float[Tensor, "rows symbols"]) -> Int[Tensor, " rows"]:
-        scores, symbols = (log_probs / self.temperature).log_softmax(dim=-1).sort(dim=-1, descending=True)
+        probabilities = (log_probs.double() / self.temperature).softmax(dim=-1)
+        if self.top_k is None and self.top_p is None:
+            return self.draw(probabilities)
+        probabilities, symbols = probabilities.sort(dim=-1, descending=True)
         if self.top_k is not None:
-            scores[:, self.top_k :] = -torch.inf
+            probabilities[:, self.top_k :] = 0.0
         if self.top_p is not None:
-            probabilities = scores.softmax(dim=-1)
+            probabilities /= probabilities.sum(dim=-1, keepdim=True)
             before = probabilities.cumsum(dim=-1) - probabilities
-            scores[before >= self.top_p] = -torch.inf
-        rank = torch.multinomial(scores.softmax(dim=-1), 1, generator=self.generator)
-        return symbols.gather(1, rank).squeeze(1)
+            probabilities[before >= self.top_p] = 0.0
+        return symbols.gather(1, self.draw(probabilities).unsqueeze(1)).squeeze(1)
+
+    def draw(self, weights: Float[Tensor, "rows symbols"]) -> Int[Tensor, " rows"]:
+        """A symbol with a chance in proportion to its weight, by inversion: far faster than `torch.multinomial`."""
+        mass = weights.cumsum(dim=-1)
+        place = torch.rand(len(mass), 1, dtype=mass.dtype, device=mass.device, generator=self.generator)
+        # to the right: a symbol of no weight never comes
+        drawn = torch.searchsorted(mass, place * mass[:, -1:], right=True)
+        return drawn.clamp(max=mass.size(1) - 1).squeeze(1)
 
 
 @torch.inference_mode()

@@ -1,16 +1,19 @@
 """A choice of decoding algorithm with its settings, as configs name it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.protocol import Decoded, Generator, take_rows
 from attendgen.decoding.ranking import Ranking
-from attendgen.decoding.sampling import Sample, best, decode
+from attendgen.decoding.sampling import Choice, Sample, best, decode
 from attendgen.vocabulary import EOS, PAD, SOS
+
+Watcher = Callable[[Int[Tensor, " rows"]], None]
 
 
 class Search:
@@ -73,27 +76,42 @@ class Search:
         forbidden: tuple[int, ...] = (PAD, SOS),
         first: Int[Tensor, " rows"] | None = None,
         stop: int | None = EOS,
+        watch: Watcher | None = None,
     ) -> Decoded:
         """Decode from a model's memory and state, in single precision; the ids in `forbidden` are never chosen.
 
         Args:
             first: the symbols before the first one; <sos> unless given.
             stop: the id that ends an output; None goes on to the maximum length.
+            watch: called with each step's symbols as they are chosen.
+
+        Raises:
+            ValueError: a beam is watched, whose symbols are known only at the end.
         """
         # scores must not depend on the training's precision, and autocast would convert the weights anew at each step
         with torch.autocast(state[0].device.type, enabled=False):
             memory, state = single(memory), single(state)
             rules = {"min_length": self.min_length, "no_repeat": self.no_repeat, "forbidden": forbidden, "stop": stop}
-            return self._search(model, memory, state, first, rules)
+            return self._search(model, memory, state, first, rules, watch)
 
     def _search(
-        self, model: Generator, memory: Any, state: Any, first: Int[Tensor, " rows"] | None, rules: dict[str, Any]
+        self,
+        model: Generator,
+        memory: Any,
+        state: Any,
+        first: Int[Tensor, " rows"] | None,
+        rules: dict[str, Any],
+        watch: Watcher | None,
     ) -> Decoded:
         if self.beam > 1:
+            if watch is not None:
+                raise ValueError(f"beam {self.beam} cannot be watched: its symbols are known only at the end")
             return beam_search(
                 model, memory, state, self.max_length, self.beam, self.n_best, self.ranking, first=first, **rules
             )
-        choose = self.sample if self.sampled else best
+        choose: Choice = self.sample if self.sampled else best
+        if watch is not None:
+            choose = watched(choose, watch)
         if self.sampled and self.seed is not None and self.sample.generator is None:
             self.sample.generator = torch.Generator(state[0].device).manual_seed(self.seed)
         if self.n_best > 1:  # several samples of each input share its memory
@@ -103,6 +121,17 @@ class Search:
             decoded = decode(model, memory, take_rows(state, rows), self.max_length, choose, first, **rules)
             return Decoded(*(part.squeeze(1).unflatten(0, (inputs, self.n_best)) for part in decoded))
         return decode(model, memory, state, self.max_length, choose, first, **rules)
+
+
+def watched(choose: Choice, watch: Watcher) -> Choice:
+    """A choice of symbols that `watch` is told of."""
+
+    def choice(log_probs: Float[Tensor, "rows symbols"]) -> Int[Tensor, " rows"]:
+        chosen = choose(log_probs)
+        watch(chosen)
+        return chosen
+
+    return choice
 
 
 def single(parts: Any) -> Any:

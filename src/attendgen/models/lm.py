@@ -10,7 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
-from attendgen.layers.recurrence import LSTMState, Memory
+from attendgen.layers.past import PastAttention, ReaderState, blank_past
+from attendgen.layers.recurrence import Memory
+from attendgen.layers.weight_drop import run_lstm
 from attendgen.vocabulary import PAD
 
 
@@ -30,6 +32,9 @@ class ContextLM(nn.Module):
             decoder's state.
         layers: of the decoder.
         dropout: on the memory and on the decoder's output.
+        weight_drop: share of the decoder's recurrent weights left out at each training step (Merity et al. 2018).
+        reach: how many of its own states back one more attention head of the decoder looks; 0 is no such head.
+        head: size of that head's queries, keys and values.
     """
 
     def __init__(
@@ -41,6 +46,9 @@ class ContextLM(nn.Module):
         hidden: int = 512,
         layers: int = 1,
         dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        reach: int = 0,
+        head: int = 128,
     ) -> None:
         super().__init__()
         self.layers = layers
@@ -52,8 +60,10 @@ class ContextLM(nn.Module):
         self.combine = nn.Linear(hidden + 2 * encoder, hidden)
         self.output = nn.Linear(hidden, symbols)
         self.dropout = nn.Dropout(dropout)
+        self.weight_drop = weight_drop
+        self.past = PastAttention(hidden, head, reach) if reach else None
 
-    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, LSTMState]:
+    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, ReaderState]:
         """Read contexts padded on the right (an all-<pad> one is an empty one): memory and first decoder state."""
         mask = context != PAD
         lengths = mask.sum(dim=1)
@@ -70,14 +80,20 @@ class ContextLM(nn.Module):
         final = torch.cat([hidden[-2], hidden[-1]], dim=-1)
         state = torch.tanh(self.bridge(final)).unflatten(-1, (2, self.layers, -1))
         state = state * (lengths > 0).view(-1, 1, 1, 1)  # an empty context says nothing
-        return Memory(self.attention.project(values), values, mask), LSTMState(state[:, 0], state[:, 1])
+        hidden, cell = state.unbind(1)
+        first = ReaderState(hidden, cell, *blank_past(self.past, hidden))
+        return Memory(self.attention.project(values), values, mask), first
 
     def decode(
-        self, inputs: Int[Tensor, "rows time"], state: LSTMState, memory: Memory
-    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time source"], LSTMState]:
+        self, inputs: Int[Tensor, "rows time"], state: ReaderState, memory: Memory
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time source"], ReaderState]:
         """Logits after each of `inputs`, the attention used, and the new state (rows layers hidden)."""
-        before = tuple(part.transpose(0, 1).contiguous() for part in state)  # layers rows hidden
-        hidden, after = self.decoder(self.embedding(inputs), before)
+        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+        hidden, after = run_lstm(self.decoder, self.embedding(inputs), before, self.weight_drop)
+        past = state.past
+        if self.past is not None:
+            own, _, past = self.past(hidden, past)
+            hidden = hidden + own
         # the hypotheses of one input ask the same memory
         batch, time = memory.values.size(0), inputs.size(1)
         query = hidden.reshape(batch, -1, hidden.size(-1))
@@ -85,11 +101,12 @@ class ContextLM(nn.Module):
         contexts = contexts.reshape(-1, time, contexts.size(-1)).to(hidden.dtype)
         combined = torch.tanh(self.combine(torch.cat([self.dropout(hidden), contexts], dim=-1)))
         logits = self.output(self.dropout(combined))
-        return logits, alphas.reshape(-1, time, alphas.size(-1)), LSTMState(*(part.transpose(0, 1) for part in after))
+        last, cell = (part.transpose(0, 1) for part in after)
+        return logits, alphas.reshape(-1, time, alphas.size(-1)), ReaderState(last, cell, *past)
 
     def step(
-        self, tokens: Int[Tensor, " rows"], state: LSTMState, memory: Memory
-    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows source"], LSTMState]:
+        self, tokens: Int[Tensor, " rows"], state: ReaderState, memory: Memory
+    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows source"], ReaderState]:
         """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
         logits, alphas, state = self.decode(tokens.unsqueeze(1), state, memory)
         return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], state

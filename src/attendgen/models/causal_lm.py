@@ -1,0 +1,112 @@
+"""A character language model that reads forwards alone, as far back as its state remembers.
+
+attendgen train experiment=novels_causal
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
+from attendgen.layers.weight_drop import run_lstm
+from attendgen.models.reading import WEIGHTS, Nothing, read_padded
+from attendgen.vocabulary import PAD
+
+
+class CausalLM(nn.Module):
+    """LSTM over all characters so far, optionally with one attention head over its own past.
+
+    Shapes: `rows` texts read side by side, `time` characters of each.
+
+    Args:
+        symbols: vocabulary size.
+        embedding, hidden, layers: sizes of the character vectors and of the LSTM.
+        reach: how many of its own states back the attention head looks; 0 is no attention.
+        head: size of the head's queries, keys and values.
+        dropout: on embeddings, between layers, and on the output layer's input.
+        weight_drop: share of the recurrent weights left out at each training step (Merity et al. 2018).
+        tied: the embeddings are the output layer's weights, too (Press and Wolf 2017); a layer reduces the features to
+            their size.
+    """
+
+    def __init__(
+        self,
+        symbols: int,
+        embedding: int = 128,
+        hidden: int = 640,
+        layers: int = 1,
+        reach: int = 0,
+        head: int = 128,
+        dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        tied: bool = False,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(symbols, embedding, padding_idx=PAD)
+        self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.attention = PastAttention(hidden, head, reach) if reach else None
+        self.readout = nn.Linear(hidden, embedding) if tied else None
+        self.output = nn.Linear(embedding if tied else hidden, symbols)
+        if tied:
+            # logits of unit variance at first, from weights that serve as embeddings, too
+            nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
+            with torch.no_grad():
+                self.embedding.weight[PAD] = 0.0
+            self.output.weight = self.embedding.weight
+        self.dropout = nn.Dropout(dropout)
+        self.weight_drop = weight_drop
+
+    def blank(self, rows: int) -> ReaderState:
+        """The state before anything is read."""
+        zero = self.output.weight.new_zeros(rows, self.lstm.num_layers, self.lstm.hidden_size)
+        return ReaderState(zero, zero, *blank_past(self.attention, zero))
+
+    def read(
+        self, inputs: Int[Tensor, "rows time"], state: ReaderState
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], ReaderState]:
+        """Logits after each of `inputs`, the weights of the places before it, and the new state."""
+        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+        hidden, after = run_lstm(self.lstm, self.dropout(self.embedding(inputs)), before, self.weight_drop)
+        logits, alphas, past = self.predict(hidden, state.past)
+        last, cell = (part.transpose(0, 1) for part in after)
+        return logits, alphas, ReaderState(last, cell, *past)
+
+    def predict(
+        self, hidden: Float[Tensor, "rows time hidden"], past: Past
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], Past]:
+        """Logits from the LSTM's states, what they attended to, and the past after them."""
+        alphas = hidden.new_zeros(*hidden.shape[:2], 0)
+        if self.attention is not None:
+            context, alphas, past = self.attention(hidden, past)
+            hidden = hidden + context
+        features = self.dropout(hidden)
+        if self.readout is not None:
+            features = torch.tanh(self.readout(features))
+        return self.output(features), alphas, past
+
+    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Nothing, ReaderState]:
+        """Read contexts padded on the right but for their last characters, which are what `step` is given first."""
+        return Nothing(self.output.weight.new_zeros(len(context), 0)), read_padded(self, context)
+
+    def step(
+        self, tokens: Int[Tensor, " rows"], state: ReaderState, memory: Nothing
+    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows reach"], ReaderState]:
+        """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
+        values = self.embedding(tokens)
+        before = (part.to(values.dtype) for part in (state.hidden, state.cell))  # weights may be in half precision
+        layers = []
+        for layer, (hidden, cell) in enumerate(zip(*(part.unbind(1) for part in before), strict=True)):
+            weights = [getattr(self.lstm, f"{name}_l{layer}") for name in WEIGHTS]
+            values, cell = torch.lstm_cell(values, (hidden, cell), *weights)  # faster than a sequence of one step
+            layers.append((values, cell))
+        logits, alphas, past = self.predict(values.unsqueeze(1), state.past)
+        last, cells = (torch.stack(parts, dim=1) for parts in zip(*layers, strict=True))
+        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], ReaderState(last, cells, *past)
+
+    def forward(
+        self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]
+    ) -> tuple[Float[Tensor, "batch time symbols"], Float[Tensor, "batch time reach"]]:
+        """Teacher forcing: logits of each next character given the true ones before it, and the attention."""
+        _, state = self.start(context)
+        logits, alphas, _ = self.read(inputs, state)
+        return logits, alphas

@@ -1,0 +1,38 @@
+"""What language models that read on for ever share: contexts of several lengths, and a memory that holds nothing."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attendgen.vocabulary import PAD
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one layer of an `nn.LSTM`, in torch's order
+
+
+class Nothing(NamedTuple):
+    """The memory of a model whose state holds all that it has read."""
+
+    empty: Float[Tensor, "batch 0"]
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """A model that reads on from a state."""
+
+    def blank(self, rows: int) -> Any: ...
+
+    def read(self, inputs: Int[Tensor, "rows time"], state: Any) -> tuple[Tensor, Tensor, Any]: ...
+
+
+def read_padded(model: Reading, context: Int[Tensor, "batch context"]) -> Any:
+    """The state after contexts padded on the right, all but the last character of each read."""
+    lengths = (context != PAD).sum(dim=1)
+    state = model.blank(len(context))
+    for length in lengths.unique().tolist():
+        if length > 1:  # rows of one length at once: a recurrence must not run on over padding
+            rows = (lengths == length).nonzero().squeeze(1)
+            _, _, read = model.read(context[rows, : length - 1], type(state)(*(part[rows] for part in state)))
+            parts = zip(state, read, strict=True)
+            state = type(state)(*(whole.index_copy(0, rows, part.to(whole.dtype)) for whole, part in parts))
+    return state

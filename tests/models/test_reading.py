@@ -1,0 +1,91 @@
+"""What every language model that reads on must do."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from attendgen.data.batch import pad
+from attendgen.decoding.protocol import Reader
+from attendgen.models.causal_lm import CausalLM
+from attendgen.models.textgenerate import TextGenerateLM
+
+SYMBOLS = 8
+causal = partial(CausalLM, SYMBOLS, embedding=5, hidden=6, dropout=0.5, weight_drop=0.5)
+MODELS = {
+    "causal": causal,
+    "causal, two layers, attention": partial(causal, layers=2, reach=3, head=4),
+    "causal, tied, far attention": partial(causal, tied=True, reach=20, head=4),
+    "textgenerate": partial(TextGenerateLM, SYMBOLS, hidden=6),
+    "textgenerate, three layers": partial(TextGenerateLM, SYMBOLS, hidden=3, layers=3),
+}
+CONTEXTS = [[3, 4, 5, 6, 2], [], [7], [5, 5]]
+
+
+@pytest.fixture(params=MODELS)
+def model(request) -> CausalLM | TextGenerateLM:
+    return MODELS[request.param]().eval()
+
+
+def test_it_reads_on(model):
+    assert isinstance(model, Reader)
+
+
+def test_no_future_character_leaks(model):
+    inputs = torch.randint(1, SYMBOLS, (2, 9))
+    logits, alphas, _ = model.read(inputs, model.blank(2))
+    for t in range(9):
+        changed = inputs.clone()
+        changed[:, t:] = changed[:, t:] % (SYMBOLS - 1) + 1
+        other, alpha, _ = model.read(changed, model.blank(2))
+        torch.testing.assert_close((other[:, :t], alpha[:, :t]), (logits[:, :t], alphas[:, :t]), rtol=0, atol=0)
+        assert not torch.allclose(other[:, t], logits[:, t])
+
+
+@pytest.mark.parametrize("cuts", [(3, 4), (1, 1, 5), (1,) * 7])
+def test_text_in_pieces_equals_text_in_one(model, cuts):
+    inputs = torch.randint(1, SYMBOLS, (2, 7))
+    whole, alphas, last = model.read(inputs, model.blank(2))
+    state, parts = model.blank(2), []
+    for piece in inputs.split(cuts, dim=1):
+        logits, alpha, state = model.read(piece, state)
+        parts.append((logits, alpha))
+    for expected, found in zip((whole, alphas), zip(*parts, strict=True), strict=True):
+        torch.testing.assert_close(torch.cat(found, dim=1), expected)
+    torch.testing.assert_close(tuple(state), tuple(last))
+
+
+def test_padded_contexts_equal_their_rows_one_by_one(model):
+    inputs = pad([[2, 3, 3], [1, 4, 2], [7, 7, 3], [5, 2, 2]])
+    logits, alphas = model(pad(CONTEXTS), inputs)
+    for row, context in enumerate(CONTEXTS):
+        read = torch.tensor([context[:-1] + inputs[row].tolist()])  # the last is the first input
+        alone, alpha, _ = model.read(read, model.blank(1))
+        torch.testing.assert_close(logits[row], alone[0, -3:])
+        torch.testing.assert_close(alphas[row], alpha[0, -3:])
+
+
+def test_step_by_step_equals_teacher_forcing(model):
+    context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5))
+    logits, alphas = model(context, inputs)
+    memory, state = model.start(context)
+    for t in range(inputs.size(1)):
+        log_probs, alpha, state = model.step(inputs[:, t], state, memory)
+        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1))
+        torch.testing.assert_close(alpha, alphas[:, t])
+
+
+def test_every_parameter_learns(model):
+    logits, _ = model.train()(pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5)))
+    logits.square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if not parameter.grad.any()] == []
+
+
+def test_half_precision_steps_are_close(model):
+    inputs = torch.randint(1, SYMBOLS, (3, 6))
+    expected, _, _ = model.read(inputs, model.blank(3))
+    memory, state = model.start(inputs[:, :1])
+    model.bfloat16()
+    for t in range(inputs.size(1)):
+        log_probs, _, state = model.step(inputs[:, t], state, memory)
+        torch.testing.assert_close(log_probs, expected[:, t].log_softmax(dim=-1), atol=0.05, rtol=0.05)
