@@ -1,9 +1,13 @@
-"""Hyperparameters beside the final score in TensorBoard's hparams view."""
+"""Hyperparameters beside the final scores in TensorBoard's hparams view."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning
+import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
+
+from attendgen.files import read_text
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -18,22 +22,56 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def read_overrides(folder: Path) -> dict[str, str]:
+    """The settings given on the command line of a run, as Hydra keeps them in its directory."""
+    path = folder / ".hydra" / "overrides.yaml"
+    given = yaml.safe_load(read_text(path)) if path.is_file() else []
+    pairs = (str(override).partition("=") for override in given or [])
+    return {key.lstrip("+~"): value for key, _, value in pairs}
+
+
 class Hyperparameters(lightning.Callback):
-    """Logs the settings of model, task, data and trainer, and keeps the best score so far as `final/<metric>`."""
+    """Logs a run's settings, those of the command line first, and the scores of its best checkpoint as `final/<name>`.
+
+    The settings are written with the first validation, when it is known which scores there are.
+    """
 
     def __init__(self, config: dict[str, Any], metric: str) -> None:
         groups = ("model", "task", "data", "trainer")
         self.settings = {"seed": config["seed"], **flatten({group: config[group] for group in groups})}
         self.metric = metric
-        self.name = f"final/{metric.rpartition('/')[2]}"
+        self.validations: list[dict[str, float]] = []
+        self.names: list[str] = []
 
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger):
-            # the metric must be declared with the first hyperparameters or the view leaves it out
-            trainer.logger.log_hyperparams(self.settings, {self.name: float("nan")})
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        split = f"{self.metric.partition('/')[0]}/"
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(split)}
+        self.validations.append(scores)
+        if not self.names:
+            self._declare(trainer, list(scores))
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        checkpoint = trainer.checkpoint_callback
-        best = getattr(checkpoint, "best_model_score", None)
-        if isinstance(trainer.logger, TensorBoardLogger) and best is not None:
-            trainer.logger.log_metrics({self.name: float(best)}, trainer.global_step)
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if not isinstance(trainer.logger, TensorBoardLogger) or best is None:
+            return
+        if not self.names:  # a resumed run that had no epoch to go
+            self._declare(trainer, [self.metric])
+        # of a resumed run the best validation may have been before
+        at_best = next((scores for scores in self.validations if scores.get(self.metric) == float(best)), {})
+        final = {**at_best, self.metric: float(best)}
+        trainer.logger.log_metrics({shown(name): final[name] for name in self.names if name in final})
+
+    def _declare(self, trainer: lightning.Trainer, names: list[str]) -> None:
+        # a metric that is not declared with the first hyperparameters is left out of the view
+        self.names = sorted({self.metric, *names}, key=lambda name: (name != self.metric, name))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            given = read_overrides(Path(trainer.default_root_dir))
+            settings = {key: self.settings.get(key, value) for key, value in given.items()} | self.settings
+            trainer.logger.log_hyperparams(settings, {shown(name): float("nan") for name in self.names})
+
+
+def shown(name: str) -> str:
+    """A score's name in the view, as final/bleu of val/bleu."""
+    return f"final/{name.partition('/')[2]}"
