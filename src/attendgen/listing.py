@@ -1,5 +1,6 @@
 """Tables of runs and of a sweep's trials: settings, scores, mean and deviation over seeds."""
 
+import contextlib
 import csv
 import io
 import statistics
@@ -141,6 +142,13 @@ def differing(settings: Sequence[dict[str, str]]) -> list[str]:
     return [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
 
 
+def short(value: str) -> str:
+    """A setting with at most four digits: a search draws many more."""
+    with contextlib.suppress(ValueError):
+        return value if len(value) < 8 else f"{float(value):.4g}"
+    return value
+
+
 def runs_table(runs: Sequence[Listed]) -> list[list[str]]:
     """Rows of run, experiment, the settings in which the runs differ, score and start."""
     keys = [key for key in differing([run.overrides for run in runs]) if key != "experiment"]
@@ -148,7 +156,7 @@ def runs_table(runs: Sequence[Listed]) -> list[list[str]]:
         [
             str(run.folder),
             run.experiment,
-            " ".join(f"{key}={run.overrides[key]}" for key in keys if key in run.overrides),
+            " ".join(f"{key}={short(run.overrides[key])}" for key in keys if key in run.overrides),
             run.shown,
             run.started[:16].replace("T", " "),
         ]
@@ -161,7 +169,7 @@ def seeds_table(groups: Sequence[Seeds]) -> list[list[str]]:
     keys = differing([group.overrides for group in groups]) or ["experiment"]
     return [
         [
-            " ".join(f"{key}={group.overrides[key]}" for key in keys if key in group.overrides),
+            " ".join(f"{key}={short(group.overrides[key])}" for key in keys if key in group.overrides),
             group.metric,
             str(len(group.scores)),
             "" if group.mean is None else f"{group.mean:.4g}",

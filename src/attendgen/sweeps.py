@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 TRIAL = Path(".hydra", "trial.yaml")
 ERROR = "error.json"
+SQLITE = "sqlite:///"
 
 Train = Callable[[DictConfig, Path], float]
 
@@ -48,7 +49,9 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **rest: Any) -> None:
         Sweep.folder = Path(config.hydra.sweep.dir)
-        Sweep.folder.mkdir(parents=True, exist_ok=True)  # a study's database may lie beside it
+        storage = str(OmegaConf.select(config, "hydra.sweeper.storage"))
+        if storage.startswith(SQLITE):  # which makes a file, but no folder
+            Path(storage.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
 
 
 def trial(config: DictConfig, folder: Path, train: Train) -> float | None:
