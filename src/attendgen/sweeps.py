@@ -52,6 +52,7 @@ class Sweep(Callback):
         storage = str(OmegaConf.select(config, "hydra.sweeper.storage"))
         if storage.startswith(SQLITE):  # which makes a file, but no folder
             Path(storage.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+            os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")  # its version is the one that works
 
 
 def trial(config: DictConfig, folder: Path, train: Train) -> float | None:
@@ -128,15 +129,17 @@ def call(command: list[str], variables: dict[str, str]) -> int:
     process = subprocess.Popen(command, env=variables)
 
     def stop(number: int, frame: object) -> None:
-        process.send_signal(number)
-        process.wait()
-        sys.exit(128 + number)
+        sys.exit(128 + number)  # out of the wait below, whose lock the handler must not want
 
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if main_thread else None
     try:
         return process.wait()
     except KeyboardInterrupt:  # Ctrl-C has reached the trial, too: let it save
+        process.wait()
+        raise
+    except SystemExit:
+        process.terminate()
         process.wait()
         raise
     finally:
