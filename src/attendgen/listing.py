@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from attendgen.callbacks.hyperparameters import read_overrides
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text, write_text
-from attendgen.sweeps import ERROR, TRIAL
+from attendgen.records import ERROR, TRIAL, read_overrides
 
 
 @dataclass
@@ -72,7 +71,7 @@ def find_runs(folder: Path) -> list[Listed]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    places = {path.parent for name in ("config.yaml", ERROR) for path in folder.rglob(name)}
+    places = {path.parent for name in ("config.yaml", ERROR.name) for path in folder.rglob(name)}
     found = [run for place in sorted(places) if place.name != ".hydra" and (run := _listed(place))]
     return sorted(found, key=lambda run: run.started, reverse=True)
 

@@ -23,6 +23,7 @@ from attendgen.checkpointing import RECORD, read_checkpoint
 from attendgen.construction import construct
 from attendgen.errors import UserError
 from attendgen.files import read_text, replacing, write_json, write_text
+from attendgen.records import given_arguments
 from attendgen.resources import SOURCE, bundled_models, register_resolvers
 from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
 
@@ -55,8 +56,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def environment(folder: Path) -> dict[str, Any]:
     """Versions, commit, devices and command of the run in a folder."""
-    given = folder / ".hydra" / "overrides.yaml"  # a sweep's trial is started by another command
-    overrides = yaml.safe_load(read_text(given)) if given.is_file() else sys.argv[1:]
+    given = given_arguments(folder) or sys.argv[1:]  # a sweep's trial is started by another command
     names = [re.split(r"[^\w.-]", requirement)[0] for requirement in metadata.requires("attendgen") or []]
     versions = {}
     for package in ("attendgen", "omegaconf", *names):
@@ -73,7 +73,7 @@ def environment(folder: Path) -> dict[str, Any]:
         "changed": None if (changes := git("status", "--porcelain", "--untracked-files=no")) is None else bool(changes),
         "device": ", ".join(gpus) or processor(),
         "threads": torch.get_num_threads(),
-        "command": ["attendgen", "train", *overrides],
+        "command": ["attendgen", "train", *given],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
 

@@ -28,12 +28,11 @@ from attendgen.construction import first_line
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text, write_json, write_text
 from attendgen.gpus import reserved
+from attendgen.records import ERROR, TRIAL
 from attendgen.runs import plain
 
 log = logging.getLogger(__name__)
 
-TRIAL = Path(".hydra", "trial.yaml")
-ERROR = "error.json"
 SQLITE = "sqlite:///"
 
 Train = Callable[[DictConfig, Path], float]

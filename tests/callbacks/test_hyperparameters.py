@@ -1,4 +1,4 @@
-"""TensorBoard's hparams view: settings of the command line first, the best checkpoint's scores last."""
+"""TensorBoard's hparams view: settings beside the best checkpoint's scores."""
 
 import math
 from pathlib import Path
@@ -7,11 +7,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from attendgen.callbacks.hyperparameters import read_overrides
 from attendgen.training import run_hydra
 
 
-def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sweep", [False, True])
+def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path, sweep: bool) -> None:
     # by the worst validation, which is the first: the last is another one
     given = ["model/attention=additive", "task.optimiser.lr=0.3", "seed=3"]
     settings = [
@@ -22,8 +22,9 @@ def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path) -
         "monitor.metric=val/cross_entropy",
         "monitor.mode=max",
     ]
-    run = tmp_path / "run"
-    run_hydra(["experiment=toy_chat", f"hydra.run.dir={run}", "callbacks.progress=null", *given, *settings])
+    run = tmp_path / "0"
+    hydra = ["-m", f"hydra.sweep.dir={tmp_path}"] if sweep else [f"hydra.run.dir={run}"]
+    run_hydra([*hydra, "experiment=toy_chat", "isolate=false", "callbacks.progress=null", *given, *settings])
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     data = {
         name: HParamsPluginData.FromString(metadata.plugin_data.content)
@@ -32,12 +33,12 @@ def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path) -
     }
     experiment = next(entry.experiment for entry in data.values() if entry.HasField("experiment"))
     session = next(entry.session_start_info for entry in data.values() if entry.HasField("session_start_info"))
-    names = [info.name for info in experiment.hparam_infos]
-    assert names[: len(read_overrides(run))] == list(read_overrides(run))
+    names = {info.name for info in experiment.hparam_infos}
+    chosen = {argument.partition("=")[0] for argument in [*given, *settings] if not argument.startswith("callbacks")}
+    assert (names == chosen | {"experiment"}) if sweep else (names > chosen | {"experiment", "model.hidden"})
     assert session.hparams["model/attention"].string_value == "additive"
     assert session.hparams["task.optimiser.lr"].number_value == 0.3
     assert session.hparams["seed"].number_value == 3
-    assert session.hparams["model.hidden"].number_value > 0
     declared = [info.name.tag for info in experiment.metric_infos]
     assert declared[0] == "final/cross_entropy"
     entries = events.Scalars("val/cross_entropy")
@@ -47,10 +48,3 @@ def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path) -
     for name in ("cross_entropy", "perplexity", "bleu"):
         assert events.Scalars(f"final/{name}")[-1].value == events.Scalars(f"val/{name}")[best].value
     assert events.Scalars("final/perplexity")[-1].value == pytest.approx(math.exp(entries[best].value), rel=1e-4)
-
-
-def test_overrides_without_hydras_marks(tmp_path: Path) -> None:
-    (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "overrides.yaml").write_text("- seed=1\n- +trainer.limit_val_batches=2\n- 'a=b=c'\n")
-    assert read_overrides(tmp_path) == {"seed": "1", "trainer.limit_val_batches": "2", "a": "b=c"}
-    assert read_overrides(tmp_path / "none") == {}

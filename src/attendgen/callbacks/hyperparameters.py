@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from attendgen.files import read_text
+from attendgen.records import TRIAL, read_overrides
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -22,18 +21,15 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def read_overrides(folder: Path) -> dict[str, str]:
-    """The settings given on the command line of a run, as Hydra keeps them in its directory."""
-    path = folder / ".hydra" / "overrides.yaml"
-    given = yaml.safe_load(read_text(path)) if path.is_file() else []
-    pairs = (str(override).partition("=") for override in given or [])
-    return {key.lstrip("+~"): value for key, _, value in pairs}
+# how a run is watched and kept, not what it is
+ASIDE = ("callbacks", "hydra", "isolate", "logger", "paths", "sweep")
 
 
 class Hyperparameters(lightning.Callback):
-    """Logs a run's settings, those of the command line first, and the scores of its best checkpoint as `final/<name>`.
+    """Logs a run's settings, and the scores of its best checkpoint as `final/<name>`.
 
-    The settings are written with the first validation, when it is known which scores there are.
+    Of a sweep's trial the settings given on the command line alone: those that differ would drown in the others.
+    They are written with the first validation, when it is known which scores there are.
     """
 
     def __init__(self, config: dict[str, Any], metric: str) -> None:
@@ -67,8 +63,12 @@ class Hyperparameters(lightning.Callback):
         # a metric that is not declared with the first hyperparameters is left out of the view
         self.names = sorted({self.metric, *names}, key=lambda name: (name != self.metric, name))
         if isinstance(trainer.logger, TensorBoardLogger):
-            given = read_overrides(Path(trainer.default_root_dir))
-            settings = {key: self.settings.get(key, value) for key, value in given.items()} | self.settings
+            folder = Path(trainer.default_root_dir)
+            given = {key: value for key, value in read_overrides(folder).items() if key.split(".")[0] not in ASIDE}
+            # numbers as numbers: a command line has text
+            settings = {key: self.settings.get(key, value) for key, value in given.items()}
+            if not (folder / TRIAL).exists():
+                settings |= self.settings
             trainer.logger.log_hyperparams(settings, {shown(name): float("nan") for name in self.names})
 
 
