@@ -39,6 +39,7 @@ def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path, s
     assert session.hparams["model/attention"].string_value == "additive"
     assert session.hparams["task.optimiser.lr"].number_value == 0.3
     assert session.hparams["seed"].number_value == 3
+    assert session.hparams["validate_every"].number_value == 1
     declared = [info.name.tag for info in experiment.metric_infos]
     assert declared[0] == "final/cross_entropy"
     entries = events.Scalars("val/cross_entropy")

@@ -33,6 +33,7 @@ class Hyperparameters(lightning.Callback):
     """
 
     def __init__(self, config: dict[str, Any], metric: str) -> None:
+        self.config = flatten(config)
         groups = ("model", "task", "data", "trainer")
         self.settings = {"seed": config["seed"], **flatten({group: config[group] for group in groups})}
         self.metric = metric
@@ -66,7 +67,7 @@ class Hyperparameters(lightning.Callback):
             folder = Path(trainer.default_root_dir)
             given = {key: value for key, value in read_overrides(folder).items() if key.split(".")[0] not in ASIDE}
             # numbers as numbers: a command line has text
-            settings = {key: self.settings.get(key, value) for key, value in given.items()}
+            settings = {key: self.config.get(key, value) for key, value in given.items()}
             if not (folder / TRIAL).exists():
                 settings |= self.settings
             trainer.logger.log_hyperparams(settings, {shown(name): float("nan") for name in self.names})
