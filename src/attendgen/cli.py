@@ -62,9 +62,9 @@ def print_sweep(folder: Path) -> int:
 
     trials = find_runs(folder)
     print_runs(trials)
-    failed = sum(trial.error is not None for trial in trials)
-    print(f"{len(trials) - failed} of {len(trials)} trials trained; again: attendgen runs {folder}")
-    return 1 if failed else 0
+    trained = sum(trial.error is None for trial in trials)
+    print(f"{trained} of {len(trials)} trials trained; again: attendgen runs {folder}")
+    return 0 if trained == len(trials) else 1
 
 
 def print_runs(found: list["Listed"]) -> None:
@@ -279,6 +279,7 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
 
     table = Table(*header, box=box.SIMPLE_HEAD)
+    table.columns[0].no_wrap = True  # what the row is about, often a path to copy
     for row in rows:
         table.add_row(*row)
     # a pipe has no width: cut nothing

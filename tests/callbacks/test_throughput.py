@@ -26,12 +26,14 @@ class Clock(lightning.Callback):
         self.now += 100.0
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
-def test_rates_are_of_the_batches_since_the_last_entry(tmp_path: Path, monkeypatch, accumulated: int) -> None:
+@pytest.mark.parametrize(("accumulated", "every"), [(1, 2), (2, 2), (1, 3)])
+def test_rates_are_of_the_batches_since_the_last_entry(
+    tmp_path: Path, monkeypatch, accumulated: int, every: int
+) -> None:
     clock = Clock()
     monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm", lambda: clock)
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock.now)
-    settings = ["epochs=2", "validate_every=1", "trainer.log_every_n_steps=2", "callbacks.progress=null"]
+    settings = ["epochs=3", "validate_every=2", f"trainer.log_every_n_steps={every}", "callbacks.progress=null"]
     settings += [
         f"trainer.accumulate_grad_batches={accumulated}",
         "+trainer.limit_val_batches=1",
@@ -39,7 +41,8 @@ def test_rates_are_of_the_batches_since_the_last_entry(tmp_path: Path, monkeypat
     ]
     run_hydra(["experiment=toy_chat", f"hydra.run.dir={tmp_path}/run", *settings])
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    each = 2 * accumulated
+    each = every * accumulated
+    assert len(clock.batches) == 12
     windows = [clock.batches[i : i + each] for i in range(0, len(clock.batches), each)]
     for name, column in (("samples", 0), ("tokens", 1)):
         logged = [entry.value for entry in events.Scalars(f"throughput/{name}_per_second")]

@@ -24,7 +24,7 @@ class Throughput(lightning.Callback):
         self.since = 0.0
         self.logged = 0  # the step of the last entry: of accumulated batches only the last makes a step
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.since = time.perf_counter()
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
