@@ -35,7 +35,7 @@ $(READY): requirements-dev.txt pyproject.toml
 
 # newest versions that pyproject.toml allows, pinned with hashes (needs uv)
 requirements:
-	uv pip compile pyproject.toml --group dev --extra encoders --python-version 3.11 --universal --generate-hashes --no-header --quiet --upgrade --output-file requirements-dev.txt
+	uv pip compile pyproject.toml --group dev --extra encoders --extra sweep --python-version 3.11 --universal --generate-hashes --no-header --quiet --upgrade --output-file requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache

@@ -9,8 +9,8 @@ from attendgen import plotting
 from attendgen.cli import print_table
 from attendgen.data.pairs import read_pairs
 from attendgen.inference import Translator
+from attendgen.listing import find_runs
 from attendgen.resources import bundled_file
-from attendgen.runs import find_runs
 from attendgen.training import run_hydra
 
 EXTRA = "tu vas bien?"  # no question of the training pairs to the letter
@@ -19,7 +19,7 @@ EXTRA = "tu vas bien?"  # no question of the training pairs to the letter
 def main() -> None:
     """Train, answer, draw."""
     run_hydra(["experiment=toy_chat"])
-    folder = find_runs(Path("outputs/toy_chat"))[0].name
+    folder = find_runs(Path("outputs/toy_chat"))[0].folder
     model = attendgen.load(folder)
     assert isinstance(model, Translator)
     pairs = read_pairs(bundled_file("toy_chat.tsv"))
@@ -31,7 +31,7 @@ def main() -> None:
     print(f"{right} of {len(pairs)} answers are exact")
 
     result = model.generate(EXTRA)[0]
-    picture = Path(folder) / "attention.png"
+    picture = folder / "attention.png"
     plotting.save(plotting.alignment(result.source, result.tokens, result.attention), picture)
     print(f"attention: {picture}")
     print(f"run:       {folder}")

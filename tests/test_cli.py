@@ -101,7 +101,7 @@ def test_help_names_every_command_and_option(attendgen: Command) -> None:
             "--no-repeat",
         ],
         "caption": ["--beam", "--out", "--html"],
-        "runs": ["DIR"],
+        "runs": ["DIR", "--csv"],
     }.items():
         outcome = attendgen(command, "--help")
         assert outcome.code == 0
@@ -130,6 +130,15 @@ def test_evaluate_pairs_writes_scores_and_outputs(attendgen: Command, trained, t
     assert len(lines) == 19
     assert metrics["exact_match"] == pytest.approx(np.mean([a == b for a, b in zip(lines, targets, strict=True)]))
     assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_a_copied_run_scores_the_same_from_anywhere(attendgen: Command, trained, tmp_path: Path, monkeypatch) -> None:
+    before = tmp_path / "before"
+    assert attendgen("evaluate", trained["toy_chat"], "--out", before).code == 0
+    copied = shutil.copytree(trained["toy_chat"], tmp_path / "other" / "machine")
+    monkeypatch.chdir(copied.parent)
+    assert attendgen("evaluate", "machine").code == 0
+    assert (copied / "metrics_val.json").read_bytes() == (before / "metrics_val.json").read_bytes()
 
 
 def test_evaluate_captions_writes_cocos_results_format(attendgen: Command, trained, tmp_path: Path) -> None:

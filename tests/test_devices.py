@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tiny
@@ -85,3 +86,14 @@ def test_two_processes_read_streams_of_their_own(tmp_path: Path) -> None:
     tracks, characters = 2 * 4, 200 * 53 * 9 // 10
     assert summary["steps"] == 2 * ((characters - 24 + 1) // tracks // 24)
     assert 0 < summary["val/bits_per_character"] < 10
+
+
+def test_a_sweep_trains_each_trial_on_both(tmp_path: Path) -> None:
+    several = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    attendgen("-m", "seed=1,2", *several, "epochs=10", f"paths.outputs={tmp_path}")
+    (sweep,) = (tmp_path / "multirun" / "toy_chat").iterdir()
+    assert {path.name for path in sweep.iterdir()} == {"0", "1", "multirun.yaml"}
+    for trial, seed in (("0", 1), ("1", 2)):
+        assert yaml.safe_load((sweep / trial / "config.yaml").read_text())["seed"] == seed
+        assert json.loads((sweep / trial / "metrics_fit.json").read_text())["steps"] == 20
+        assert len(list((sweep / trial / "tensorboard").glob("events*"))) == 1

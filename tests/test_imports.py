@@ -14,6 +14,7 @@ EVERYONE = {"errors", "files"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "records": set(),
     "transliteration": set(),
     "vocabulary": {"transliteration"},
     "layers": set(),
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "models": {"layers"},
     # data.batch: the tuples that travel from a loader to a task
     "tasks": {"models", "losses", "decoding", "metrics", "vocabulary", "data.batch", "word_vectors"},
-    "callbacks": {"plotting", "decoding", "vocabulary", "data", "checkpointing"},
+    "callbacks": {"plotting", "decoding", "vocabulary", "data", "checkpointing", "records"},
 }
 # the ids of <pad>, <sos> and <eos> are a convention that all share
 SPECIALS = {"vocabulary.PAD", "vocabulary.SOS", "vocabulary.EOS"}

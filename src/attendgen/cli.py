@@ -3,11 +3,14 @@
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attendgen.errors import Diverged, Interrupted, UserError
+
+if TYPE_CHECKING:
+    from attendgen.listing import Listed
 
 # torch and Lightning are imported by the commands: --help must not wait for them
 
@@ -41,15 +44,39 @@ Seed = Annotated[int | None, typer.Option(help="Seed of the samples.")]
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def train(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]")] = None,
-) -> None:
+) -> int:
     """Train a model: attendgen train experiment=NAME [key=value ...] [-m]."""
     arguments = arguments or []
     if "--help" in arguments or "-h" in arguments:
         print_train_help()
-        return
+        return 0
     from attendgen.training import run_hydra
 
-    run_hydra(arguments)
+    sweep = run_hydra(arguments)
+    return 0 if sweep is None else print_sweep(sweep)
+
+
+def print_sweep(folder: Path) -> int:
+    """What came of a sweep; exit code 1 if a trial failed."""
+    from attendgen.listing import find_runs
+
+    trials = find_runs(folder)
+    print_runs(trials)
+    trained = sum(trial.error is None for trial in trials)
+    print(f"{trained} of {len(trials)} trials trained; again: attendgen runs {folder}")
+    return 0 if trained == len(trials) else 1
+
+
+def print_runs(found: list["Listed"]) -> None:
+    """A table of runs, one over their seeds, and the best."""
+    from attendgen.listing import best_of, over_seeds, runs_table, seeds_table
+
+    print_table(["run", "experiment", "settings", "score", "started"], runs_table(found))
+    if groups := over_seeds(found):
+        print_table(["settings", "score", "seeds", "mean", "deviation", "failed"], seeds_table(groups))
+    best = best_of(found)
+    if best is not None and len(found) > 1:
+        print(f"best: {best.folder} ({best.metric} {best.score:.4g})")
 
 
 def print_train_help() -> None:
@@ -60,9 +87,10 @@ def print_train_help() -> None:
     print("Trains what the config describes, in outputs/NAME/<date_time>/. A Hydra application:")
     print("  attendgen train experiment=toy_chat epochs=20     change any setting")
     print("  attendgen train -m experiment=toy_chat seed=1,2,3             one run for each value")
+    print("  attendgen train sweep=toy_chat                                search with Optuna")
     print("  attendgen train experiment=toy_chat --cfg job                 print the config, train nothing")
     print("  attendgen train resume=RUN                                    continue an interrupted run\n")
-    for group in ("experiment", "trainer", "data", "model", "task", "decoding"):
+    for group in ("experiment", "sweep", "trainer", "data", "model", "task", "decoding"):
         names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
         print(f"{group}=  {' '.join(names)}")
     print("\n--hydra-help lists Hydra's own options.")
@@ -265,17 +293,20 @@ def runs(
         "outputs"
     ),
     bundled: Annotated[bool, typer.Option("--bundled", help="List the models that travel with the package.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
 ) -> None:
-    """List runs: experiment, key metrics, date."""
+    """List runs or the trials of a sweep: experiment, settings, key metrics, date; mean and deviation over seeds."""
     if bundled:
         from attendgen.resources import bundled_models
 
         print_table(["model", "what it does"], [[name, description(at)] for name, at in bundled_models().items()])
         return
-    from attendgen.runs import find_runs
+    from attendgen.listing import find_runs, write_csv
 
-    rows = [[run.name, run.experiment, run.metric, run.started[:16].replace("T", " ")] for run in find_runs(folder)]
-    print_table(["run", "experiment", "score", "started"], rows)
+    found = find_runs(folder)
+    print_runs(found)
+    if csv is not None:
+        write_csv(csv, found)
 
 
 def description(model: Path) -> str:
@@ -292,6 +323,7 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
 
     table = Table(*header, box=box.SIMPLE_HEAD)
+    table.columns[0].no_wrap = True  # what the row is about, often a path to copy
     for row in rows:
         table.add_row(*row)
     # a pipe has no width: cut nothing

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,11 +22,10 @@ from safetensors.torch import load_model, save_model
 from attendgen.checkpointing import LAST, RECORD, read_checkpoint
 from attendgen.construction import construct
 from attendgen.errors import UserError
-from attendgen.files import read_json, read_text, replacing, write_json, write_text
+from attendgen.files import read_text, replacing, write_json, write_text
+from attendgen.records import given_arguments
 from attendgen.resources import SOURCE, bundled_models, register_resolvers
 from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
-
-PACKAGES = ("attendgen", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
 
 WEIGHTS = "weights.safetensors"  # a bundled model's
 BUNDLED = ("name", "seed", "steps", "epochs", "validate_every", "monitor", "decoding", "data", "model", "task")
@@ -54,34 +54,52 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in data.items()}
 
 
-def environment() -> dict[str, Any]:
-    """Versions, commit, device and command of this process."""
-    commit = None
-    if (SOURCE / ".git").exists():
-        with contextlib.suppress(OSError, subprocess.CalledProcessError):
-            commit = subprocess.check_output(
-                ["git", "rev-parse", "HEAD"], cwd=SOURCE, text=True, stderr=subprocess.DEVNULL
-            ).strip()
+def environment(folder: Path) -> dict[str, Any]:
+    """Versions, commit, devices and command of the run in a folder."""
+    given = given_arguments(folder) or sys.argv[1:]  # a sweep's trial is started by another command
+    names = [re.split(r"[^\w.-]", requirement)[0] for requirement in metadata.requires("attendgen") or []]
     versions = {}
-    for package in PACKAGES:
+    for package in ("attendgen", "omegaconf", *names):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
+        "platform": platform.platform(),
         "packages": versions,
-        "commit": commit,
-        "device": device,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "commit": git("rev-parse", "HEAD"),
+        "changed": None if (changes := git("status", "--porcelain", "--untracked-files=no")) is None else bool(changes),
+        "device": ", ".join(gpus) or processor(),
         "threads": torch.get_num_threads(),
-        "command": sys.argv[1:],
+        "command": ["attendgen", "train", *given],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+
+
+def processor() -> str:
+    """The processor's name as far as the system tells it."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
+def git(*arguments: str) -> str | None:
+    """What git says of the source tree; None of an installed package."""
+    if (SOURCE / ".git").exists():
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            answer = subprocess.check_output(["git", *arguments], cwd=SOURCE, text=True, stderr=subprocess.DEVNULL)
+            return answer.strip()
+    return None
 
 
 def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) -> None:
     """Write what a run needs besides its weights."""
     save_vocabulary(vocabulary, folder / "vocabulary.json")
-    write_json(folder / "environment.json", environment())
+    write_json(folder / "environment.json", environment(folder))
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
@@ -235,47 +253,3 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, node
-
-
-@dataclass
-class Listed:
-    """A line of the table of runs."""
-
-    name: str
-    experiment: str
-    metric: str
-    started: str
-
-
-def find_runs(folder: Path) -> list[Listed]:
-    """The runs below a folder, newest first.
-
-    Raises:
-        UserError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    found = []
-    for path in folder.rglob("config.yaml"):
-        if path.parent.name == ".hydra":
-            continue
-        try:
-            config = yaml.safe_load(read_text(path))
-            metric = config["monitor"]["metric"]
-        except (UserError, yaml.YAMLError, KeyError, TypeError):
-            continue  # no run, or a broken one: the others are still worth listing
-        started = str(_read_if_there(path, "environment.json").get("started", ""))
-        score = _read_if_there(path, "metrics_fit.json").get(metric)
-        shown = f"{metric} {score:.4g}" if score is not None else "not finished"
-        for other in sorted(path.parent.glob("metrics_*.json")):
-            split = other.stem.removeprefix("metrics_")
-            key = metric.partition("/")[2]
-            if split != "fit" and key in (scores := read_json(other)):
-                shown += f", {split}/{key} {scores[key]:.4g}"
-        found.append(Listed(str(path.parent), str(config.get("name", "")), shown, started))
-    return sorted(found, key=lambda run: run.started, reverse=True)
-
-
-def _read_if_there(config: Path, name: str) -> dict[str, Any]:
-    path = config.parent / name
-    return read_json(path) if path.is_file() else {}

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -38,6 +39,7 @@ from attendgen.errors import Interrupted, UserError
 from attendgen.files import write_json
 from attendgen.resources import conf_dir, register_resolvers
 from attendgen.runs import Run, plain, save_run
+from attendgen.sweeps import Sweep, trial
 
 log = logging.getLogger(__name__)
 
@@ -186,27 +188,48 @@ def absolute_paths(config: DictConfig) -> None:
         node[key] = os.path.abspath(node[key])
 
 
-def job(config: DictConfig) -> float:
-    """One Hydra job: train in Hydra's output directory, and leave nothing behind if the input was wrong."""
+def job(config: DictConfig) -> float | None:
+    """One Hydra job: train in Hydra's output directory, and leave nothing behind if the input was wrong.
+
+    A sweep's trial keeps its folder and its error; None is the score of one that failed.
+    """
+    register_resolvers()  # a launcher may have brought the job to another process
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     child = "LOCAL_RANK" in os.environ  # a further process of a run on several devices
-    if hydra_config.mode == RunMode.MULTIRUN and (
-        config.trainer.devices not in (1, "1") or config.trainer.num_nodes > 1
-    ):
-        raise UserError(
-            f"trainer.devices={config.trainer.devices}: a sweep trains on one device a trial; "
-            "drop -m or use trainer.devices=1"
-        )
     if (folder / "config.yaml").exists() and not child:
         raise UserError(f"{folder}: holds a run already; continue it with resume={folder}")
     try:
         absolute_paths(config)
+        profile(config)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            return trial(config, folder, train)
         return train(config, folder)
     except UserError:
         if not child and not (folder / "checkpoints").exists():
             forget(folder)
         raise
+
+
+PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
+
+
+def profile(config: DictConfig) -> None:
+    """Let a profiler that is named alone write into the run directory.
+
+    Raises:
+        UserError: there is no such profiler.
+    """
+    name = config.trainer.get("profiler")
+    if not isinstance(name, str):
+        return
+    if name not in PROFILERS:
+        raise UserError(f"trainer.profiler={name}: unknown; choose one of {', '.join(PROFILERS)}")
+    config.trainer.profiler = {
+        "_target_": f"lightning.pytorch.profilers.{PROFILERS[name]}",
+        "dirpath": os.path.join(config.paths.run, "profiler"),
+        "filename": name,
+    }
 
 
 def forget(folder: Path) -> None:
@@ -220,8 +243,11 @@ def forget(folder: Path) -> None:
         folder.rmdir()
 
 
-def run_hydra(arguments: list[str]) -> None:
-    """Run Hydra's application with these command-line arguments.
+NO_PLUGIN = "no such plugin is installed; pip install 'attendgen[sweep]' (optuna, joblib) or 'attendgen[cluster]'"
+
+
+def run_hydra(arguments: list[str]) -> Path | None:
+    """Run Hydra's application with these command-line arguments; the folder of the trials if it was a sweep.
 
     Raises:
         UserError: the arguments or the composed config are wrong.
@@ -231,17 +257,25 @@ def run_hydra(arguments: list[str]) -> None:
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
     if resumed:
         rest = [argument for argument in arguments if argument not in resumed]
-        return resume_run(resumed[-1].removeprefix("resume="), rest)
+        resume_run(resumed[-1].removeprefix("resume="), rest)
+        return None
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
     parser.parse_args(arguments)
+    Sweep.folder = None
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(first_line(error)) from error
-    return None
+        message = first_line(error)
+        plugin = re.search(r"hydra/(launcher|sweeper)/\w+", message)
+        raise UserError(f"{plugin[0]}: {NO_PLUGIN}" if plugin else message) from error
+    except ValueError:
+        if Sweep.folder is None or any(Sweep.folder.glob("*/metrics_fit.json")):
+            raise
+        # Optuna's sweeper asks for the best of trials that all failed
+    return Sweep.folder
 
 
 def refuse(message: str) -> NoReturn:
@@ -260,6 +294,7 @@ def resume_run(name: str, overrides: list[str]) -> None:
         raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = run.overridden(overrides)
+    profile(config)
     train(moved(config, run.folder.absolute()), run.folder, resume=True)
 
 

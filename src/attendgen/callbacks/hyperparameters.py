@@ -1,9 +1,12 @@
-"""Hyperparameters beside the final score in TensorBoard's hparams view."""
+"""Hyperparameters beside the final scores in TensorBoard's hparams view."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
+
+from attendgen.records import TRIAL, read_overrides
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -18,22 +21,58 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+# how a run is watched and kept, not what it is
+ASIDE = ("callbacks", "hydra", "isolate", "logger", "paths", "sweep")
+
+
 class Hyperparameters(lightning.Callback):
-    """Logs the settings of model, task, data and trainer, and keeps the best score so far as `final/<metric>`."""
+    """Logs a run's settings, and the scores of its best checkpoint as `final/<name>`.
+
+    Of a sweep's trial the settings given on the command line alone: those that differ would drown in the others.
+    They are written with the first validation, when it is known which scores there are.
+    """
 
     def __init__(self, config: dict[str, Any], metric: str) -> None:
+        self.config = flatten(config)
         groups = ("model", "task", "data", "trainer")
         self.settings = {"seed": config["seed"], **flatten({group: config[group] for group in groups})}
         self.metric = metric
-        self.name = f"final/{metric.rpartition('/')[2]}"
+        self.validations: list[dict[str, float]] = []
+        self.names: list[str] = []
 
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger):
-            # the metric must be declared with the first hyperparameters or the view leaves it out
-            trainer.logger.log_hyperparams(self.settings, {self.name: float("nan")})
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        split = f"{self.metric.partition('/')[0]}/"
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(split)}
+        self.validations.append(scores)
+        if not self.names:
+            self._declare(trainer, list(scores))
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        checkpoint = trainer.checkpoint_callback
-        best = getattr(checkpoint, "best_model_score", None)
-        if isinstance(trainer.logger, TensorBoardLogger) and best is not None:
-            trainer.logger.log_metrics({self.name: float(best)}, trainer.global_step)
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if not isinstance(trainer.logger, TensorBoardLogger) or best is None:
+            return
+        if not self.names:  # a resumed run that had no epoch to go
+            self._declare(trainer, [self.metric])
+        # of a resumed run the best validation may have been before
+        at_best = next((scores for scores in self.validations if scores.get(self.metric) == float(best)), {})
+        final = {**at_best, self.metric: float(best)}
+        trainer.logger.log_metrics({shown(name): final[name] for name in self.names if name in final})
+
+    def _declare(self, trainer: lightning.Trainer, names: list[str]) -> None:
+        # a metric that is not declared with the first hyperparameters is left out of the view
+        self.names = sorted({self.metric, *names}, key=lambda name: (name != self.metric, name))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            folder = Path(trainer.default_root_dir)
+            given = {key: value for key, value in read_overrides(folder).items() if key.split(".")[0] not in ASIDE}
+            # numbers as numbers: a command line has text
+            settings = {key: self.config.get(key, value) for key, value in given.items()}
+            if not (folder / TRIAL).exists():
+                settings |= self.settings
+            trainer.logger.log_hyperparams(settings, {shown(name): float("nan") for name in self.names})
+
+
+def shown(name: str) -> str:
+    """A score's name in the view, as final/bleu of val/bleu."""
+    return f"final/{name.partition('/')[2]}"

@@ -1,0 +1,55 @@
+"""Which of a machine's GPUs a trial of a sweep may use."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from attendgen.errors import UserError
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name]
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+@contextlib.contextmanager
+def reserved(count: int, locks: Path, pause: float = 1.0) -> Iterator[list[str]]:
+    """Hold `count` visible GPUs that no other trial holds, and wait while there are too few.
+
+    Args:
+        locks: a folder that all trials share; the kernel frees a dead trial's locks.
+        pause: seconds between two looks.
+
+    Raises:
+        UserError: the machine has fewer.
+    """
+    names = visible_gpus()
+    if count > len(names):
+        raise UserError(f"trainer.devices={count}: this machine shows {len(names)} GPUs; use fewer devices")
+    while True:
+        with contextlib.ExitStack() as stack:
+            held: list[str] = []
+            for name in names:
+                # machines may share the folder
+                lock = stack.enter_context((locks / f".gpu-{socket.gethostname()}-{name}.lock").open("w"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                held.append(name)
+                if len(held) == count:
+                    break
+            if len(held) == count:
+                yield held
+                return
+        # what was held is free again: two trials that each lack one must not wait for each other
+        time.sleep(pause)

@@ -1,0 +1,23 @@
+"""What Hydra and a sweep write down in a run directory."""
+
+from pathlib import Path
+
+import yaml
+
+from attendgen.files import read_text
+
+OVERRIDES = Path(".hydra", "overrides.yaml")
+TRIAL = Path(".hydra", "trial.yaml")  # a sweep's trial: what its own process reads
+ERROR = Path("error.json")  # why a trial failed
+
+
+def given_arguments(folder: Path) -> list[str]:
+    """A run's command line without Hydra's own settings; empty if Hydra has not been here."""
+    path = folder / OVERRIDES
+    return [str(argument) for argument in yaml.safe_load(read_text(path)) or []] if path.is_file() else []
+
+
+def read_overrides(folder: Path) -> dict[str, str]:
+    """The settings given on a run's command line."""
+    pairs = (argument.partition("=") for argument in given_arguments(folder))
+    return {key.lstrip("+~"): value for key, _, value in pairs}
