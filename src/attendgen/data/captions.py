@@ -351,7 +351,8 @@ class CaptionDataModule(lightning.LightningDataModule):
             return PixelData(paths, self.encoder.size)
         if not self.encoder.frozen:
             raise UserError(
-                "model.encoder.frozen=false: features of a trained encoder cannot be cached; set data.cache=null"
+                "model.encoder.frozen=false or .trainable above 0: features of a trained encoder cannot be cached; "
+                "set data.cache=null"
             )
         return cached_features(self.encoder, paths, Path(self.cache), workers=self.workers)
 
