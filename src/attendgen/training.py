@@ -32,11 +32,10 @@ from omegaconf.errors import OmegaConfBaseException
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.checkpointing import AtomicCheckpointIO, RandomState, RunRecord
 from attendgen.construction import construct, first_line
-from attendgen.data.captions import CaptionDataModule
 from attendgen.errors import UserError
 from attendgen.files import write_json
 from attendgen.resources import conf_dir, register_resolvers
-from attendgen.runs import Run, plain, save_run
+from attendgen.runs import Run, plain, save_run, serve
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +60,11 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     data = construct(config.data)
     first = Run.find(folder) if resume else Run.find(config.init) if config.get("init") else None
     vocabulary = data.build_vocabulary() if first is None else first.vocabulary
-    data.vocabulary = vocabulary
     model = construct(config.model, **vocabulary.sizes())
     if first is not None and not resume:
         start_from(model, first)
     task = construct(config.task, model=model, vocabulary=vocabulary)
-    if isinstance(data, CaptionDataModule):
-        data.encoder = model.encoder
+    serve(data, task, vocabulary)
     record = plain(config)
     callbacks = [construct(callback) for callback in config.callbacks.values() if callback]
     if not config.logger:  # Lightning refuses to watch the rate then
