@@ -29,10 +29,12 @@ class Estimator(Protocol):
         entropy: weight of the bonus for attention that stays spread out.
     """
 
-    select: Selection
     paths: int
     soft: bool
     entropy: float
+
+    @property
+    def select(self) -> Selection: ...
 
     def __call__(
         self,
