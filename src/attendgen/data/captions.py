@@ -116,7 +116,8 @@ class CocoNative:
             caption = _field(annotation, "caption", path, "annotations", i)
             captions.setdefault(image_id, []).append(_caption(caption, path, "annotations[{}].caption", i))
         # a picture without captions can neither teach nor be scored
-        return [Captioned(key, self.root / part / names[key], tuple(captions[key])) for key in sorted(captions)]
+        folder = self.root / part
+        return [Captioned(key, folder / names[key], tuple(captions[key])) for key in sorted(captions)]
 
 
 class Karpathy:
