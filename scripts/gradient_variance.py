@@ -24,7 +24,7 @@ from attendgen.data.captions import CaptionDataModule
 from attendgen.errors import UserError
 from attendgen.layers.selection import SemiSampled, StraightThroughGumbel, sampled
 from attendgen.losses.reinforce import Estimator, LeaveOneOut, MovingBaseline, Pathwise, SoftBaseline
-from attendgen.runs import Run
+from attendgen.runs import Run, serve
 from attendgen.tasks.captioning import CaptioningTask
 
 
@@ -91,7 +91,7 @@ def main() -> None:
     task = run.build(config)
     if not isinstance(data, CaptionDataModule) or not isinstance(task, CaptioningTask):
         raise UserError(f"{options.run}: no captioner")
-    data.vocabulary, data.encoder = run.vocabulary, task.model.encoder  # type: ignore[assignment]
+    serve(data, task, run.vocabulary)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     task.log = lambda *arguments, **settings: None  # type: ignore[method-assign]
@@ -101,8 +101,8 @@ def main() -> None:
     rows, variances = [], []
     chosen = estimators(nats)
     for name, estimator in chosen.items():
-        assert isinstance(estimator, torch.nn.Module)
-        estimator.eval()
+        if isinstance(estimator, torch.nn.Module):
+            estimator.eval()
         variance, signal = spread(task, batch, estimator, options.repeats)
         cost = estimator.paths + estimator.soft
         variances.append(variance * cost)

@@ -1,4 +1,5 @@
 import json
+import re
 import unicodedata
 from collections import Counter
 
@@ -49,6 +50,20 @@ def test_words_rejoin_losslessly_on_real_text(shared):
 def test_split_words_marks_the_touching_side():
     assert split_words("l'eau.") == ["l", "￭'￭", "eau", "￭."]
     assert split_words("a . b") == ["a", ".", "b"]
+
+
+def test_plain_captions_are_split_as_all_others_are():
+    for text in (
+        "A dog runs .",
+        "two  dogs\ton it.",
+        "a_b 3 c",
+        "Dogs",
+        " . ",
+        "",
+        "it's a T-shirt .",
+        "café au lait .",
+    ):
+        assert split_caption(text) == re.findall(r"['’]?\w+(?:[-'’]\w+)*", text.lower())
 
 
 def test_split_caption_keeps_words_only():

@@ -18,7 +18,7 @@ from attendgen.files import write_json, write_text
 from attendgen.metrics.bits import perplexity
 from attendgen.metrics.captions import tokenise
 from attendgen.metrics.meteor import java_present, meteor
-from attendgen.runs import Run
+from attendgen.runs import Run, serve
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.dynamic import dynamic_bits
 from attendgen.tasks.lm import LanguageModelTask
@@ -58,7 +58,8 @@ def evaluate(
         raise UserError(f"{run.checkpoint}: a checkpoint has no run directory to write to; give --out DIR")
     quiet()
     data = construct(config.data)
-    data.vocabulary = run.vocabulary
+    task = run.build(config)
+    serve(data, task, run.vocabulary)
     extra: dict[str, float] = {}
     if texts:
         if not isinstance(data, NovelDataModule):
@@ -66,9 +67,6 @@ def evaluate(
         split = "text"
         data.read_files(texts)
     data.eval_split = split
-    task = run.build(config)
-    if isinstance(data, CaptionDataModule):
-        data.encoder = task.model.encoder  # type: ignore[union-attr, assignment]
     data.setup("validate")
     if isinstance(data, NovelDataModule):
         extra |= data.coverage(split)

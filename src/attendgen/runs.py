@@ -21,6 +21,7 @@ from safetensors.torch import load_model, save_model
 
 from attendgen.checkpointing import LAST, RECORD, read_checkpoint
 from attendgen.construction import construct
+from attendgen.data.captions import CaptionDataModule
 from attendgen.errors import UserError
 from attendgen.files import read_text, replacing, write_json, write_text
 from attendgen.records import given_arguments
@@ -218,6 +219,13 @@ class Run:
                 f"{self.checkpoint}: weights of another model: {str(error).splitlines()[-1].strip()}"
             ) from error
         return task.eval()
+
+
+def serve(data: Any, task: Any, vocabulary: AnyVocabulary) -> None:
+    """Give a data module what it takes from the model: the vocabulary, and the encoder of pictures, if there is one."""
+    data.vocabulary = vocabulary
+    if isinstance(data, CaptionDataModule):
+        data.encoder = task.model.encoder
 
 
 def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any]) -> None:

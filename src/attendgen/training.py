@@ -34,11 +34,10 @@ from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
 from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, newest_checkpoint, read_checkpoint
 from attendgen.construction import construct, first_line
-from attendgen.data.captions import CaptionDataModule
 from attendgen.errors import Interrupted, UserError
 from attendgen.files import write_json
 from attendgen.resources import conf_dir, register_resolvers
-from attendgen.runs import Run, plain, save_run
+from attendgen.runs import Run, plain, save_run, serve
 from attendgen.sweeps import Sweep, trial
 
 log = logging.getLogger(__name__)
@@ -67,13 +66,11 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
         vocabulary = Run.find(folder, trained=False).vocabulary
     else:
         vocabulary = data.build_vocabulary() if first is None else first.vocabulary
-    data.vocabulary = vocabulary
     model = construct(config.model, **vocabulary.sizes())
     if first is not None and last is None:
         start_from(model, first)
     task = construct(config.task, model=model, vocabulary=vocabulary)
-    if isinstance(data, CaptionDataModule):
-        data.encoder = model.encoder
+    serve(data, task, vocabulary)
     record = plain(config)
     callbacks = [construct(callback) for callback in config.callbacks.values() if callback]
     if not config.logger:  # Lightning refuses to watch the rate then

@@ -6,6 +6,7 @@ import torch
 from attendgen.errors import UserError
 from attendgen.layers.attention import Additive
 from attendgen.layers.recurrence import AttentiveLSTM, BidirectionalLSTM, LSTMState, Memory
+from attendgen.layers.selection import argmax
 
 INPUTS, HIDDEN, MEMORY, SOURCE, TIME = 3, 5, 4, 6, 7
 
@@ -71,6 +72,43 @@ def test_step_by_step_equals_all_at_once(layer):
     for t in range(TIME):
         state, context, alpha, _ = layer.step(layer.project(x[:, t]), state, memory)
         torch.testing.assert_close((state.hidden, context, alpha), (hidden[:, t], contexts[:, t], alphas[:, t]))
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("select", [None, argmax], ids=["soft", "hard"])
+def test_all_at_once_has_the_gradient_of_step_by_step(layer, early, select, monkeypatch):
+    if early and not layer.commutes:
+        pytest.skip("a vector gate is multiplied before the weight")
+    layer.double()
+    monkeypatch.setattr(layer, "_early", lambda memory, asked: early)
+    values = torch.randn(2, SOURCE, MEMORY, dtype=torch.float64, requires_grad=True)
+    mask = torch.arange(SOURCE) < torch.tensor([6, 4]).unsqueeze(1)
+    x = torch.randn(6, TIME, INPUTS, dtype=torch.float64, requires_grad=True)
+    first = [torch.randn(6, HIDDEN, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    at_once = layer(x, LSTMState(*first), remember(layer, values, mask), select)
+    state, memory, steps = LSTMState(*first), remember(layer, values, mask), []
+    for t in range(TIME):
+        state, *rest = layer.step(layer.project(x[:, t]), state, memory, select)
+        steps.append((state.hidden, *rest))
+    by_step = [torch.stack(parts, dim=1) for parts in zip(*steps, strict=True)]
+    weights = [torch.randn_like(part) for part in by_step]
+    found, expected = (
+        torch.autograd.grad(
+            sum((part * weight).sum() for part, weight in zip(parts, weights, strict=True)),
+            [*layer.parameters(), values, x, *first],
+        )
+        for parts in (at_once, by_step)
+    )
+    torch.testing.assert_close(tuple(at_once), tuple(by_step))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_weight_is_multiplied_early_where_that_is_less_work():
+    layer = AttentiveLSTM(INPUTS, HIDDEN, 1280, partial(Additive, dim=8), gate="scalar")
+    regions = remember(layer, torch.randn(1, 49, 1280))
+    assert layer._early(regions, 80)
+    assert not layer._early(regions, 12)  # one caption
+    assert not layer._early(remember(layer, torch.randn(1, 196, 1280)), 80)
 
 
 def test_the_forget_gate_starts_open(layer):

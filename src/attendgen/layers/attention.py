@@ -6,15 +6,23 @@ memory into keys once; `forward` is then called as often as needed with the same
 """
 
 import math
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from attendgen.errors import UserError
 
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, Activation] = {"tanh": torch.tanh, "relu": torch.relu}
+SLOPES: dict[str, Activation] = {  # of an activation, by its value
+    "tanh": lambda value: torch.addcmul(value.new_ones(()), value, value, value=-1),
+    "relu": lambda value: (value > 0).to(value.dtype),
+}
+CACHED = 2**20  # numbers that a processor's cache holds
 
 
 @runtime_checkable
@@ -105,6 +113,50 @@ class General(Dot):
         return self.map(memory)
 
 
+class _AdditiveScores(torch.autograd.Function):
+    """v . f(q + k) of every query and key, and its gradient.
+
+    f(q + k) is as large as all keys times all queries: on a CPU a few inputs at a time stay within its cache, and it is
+    computed again for the gradient, not kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, keys: Tensor, vector: Tensor, activation: str) -> Tensor:
+        ctx.save_for_backward(query, keys, vector)
+        ctx.activation = activation
+        scores = query.new_empty(*query.shape[:2], keys.size(1))
+        for part in _parts(query, keys):
+            scores[part] = _hidden(query[part], keys[part], activation) @ vector
+        return scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, keys, vector = ctx.saved_tensors
+        to_query, to_keys, to_vector = torch.empty_like(query), torch.empty_like(keys), torch.zeros_like(vector)
+        for part in _parts(query, keys):
+            hidden = _hidden(query[part], keys[part], ctx.activation)
+            to_vector += gradient[part].flatten() @ hidden.flatten(0, 2)
+            slope = SLOPES[ctx.activation](hidden).mul_(gradient[part].unsqueeze(-1))
+            to_query[part], to_keys[part] = slope.sum(dim=2), slope.sum(dim=1)
+        return to_query * vector, to_keys * vector, to_vector, None
+
+
+def _hidden(query: Tensor, keys: Tensor, activation: str) -> Tensor:
+    """f(q + k); inputs, query, source, key."""
+    total = query.unsqueeze(2) + keys.unsqueeze(1)
+    if activation == "relu":
+        return total.relu_()
+    # PyTorch's tanh takes six times as long as its sigmoid on a CPU; tanh x = 2 sigmoid 2x - 1
+    return total.tanh_() if total.is_cuda else total.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+def _parts(query: Tensor, keys: Tensor) -> list[slice]:
+    """The inputs that are scored together."""
+    step = len(keys) if keys.is_cuda else max(1, CACHED // (query.size(1) * keys[0].numel()))
+    return [slice(start, start + step) for start in range(0, len(keys), step)]
+
+
 class Additive(nn.Module):
     """score(q, k) = v . f(W q + U k) with f = tanh (Bahdanau et al. 2015, A.1.2), or with one more layer within f.
 
@@ -122,7 +174,7 @@ class Additive(nn.Module):
             raise UserError(f"model.attention.activation={activation}: unknown; choose {' or '.join(ACTIVATIONS)}")
         if layers not in (1, 2):
             raise UserError(f"model.attention.layers={layers}: a scorer has 1 or 2")
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         self.inner = nn.Linear(dim, dim) if layers == 2 else None
         self.map = nn.Linear(memory, dim)
         self.query = nn.Linear(query, dim, bias=False)
@@ -138,7 +190,10 @@ class Additive(nn.Module):
         memory: Float[Tensor, "batch source memory"],
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
-        hidden = self.activation(self.query(query).unsqueeze(2) + keys.unsqueeze(1))  # batch query source key
-        if self.inner is not None:
-            hidden = self.activation(self.inner(hidden))
-        return attend(self.score(hidden).squeeze(-1), memory, mask)
+        query = self.query(query)
+        if self.inner is None:
+            vector = self.score.weight.squeeze(0).to(query.dtype)
+            return attend(_AdditiveScores.apply(query, keys.to(query.dtype), vector, self.activation), memory, mask)
+        activation = ACTIVATIONS[self.activation]
+        hidden = activation(query.unsqueeze(2) + keys.unsqueeze(1))  # batch query source key
+        return attend(self.score(activation(self.inner(hidden))).squeeze(-1), memory, mask)

@@ -1,11 +1,13 @@
 """Recurrences: the one shared by the attention decoders, and a bidirectional reader of padded sequences."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from attendgen.errors import UserError
 from attendgen.layers.attention import Attention
@@ -75,6 +77,26 @@ class BidirectionalLSTM(nn.Module):
         return outputs, final.squeeze(1) * (lengths > 0)
 
 
+class _WeightLater(torch.autograd.Function):
+    """Passes on what a linear map's outputs are added to; computes the map's weight gradient in one product.
+
+    Back-propagation step by step would add up a gradient of the weight's size at each step. Sums have the same gradient
+    in all their terms, so the map may be applied with a detached weight, if its inputs are put down in `read`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, weight: Tensor, read: list[Tensor]) -> Tensor:
+        ctx.read = read
+        ctx.dtype = weight.dtype
+        return gates.view_as(gates)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        inputs = torch.stack(ctx.read, dim=1).to(gradient.dtype)
+        return gradient, (gradient.flatten(0, 1).T @ inputs.flatten(0, 1)).to(ctx.dtype), None
+
+
 class AttentiveLSTM(nn.Module):
     """An LSTM fed [x_t, z_t], where the context z_t is attended with h_{t-1} (Bahdanau et al. 2015; Xu et al. 2015).
 
@@ -103,6 +125,7 @@ class AttentiveLSTM(nn.Module):
         self.project = nn.Linear(inputs, 4 * hidden)
         self.recurrent = nn.Linear(memory + hidden, 4 * hidden, bias=False)
         self.gate = nn.Linear(hidden, sizes[gate]) if sizes[gate] else None
+        self.commutes = gate != "vector"  # a number may be multiplied after W_z, too
         with torch.no_grad():
             self.project.bias[hidden : 2 * hidden] = 1.0  # remember at first (Jozefowicz et al. 2015)
 
@@ -117,20 +140,28 @@ class AttentiveLSTM(nn.Module):
 
         The context is the memory's sum with the weights that `select` makes of alpha; alpha's own unless given.
         """
+        context, alpha, weights, beta = self._look(state, memory, select)
+        context = context if beta is None else beta * context
+        read = torch.cat([context, state.hidden], dim=-1)
+        return self._advance(gates + self.recurrent(read), state), context, alpha, weights
+
+    def _look(
+        self, state: LSTMState, memory: Memory, select: Selection | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The context before its gate, alpha, the selected weights, and the gate."""
         query = state.hidden.unflatten(0, (memory.values.size(0), -1))  # batch query hidden
         context, alpha = self.attention(query, *memory)
         weights = alpha
         if select is not None:
             weights = select(alpha)
             context = weights @ memory.values.to(weights.dtype)
-        context = context.flatten(0, 1).to(state.hidden.dtype)
-        if self.gate is not None:
-            context = torch.sigmoid(self.gate(state.hidden)) * context
-        gates = gates + self.recurrent(torch.cat([context, state.hidden], dim=-1))
+        beta = None if self.gate is None else torch.sigmoid(self.gate(state.hidden))
+        return context.flatten(0, 1).to(state.hidden.dtype), alpha.flatten(0, 1), weights.flatten(0, 1), beta
+
+    def _advance(self, gates: Float[Tensor, "rows gates"], state: LSTMState) -> LSTMState:
         enter, forget, new, leave = gates.chunk(4, dim=-1)
         cell = torch.sigmoid(forget) * state.cell + torch.sigmoid(enter) * torch.tanh(new)
-        hidden = torch.sigmoid(leave) * torch.tanh(cell)
-        return LSTMState(hidden, cell), context, alpha.flatten(0, 1), weights.flatten(0, 1)
+        return LSTMState(torch.sigmoid(leave) * torch.tanh(cell), cell)
 
     def forward(
         self,
@@ -140,11 +171,41 @@ class AttentiveLSTM(nn.Module):
         select: Selection | None = None,
     ) -> Steps:
         """All steps of known inputs."""
+        of_context, of_hidden = self.recurrent.weight.split([memory.values.size(2), self.hidden], dim=1)
+        early = self._early(memory, len(inputs) // len(memory.values) * inputs.size(1))
+        # W_z sum_l alpha_l a_l = sum_l alpha_l W_z a_l: one product for all steps that look at a memory
+        known = memory._replace(values=functional.linear(memory.values, of_context)) if early else memory
+        weight = of_hidden if early else self.recurrent.weight
+        read: list[Tensor] = []
+        projected = _WeightLater.apply(self.project(inputs), weight, read)
+        weight = weight.detach().to(projected.dtype)
         steps = []
-        for gates in self.project(inputs).unbind(1):
-            state, context, alpha, weights = self.step(gates, state, memory, select)
-            steps.append((state.hidden, context, alpha, weights))
-        hidden, contexts, alphas, selected = zip(*steps, strict=True)
+        for gates in projected.unbind(1):
+            context, alpha, weights, beta = self._look(state, known, select)
+            context = context if beta is None else beta * context
+            if early:
+                gates, factor = gates + context, state.hidden
+            else:
+                factor = torch.cat([context, state.hidden], dim=-1)
+            read.append(factor.detach())
+            state = self._advance(gates + functional.linear(factor, weight), state)
+            steps.append((state.hidden, context, alpha, weights, beta))
+        hidden, contexts, alphas, selected, betas = zip(*steps, strict=True)
         alpha = torch.stack(alphas, dim=1)
         weights = alpha if select is None else torch.stack(selected, dim=1)
-        return Steps(torch.stack(hidden, dim=1), torch.stack(contexts, dim=1), alpha, weights)
+        if early:
+            looked = weights.reshape(len(memory.values), -1, weights.size(-1))  # batch query source
+            context = (looked @ memory.values.to(looked.dtype)).view(*weights.shape[:2], -1).to(projected.dtype)
+            context = context if self.gate is None else torch.stack(betas, dim=1) * context
+        else:
+            context = torch.stack(contexts, dim=1)
+        return Steps(torch.stack(hidden, dim=1), context, alpha, weights)
+
+    def _early(self, memory: Memory, asked: int) -> bool:
+        """Whether it is less work to multiply each memory vector by W_z once than each of the `asked` contexts.
+
+        Forward, and backward to the weight and, unless it is a constant, to what it is multiplied with.
+        """
+        source, dim = memory.values.shape[1:]
+        once = source * (2 + memory.values.requires_grad)
+        return self.commutes and once + 3 * asked * source / dim < 3 * asked

@@ -8,6 +8,7 @@ Shapes: `captions` in a batch, `paths` of places drawn for each, `time` words; n
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -28,10 +29,12 @@ class Estimator(Protocol):
         entropy: weight of the bonus for attention that stays spread out.
     """
 
-    select: Selection
     paths: int
     soft: bool
     entropy: float
+
+    @property
+    def select(self) -> Selection: ...
 
     def __call__(
         self,
@@ -128,25 +131,25 @@ class MovingBaseline(nn.Module):
         return surrogate
 
 
-class LeaveOneOut(nn.Module):
+@dataclass
+class LeaveOneOut:
     """Several paths, each against the mean of the others (Kool et al. 2019, equation 8); unbiased.
 
     Args:
         paths: at least 2.
     """
 
-    soft = False
+    select: Selection
+    paths: int = 4
+    weight: float = 1.0
+    entropy: float = 0.0
+    soft: bool = field(default=False, init=False)
 
-    def __init__(self, select: Selection, paths: int = 4, weight: float = 1.0, entropy: float = 0.0) -> None:
-        super().__init__()
-        if paths < 2:
-            raise ValueError(f"paths {paths}: leaving one out needs at least 2")
-        self.select = select
-        self.paths = paths
-        self.weight = weight
-        self.entropy = entropy
+    def __post_init__(self) -> None:
+        if self.paths < 2:
+            raise ValueError(f"paths {self.paths}: leaving one out needs at least 2")
 
-    def forward(
+    def __call__(
         self,
         nats: Float[Tensor, "captions paths time"],
         log_alpha: Float[Tensor, "captions paths time"],
@@ -157,19 +160,17 @@ class LeaveOneOut(nn.Module):
         return self.weight * reinforce(cost, leave_one_out(cost), log_alpha)
 
 
-class SoftBaseline(nn.Module):
+@dataclass
+class SoftBaseline:
     """Each path against the same model with its expected context (Shankar et al. 2018, 3); unbiased."""
 
-    soft = True
+    select: Selection
+    paths: int = 1
+    weight: float = 1.0
+    entropy: float = 0.0
+    soft: bool = field(default=True, init=False)
 
-    def __init__(self, select: Selection, paths: int = 1, weight: float = 1.0, entropy: float = 0.0) -> None:
-        super().__init__()
-        self.select = select
-        self.paths = paths
-        self.weight = weight
-        self.entropy = entropy
-
-    def forward(
+    def __call__(
         self,
         nats: Float[Tensor, "captions paths time"],
         log_alpha: Float[Tensor, "captions paths time"],
@@ -180,18 +181,16 @@ class SoftBaseline(nn.Module):
         return self.weight * reinforce(to_come(nats), to_come(soft).unsqueeze(1), log_alpha)
 
 
-class Pathwise(nn.Module):
+@dataclass
+class Pathwise:
     """No score-function part: the selection carries the gradient itself, as a straight-through one does; biased."""
 
-    soft = False
+    select: Selection
+    paths: int = 1
+    entropy: float = 0.0
+    soft: bool = field(default=False, init=False)
 
-    def __init__(self, select: Selection, paths: int = 1, entropy: float = 0.0) -> None:
-        super().__init__()
-        self.select = select
-        self.paths = paths
-        self.entropy = entropy
-
-    def forward(
+    def __call__(
         self,
         nats: Float[Tensor, "captions paths time"],
         log_alpha: Float[Tensor, "captions paths time"],

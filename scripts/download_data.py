@@ -1,0 +1,154 @@
+"""Fetch a data set that the experiments use, into the folder where they look for it.
+
+python scripts/download_data.py flickr8k        # or coco, novels, multi30k; --root DIR for another folder
+
+An interrupted download goes on where it stopped. Sizes and digests are those that others have published: COCO's and
+Flickr8k's in the lists of TensorFlow Datasets and torchdatasets. Where none is published (Gutenberg's texts change, and
+Multi30k's archives have none) the first download is trusted, its digest noted in `downloads.lock.json` beside the data,
+and any later one held against it. Multi30k's pairs are compared with those that the README's results come from.
+"""
+
+import argparse
+import gzip
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from attendgen.downloads import fetch, file_digest, unpack
+from attendgen.errors import UserError
+from attendgen.files import read_text, write_text
+
+
+class Archive(NamedTuple):
+    """A zip file, and what of it is wanted under which name."""
+
+    url: str
+    size: int | None
+    digest: str
+    members: Mapping[str, str]
+
+
+COCO = "http://images.cocodataset.org"
+FLICKR8K = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
+MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
+GUTENBERG = "https://www.gutenberg.org/cache/epub"
+
+ARCHIVES = {
+    "coco": (
+        Archive(
+            f"{COCO}/annotations/annotations_trainval2017.zip",
+            252_907_541,
+            "sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+            {
+                "annotations/captions_train2017.json": "annotations/captions_train2017.json",
+                "annotations/captions_val2017.json": "annotations/captions_val2017.json",
+            },
+        ),
+        Archive(
+            f"{COCO}/zips/val2017.zip",
+            815_585_330,
+            "sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+            {"val2017": "val2017"},
+        ),
+        Archive(
+            f"{COCO}/zips/train2017.zip",
+            19_336_861_798,
+            "sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+            {"train2017": "train2017"},
+        ),
+    ),
+    "flickr8k": (
+        Archive(
+            f"{FLICKR8K}/Flickr8k_text.zip",
+            None,
+            "md5:bf6c1abcb8e4a833b7f922104de18627",
+            {
+                name: name
+                for name in (
+                    "Flickr8k.token.txt",
+                    "Flickr_8k.trainImages.txt",
+                    "Flickr_8k.devImages.txt",
+                    "Flickr_8k.testImages.txt",
+                )
+            },
+        ),
+        Archive(
+            f"{FLICKR8K}/Flickr8k_Dataset.zip",
+            None,
+            "md5:f18a1e2920de5bd84dae7cf08ec78978",
+            {"Flicker8k_Dataset": "Images"},  # spelt so
+        ),
+    ),
+}
+
+NOVELS = {"dracula": 345, "moby-dick": 2701, "pride-prejudice": 1342, "tale-of-two-cities": 98}
+
+PAIRS = {
+    "train": "sha256:a8e21153d4bfb82367ad02671e87eb70cb8e9ed40065be81aa22f295f4a71446",
+    "val": "sha256:049c9fe3c907659cd884b55178ee545f27cde99a6762632f119e2b039eca6014",
+}
+
+
+def archives(root: Path, name: str) -> None:
+    """A data set of zip files, each removed once it is unpacked."""
+    for archive in ARCHIVES[name]:
+        if all((root / to).exists() for to in archive.members.values()):
+            print(f"{root}: {', '.join(archive.members.values())}: there already")
+            continue
+        path = root / archive.url.rpartition("/")[2]
+        fetch(archive.url, path, archive.size, archive.digest)
+        unpack(path, archive.members, root)
+        path.unlink()
+
+
+def novels(root: Path) -> None:
+    """Four of Gutenberg's books, without its header and licence."""
+    for name, number in NOVELS.items():
+        whole = root / "gutenberg" / f"pg{number}.txt"
+        fetch(f"{GUTENBERG}/{number}/pg{number}.txt", whole)
+        body = re.search(r"\*\*\* ?START OF.*?\*\*\*\n(.*)\*\*\* ?END OF", read_text(whole), re.DOTALL)
+        if body is None:
+            raise UserError(f"{whole}: not a book of Gutenberg's: no line '*** START OF ...'")
+        write_text(root / f"{name}.txt", body[1].strip() + "\n")
+
+
+def multi30k(root: Path) -> None:
+    """French-English pairs, one a line."""
+    for split, digest in PAIRS.items():
+        sides = []
+        for language in ("fr", "en"):
+            path = root / "raw" / f"{split}.{language}.gz"
+            fetch(f"{MULTI30K}/{split}.{language}.gz", path)
+            sides.append(gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[:-1])
+        if len(sides[0]) != len(sides[1]):
+            raise UserError(f"{root / 'raw'}: {split}: {len(sides[0])} French lines, but {len(sides[1])} English ones")
+        pairs = root / f"{split}.fr-en.tsv"
+        write_text(
+            pairs, "".join(f"{french.strip()}\t{english.strip()}\n" for french, english in zip(*sides, strict=True))
+        )
+        if (found := file_digest(pairs, "sha256")) != digest:
+            print(f"{pairs}: {found}: not the pairs that the README's results come from ({digest})", file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Fetch what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=("coco", "flickr8k", "novels", "multi30k"))
+    parser.add_argument("--root", type=Path, help="data/NAME unless given")
+    options = parser.parse_args(arguments)
+    root = options.root or Path("data") / options.name
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        if options.name in ARCHIVES:
+            archives(root, options.name)
+        else:
+            {"novels": novels, "multi30k": multi30k}[options.name](root)
+    except UserError as error:
+        print(f"download_data: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

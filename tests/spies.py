@@ -1,0 +1,18 @@
+"""Callbacks that tests put into a training."""
+
+from pathlib import Path
+
+import lightning
+import torch
+
+from attendgen.layers.selection import sampled
+
+
+class Places(lightning.Callback):
+    """Writes what hard attention draws from the same alpha as training begins, by rank."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        torch.save(sampled(torch.full((400, 64), 1 / 64)), self.folder / f"{trainer.global_rank}.pt")
