@@ -65,7 +65,7 @@ def step(model: Captioner, plain: bool, images: Tensor, inputs: Tensor, outputs:
     model.zero_grad(set_to_none=True)
     logits, alphas = teacher_forced(model, images, inputs) if plain else model(images, inputs)
     nats, words = masked_cross_entropy(logits, outputs)
-    (nats / words + 0.02 * doubly_stochastic(alphas, real(outputs))).backward()
+    (nats / words + 0.02 * doubly_stochastic(alphas, real(outputs)).mean()).backward()
 
 
 def seconds(work: Callable[[], object], repeats: int, device: str) -> tuple[float, float]:

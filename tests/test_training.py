@@ -199,7 +199,7 @@ CONTINUED = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callba
     [
         ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"]),
         ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=1", "trainer.accumulate_grad_batches=2"]),
-        ("novels_causal", ["steps=9", "model.dropout=0.2", "data.batch_size=32"]),
+        ("novels_causal", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
         ("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
         ("flickr8k_soft", ["steps=9", "data.batch_size=1"]),
         ("flickr8k_hard", ["steps=9", "data.batch_size=1", "task/estimator=leave_one_out"]),

@@ -50,7 +50,7 @@ def test_kept_texts_equal_those_encoded_anew(root, monkeypatch, streams):
                 assert torch.equal(one, two)
         assert kept.vocabulary.symbols == fresh.vocabulary.symbols
         for one, two in zip(kept.train_dataloader(), fresh.train_dataloader(), strict=True):
-            assert all(torch.equal(*parts) for parts in zip(one, two, strict=True))
+            assert all(torch.equal(*parts) for parts in zip(one[:3], two[:3], strict=True))
         if not attempt:  # from now on nothing may be read
             monkeypatch.setattr("attendgen.data.novels.read_text", lambda path: pytest.fail(f"{path} is read again"))
 

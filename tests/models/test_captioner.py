@@ -151,7 +151,7 @@ def test_loss_and_gradients_equal_the_plain_loop(project, regions, captions):
         model.zero_grad()
         logits, alphas = way(annotations, words[..., :-1])
         nats, number = masked_cross_entropy(logits, words[..., 1:])
-        loss = nats / number + 0.5 * doubly_stochastic(alphas, words[..., 1:] > 0)
+        loss = nats / number + 0.5 * doubly_stochastic(alphas, words[..., 1:] > 0).mean()
         loss.backward()
         found = {name: p.grad.clone() for name, p in model.named_parameters() if not name.startswith("encoder.")}
         return {"loss": loss.detach(), **found}

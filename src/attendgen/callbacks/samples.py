@@ -11,12 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from attendgen import plotting
-from attendgen.data.batch import CaptionBatch, PairBatch, StreamBatch, WindowBatch
+from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, WindowBatch
 from attendgen.data.images import open_image
 from attendgen.decoding.protocol import Decoded, over_text
 from attendgen.vocabulary import PAD, Vocabulary
-
-AnyBatch = PairBatch | WindowBatch | StreamBatch | CaptionBatch
 
 
 class Samples(lightning.Callback):
@@ -30,13 +28,13 @@ class Samples(lightning.Callback):
     def __init__(self, count: int = 4, figures: int = 1) -> None:
         self.count = count
         self.figures = figures
-        self.batch: AnyBatch | None = None
+        self.batch: Batch | None = None
 
     def on_validation_batch_start(
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        batch: AnyBatch,
+        batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from attendgen.data.batch import CaptionBatch, PairBatch, WindowBatch, real
+from attendgen.data.batch import Batch, real
 
 
 class Throughput(lightning.Callback):
@@ -38,7 +38,7 @@ class Throughput(lightning.Callback):
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
         outputs: object,
-        batch: PairBatch | WindowBatch | CaptionBatch,
+        batch: Batch,
         batch_idx: int,
     ) -> None:
         self.samples += len(batch.outputs)
