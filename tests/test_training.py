@@ -428,3 +428,26 @@ def test_features_of_a_trained_encoder_are_not_cached(train) -> None:
 
 def test_training_works_without_a_logger(train) -> None:
     assert (train("toy_chat", "trainer=smoke", "logger=none") / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "metric", "settings"),
+    [
+        ("toy_chat", "val/perplexity", ["epochs=200", "callbacks.early_stopping=null", "task.smoothing=0.3"]),
+        ("novels", "val/bits_per_character", ["data.batch_size=64", "task.optimiser.lr=1e-3"]),
+        ("novels_causal", "val/bits_per_character", ["data.batch_size=16", "task.optimiser.lr=1e-3"]),
+        ("flickr8k_soft", "val/perplexity", ["data.batch_size=1"]),
+        ("flickr8k_hard", "val/perplexity", ["data.batch_size=1"]),
+    ],
+)
+def test_bfloat16_scores_as_single_precision_does(train, experiment: str, metric: str, settings: list[str]) -> None:
+    """After 200 steps, none of which had a loss that was not finite: the run would have stopped."""
+    common = ["steps=200", "callbacks.samples=null", f"monitor.metric={metric}", "monitor.mode=min", *settings]
+    scores = []
+    for precision in ("32-true", "bf16-mixed"):
+        folder = train(experiment, *common, f"trainer.precision={precision}", name=precision)
+        summary = json.loads((folder / "metrics_fit.json").read_text())
+        assert summary["steps"] == 200
+        scores.append(summary[metric])
+    assert scores[1] == pytest.approx(scores[0], rel=0.01)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attendgen.errors import UserError
-from attendgen.layers.attention import Additive, Dot, General, Mean
+from attendgen.layers.attention import Additive, Dot, General, Mean, attend
 
 QUERY, MEMORY, KEY = 4, 6, 5
 
@@ -134,3 +134,11 @@ def test_half_precision_masks_too(dtype):
 def test_dot_refuses_unequal_sizes_and_names_the_remedy():
     with pytest.raises(UserError, match=r"has 4 and the memory 6; use .*General"):
         Dot(QUERY, MEMORY)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_softmax_is_taken_in_single_precision(dtype):
+    scores, memory = torch.randn(2, 3, 300).to(dtype), torch.randn(2, 300, 4).to(dtype)
+    context, alpha = attend(scores, memory, None)
+    torch.testing.assert_close(alpha, scores.double().softmax(-1).float())
+    assert context.dtype == dtype

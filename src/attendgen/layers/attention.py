@@ -47,7 +47,12 @@ def attend(
     memory: Float[Tensor, "batch source memory"],
     mask: Bool[Tensor, "batch source"] | None,
 ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
-    """alpha = softmax(scores) over the real positions, context = alpha memory; zeros where no position is real."""
+    """alpha = softmax(scores) over the real positions, context = alpha memory; zeros where no position is real.
+
+    The softmax is taken in single precision, whatever the scores come in.
+    """
+    kind = scores.dtype
+    scores = scores.float() if kind in (torch.bfloat16, torch.float16) else scores
     if mask is not None:
         mask = mask.unsqueeze(1)
         # a finite fill: a row with no real position must give zeros, not NaN
@@ -55,7 +60,7 @@ def attend(
     alpha = scores.softmax(dim=-1)
     if mask is not None:
         alpha = alpha.masked_fill(~mask, 0.0)
-    return alpha @ memory.to(alpha.dtype), alpha
+    return alpha.to(kind) @ memory.to(kind), alpha
 
 
 class Mean(nn.Module):
