@@ -57,6 +57,22 @@ def test_two_processes_make_the_steps_of_the_joined_batch(tmp_path: Path, monkey
         torch.testing.assert_close(weights[1][name], tensor, rtol=1e-5, atol=1e-5, msg=name)
 
 
+def test_processes_validate_unequally_many_batches(tmp_path: Path) -> None:
+    """Three pictures for two processes, each scored once, by a model with buffers."""
+    several = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    few = [
+        "data.limit=8",
+        "+data.source.counts={train: 8, val: 3, test: 4}",
+        "data.batch_size=1",
+        "epochs=1",
+        "validate_every=1",
+    ]
+    attendgen("experiment=shapes", *several, *few, f"paths.cache={tmp_path}/cache", f"hydra.run.dir={tmp_path}/run")
+    scores = json.loads((tmp_path / "run" / "metrics_fit.json").read_text())
+    assert scores["steps"] == 4
+    assert scores["val/exact_match"] * 3 == pytest.approx(round(scores["val/exact_match"] * 3))
+
+
 def test_a_signal_to_the_first_process_stops_both_and_they_go_on(tmp_path: Path) -> None:
     several = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "epochs=40", "model.dropout=0.2"]
     straight = tiny.arguments("toy_chat", tmp_path, *several, name="straight")

@@ -1,10 +1,12 @@
 """Every experiment parses and survives two steps; run directories; resuming."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import pytest
@@ -428,6 +430,44 @@ def test_features_of_a_trained_encoder_are_not_cached(train) -> None:
 
 def test_training_works_without_a_logger(train) -> None:
     assert (train("toy_chat", "trainer=smoke", "logger=none") / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_a_disk_too_full_for_the_checkpoints_is_reported_before_training(train, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10_000))
+    with pytest.raises(UserError, match=r"run: 0 MB are free, but the checkpoints need up to \d+ MB"):
+        train("toy_chat")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(train, monkeypatch, tmp_path: Path) -> None:
+    whole = torch.save
+
+    def save(checkpoint: dict, path: Path) -> None:
+        whole(checkpoint, path)
+        if checkpoint["global_step"] > 8:
+            with path.open("r+b") as file:
+                file.truncate(1000)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("torch.save", save)
+    with pytest.raises(UserError, match=r"ckpt: cannot be written: No space left on device; the checkpoints before"):
+        train("toy_chat", "epochs=4", "validate_every=1")
+    monkeypatch.undo()
+    folder = tmp_path / "run"
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    ]
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
+    run_hydra([f"resume={folder}"])
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 16
+
+
+def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file"):
+        run_hydra(["experiment=toy_chat", f"paths.outputs={tmp_path / 'file'}"])
 
 
 @pytest.mark.slow

@@ -268,6 +268,8 @@ def run_hydra(arguments: list[str]) -> Path | None:
         message = first_line(error)
         plugin = re.search(r"hydra/(launcher|sweeper)/\w+", message)
         raise UserError(f"{plugin[0]}: {NO_PLUGIN}" if plugin else message) from error
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:  # Hydra makes the run directory
+        raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from error
     except ValueError:
         if Sweep.folder is None or any(Sweep.folder.glob("*/metrics_fit.json")):
             raise
