@@ -25,6 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -88,6 +89,9 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     # else Lightning takes an epoch at whose end the run was saved for unfinished if the steps are limited, and counts
     # it twice: the next epoch would be shuffled as the one after it
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    if isinstance(trainer.strategy, DDPStrategy):
+        # buffers are sent at every batch otherwise, also in validation, where processes differ in how many they have
+        trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
     if trainer.is_global_zero and not resume:
         save_run(folder, record, vocabulary)
     if resume and last is None:
