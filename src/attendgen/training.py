@@ -176,6 +176,8 @@ def quiet() -> None:
         "in eval mode at the start",
         "num_workers",
         "log interval",
+        "exists and is not empty",  # a run that goes on
+        "broadcast_buffers",
     ):
         warnings.filterwarnings("ignore", f".*{message}.*")
 
