@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from attendgen.construction import construct
 from attendgen.resources import conf_dir, register_resolvers
 
 GROUPS = (
@@ -51,3 +52,19 @@ def test_every_experiment_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"experiment=(\w+)", readme)) - {"NAME"}
     assert named
     assert named <= {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("experiment", ["multi30k_fr_en", "multi30k_fr_en_words", "novels"])
+@pytest.mark.parametrize("attention", ["general", "scaled_general", "additive", "mean"])
+@pytest.mark.parametrize("decoder", sorted(path.stem for path in (conf_dir() / "model" / "decoder").glob("*.yaml")))
+def test_an_experiments_attention_and_decoder_can_be_exchanged(experiment: str, attention: str, decoder: str) -> None:
+    """What an experiment sets for its own choice must not reach another."""
+    register_resolvers()
+    choices = [f"experiment={experiment}", f"model/attention={attention}", "model.hidden=4"]
+    sizes = {"symbols": 9}
+    if experiment != "novels":
+        choices += [f"model/decoder={decoder}", "model.encoder_hidden=4"]
+        sizes = {"source_symbols": 9, "target_symbols": 9}
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        model = construct(compose("train", choices).model, **sizes)
+    assert sum(parameter.numel() for parameter in model.parameters())
