@@ -91,8 +91,7 @@ def test_training_starts_from_another_runs_weights(train, tmp_path: Path) -> Non
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("baseline", ["greedy", "leave_one_out"])
-@pytest.mark.parametrize("look", ["expected", "sampled"])
+@pytest.mark.parametrize(("baseline", "look"), [("greedy", "expected"), ("leave_one_out", "sampled")])
 def test_self_critical_training_starts_from_a_run(train, baseline: str, look: str) -> None:
     first = train("flickr8k_soft", "trainer=smoke", name="first")
     settings = [f"init={first}", f"task.self_critical.baseline={baseline}", f"model.look={look}", "seed=2"]
@@ -199,11 +198,11 @@ CONTINUED = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callba
 @pytest.mark.parametrize(
     ("experiment", "settings"),
     [
-        ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"]),
+        pytest.param("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"], marks=pytest.mark.slow),
         ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=1", "trainer.accumulate_grad_batches=2"]),
         ("novels_causal", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
-        ("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
-        ("flickr8k_soft", ["steps=9", "data.batch_size=1"]),
+        pytest.param("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow),
+        pytest.param("flickr8k_soft", ["steps=9", "data.batch_size=1"], marks=pytest.mark.slow),
         ("flickr8k_hard", ["steps=9", "data.batch_size=1", "task/estimator=leave_one_out"]),
     ],
 )
@@ -265,7 +264,10 @@ def losses(folder: Path) -> list[float]:
     return [event.value for event in events.Scalars("train/loss")]
 
 
-@pytest.mark.parametrize("experiment", tiny.STEPS)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "flickr8k_soft" else []) for name in tiny.STEPS],
+)
 def test_accumulated_batches_make_the_step_of_the_joined_batch(train, monkeypatch, experiment: str) -> None:
     """With unequal lengths, and batches of unequal size."""
     accumulated = train(experiment, *tiny.STEPS[experiment], "trainer.accumulate_grad_batches=2", name="accumulated")
@@ -351,7 +353,7 @@ def test_every_epoch_is_shuffled_anew(train, monkeypatch, experiment: str) -> No
 SHORT = {"toy_chat": [], "novels": ["task.schedule.steps=10"]}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_continue(train, monkeypatch, capfd, tmp_path: Path, number: int) -> None:
     def interrupt(_: object, trainer: lightning.Trainer, *rest: object) -> None:
         if trainer.global_step == 6:
