@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
@@ -64,7 +64,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
+class Saved(NamedTuple):
+    """A whole checkpoint, and the steps that it was saved after."""
+
+    path: Path
+    step: int
+
+
+def newest_checkpoint(folder: Path) -> Saved | None:
     """The last checkpoint of a folder, the one before if that is broken, or None if there is none at all.
 
     Raises:
@@ -75,13 +82,13 @@ def newest_checkpoint(folder: Path) -> Path | None:
         path = folder / name
         if path.is_file():
             try:
-                read_checkpoint(path)
+                step = read_checkpoint(path)["global_step"]
             except UserError as error:
                 broken = broken or error
             else:
                 if broken:
                     log.warning("%s; going on from %s", broken, path)
-                return path
+                return Saved(path, step)
     if broken:
         raise broken
     return None

@@ -60,6 +60,8 @@ def evaluate(
     data = construct(config.data)
     task = run.build(config)
     serve(data, task, run.vocabulary)
+    if dynamic is not None and not isinstance(task, LanguageModelTask):
+        raise UserError("--dynamic: only language models are scored by dynamic evaluation")
     extra: dict[str, float] = {}
     if texts:
         if not isinstance(data, NovelDataModule):
@@ -78,8 +80,6 @@ def evaluate(
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    if dynamic is not None and not isinstance(task, LanguageModelTask):
-        raise UserError("--dynamic: only language models are scored by dynamic evaluation")
     trainer.validate(task, datamodule=data, verbose=False)
     scores = {name.partition("/")[2]: float(value) for name, value in trainer.callback_metrics.items()} | extra
     if dynamic is not None and isinstance(task, LanguageModelTask):

@@ -33,7 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
-from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, newest_checkpoint, read_checkpoint
+from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, Saved, newest_checkpoint
 from attendgen.construction import construct, first_line
 from attendgen.errors import Interrupted, UserError
 from attendgen.files import write_json
@@ -101,7 +101,7 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
 
     fit_started = time.monotonic()
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
+        trainer.fit(task, datamodule=data, ckpt_path=last.path if last else None, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"config: {first_line(error)}") from error
     except Interrupted:
@@ -132,11 +132,11 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     return score
 
 
-def make_logger(config: DictConfig, last: Path | None) -> Any:
+def make_logger(config: DictConfig, last: Saved | None) -> Any:
     """The logger; of a continued run, what TensorBoard holds from after the checkpoint on is dropped."""
     if last is None or not config._target_.endswith(".TensorBoardLogger"):
         return construct(config)
-    return construct(config, purge_step=read_checkpoint(last)["global_step"])
+    return construct(config, purge_step=last.step)
 
 
 def require_space(folder: Path, model: torch.nn.Module) -> None:

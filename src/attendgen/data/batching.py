@@ -76,6 +76,12 @@ def even_batches(examples: int, batch_size: int, world: int = 1) -> int:
     return batches if batches <= examples else 0
 
 
+def evenly(start: int, end: int, parts: int) -> list[range]:
+    """Contiguous ranges from `start` to `end` whose lengths differ by at most one."""
+    length = end - start
+    return [range(start + length * k // parts, start + length * (k + 1) // parts) for k in range(parts)]
+
+
 class Resumable(Sampler[Any]):
     """The batches of a sampler from the `start`-th of its epoch on; `len` counts the whole epoch."""
 

@@ -1,6 +1,5 @@
 """Text corpora: a contiguous split of each file, cut into windows of context and continuation."""
 
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attendgen.data.batch import WindowBatch
-from attendgen.data.batching import batch_loader, even_batches, place, require_positive
+from attendgen.data.batching import batch_loader, even_batches, evenly, place, require_positive
 from attendgen.data.corpus import CorpusCache, count, encode
 from attendgen.data.streams import Streams, StreamSampler, collate_pieces
 from attendgen.errors import UserError
@@ -101,35 +100,34 @@ class WindowSampler(Sampler[list[Window]]):
         """Choose the epoch whose windows the next iteration gives; Lightning calls this."""
         self.epoch = epoch
 
+    def starts(self, offset: int = 0) -> list[range]:
+        """Where the windows of each text start, the first of them at `offset`."""
+        return [range(offset, len(text), self.data.time) for text in self.data.texts]
+
     def windows(self, offset: int = 0) -> list[Window]:
-        """All windows in order, the first of each text starting at `offset`."""
-        time, context = self.data.time, self.data.context
-        return [
-            Window(i, start, context)
-            for i, text in enumerate(self.data.texts)
-            for start in range(offset, len(text), time)
-        ]
+        """All windows in order."""
+        return [Window(i, start, self.data.context) for i, starts in enumerate(self.starts(offset)) for start in starts]
 
     def __len__(self) -> int:
-        if self.shuffle:  # counted at the largest offset, so that every epoch has as many batches
-            fewest = len(self.windows(self.data.time - 1))
-            return even_batches(fewest, self.batch_size, self.world) // self.world
-        return len(range(self.rank, -(-len(self.windows()) // self.batch_size), self.world))
+        # in training counted at the largest offset, so that every epoch has as many batches
+        windows = sum(map(len, self.starts(self.data.time - 1 if self.shuffle else 0)))
+        if self.shuffle:
+            return even_batches(windows, self.batch_size, self.world) // self.world
+        return len(range(self.rank, -(-windows // self.batch_size), self.world))
 
     def __iter__(self) -> Iterator[list[Window]]:
-        windows = self.windows()
         if self.shuffle:
             rng = random.Random(f"{self.seed}-{self.epoch}")
             windows = self.windows(rng.randrange(self.data.time))
             rng.shuffle(windows)
-            count = len(self) * self.world
-            ends = [len(windows) * i // max(1, count) for i in range(count + 1)]
-            batches = [windows[start:end] for start, end in itertools.pairwise(ends)]
+            parts = evenly(0, len(windows), len(self) * self.world)
+            batches = [windows[part.start : part.stop] for part in parts]
             for i, batch in enumerate(batches):
                 if rng.random() < self.short:
                     context = rng.randrange(max(1, self.data.context))
                     batches[i] = [window._replace(context=context) for window in batch]
         else:
+            windows = self.windows()
             batches = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
         yield from batches[self.rank :: self.world]
 

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from attendgen.data.batch import StreamBatch
+from attendgen.data.batching import evenly
 from attendgen.vocabulary import PAD, SOS
 
 
@@ -127,16 +128,14 @@ class StreamSampler(Sampler[list[Piece]]):
         if len(tracks) < self.world:  # no rank stays idle
             tracks = self.tracks(max(len(self.data) // self.world, 1), math.ceil)
         count = max(self.world, -(-len(tracks) // self.batch_size))
-        cuts = [len(tracks) * k // count for k in range(count + 1)]
-        return [tracks[slice(*ends)] for ends in pairwise(cuts)][self.rank :: self.world]
+        parts = evenly(0, len(tracks), count)[self.rank :: self.world]
+        return [tracks[part.start : part.stop] for part in parts]
 
     def tracks(self, length: int, whole: Callable[[float], int]) -> list[range]:
         """Each text in parts of about one length, the longest first; `whole` makes a number of parts."""
         found = []
         for begin, end in pairwise(self.data.starts):
-            parts = max(1, whole((end - begin) / length))
-            cuts = [begin + (end - begin) * k // parts for k in range(parts + 1)]
-            found += [range(*ends) for ends in pairwise(cuts)]
+            found += evenly(begin, end, max(1, whole((end - begin) / length)))
         return sorted(found, key=len, reverse=True)
 
     def begin(self, track: range) -> int:

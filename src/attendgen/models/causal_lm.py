@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
+from attendgen.layers.tying import tie
 from attendgen.layers.weight_drop import run_lstm
 from attendgen.models.reading import WEIGHTS, Nothing, read_padded
 from attendgen.vocabulary import PAD
@@ -48,11 +49,7 @@ class CausalLM(nn.Module):
         self.readout = nn.Linear(hidden, embedding) if tied else None
         self.output = nn.Linear(embedding if tied else hidden, symbols)
         if tied:
-            # logits of unit variance at first, from weights that serve as embeddings, too
-            nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
-            with torch.no_grad():
-                self.embedding.weight[PAD] = 0.0
-            self.output.weight = self.embedding.weight
+            tie(self.output, self.embedding)
         self.dropout = nn.Dropout(dropout)
         self.weight_drop = weight_drop
 

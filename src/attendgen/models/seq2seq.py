@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attendgen.layers.attention import Attention
 from attendgen.layers.decoders import Bahdanau, Decoder
 from attendgen.layers.recurrence import BidirectionalLSTM, Memory
+from attendgen.layers.tying import tie
 from attendgen.vocabulary import PAD
 
 
@@ -66,11 +67,7 @@ class Seq2Seq(nn.Module):
         self.readout = nn.Linear(self.decoder.features, embedding) if tied else None
         self.output = nn.Linear(embedding if tied else self.decoder.features, target_symbols)
         if tied:
-            # logits of unit variance at first, from weights that serve as embeddings, too
-            nn.init.normal_(self.target_embedding.weight, std=embedding**-0.5)
-            with torch.no_grad():
-                self.target_embedding.weight[PAD] = 0.0
-            self.output.weight = self.target_embedding.weight
+            tie(self.output, self.target_embedding)
         self.dropout = nn.Dropout(dropout)
 
     def start(self, source: Int[Tensor, "batch source"]) -> tuple[Memory, Any]:
