@@ -8,6 +8,7 @@ from attendgen.layers.attention import Additive, General, Mean
 from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders import small_cnn
+from stepping import assert_stepping_equals_teacher_forcing
 from stepwise import teacher_forced
 
 SYMBOLS, SIZE = 9, 16
@@ -70,11 +71,8 @@ def test_attention_is_a_distribution_over_the_grid(model):
 def test_step_by_step_equals_teacher_forcing(model):
     images, inputs = pictures(3), torch.randint(1, SYMBOLS, (3, 1, 5))
     logits, alphas = model(images, inputs)
-    memory, state = model.start(images)
-    for t in range(5):
-        log_probs, alpha, state = model.step(inputs[:, 0, t], state, memory)
-        torch.testing.assert_close(log_probs, logits[:, 0, t].log_softmax(dim=-1))
-        torch.testing.assert_close(alpha, alphas[:, 0, t])
+    forced = (logits[:, 0], alphas[:, 0])
+    assert_stepping_equals_teacher_forcing(model, images, inputs[:, 0], forced)
 
 
 def test_hypotheses_share_their_picture(model):

@@ -7,6 +7,7 @@ from attendgen.data.batch import pad
 from attendgen.decoding.protocol import take_rows
 from attendgen.layers.attention import Additive, General
 from attendgen.models.lm import ContextLM
+from stepping import assert_stepping_equals_teacher_forcing
 
 SYMBOLS = 8
 VARIANTS = {
@@ -67,12 +68,7 @@ def test_an_empty_context_equals_nothing_to_attend(model):
 
 def test_step_by_step_equals_teacher_forcing(model):
     context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5))
-    logits, alphas = model(context, inputs)
-    memory, state = model.start(context)
-    for t in range(inputs.size(1)):
-        log_probs, alpha, state = model.step(inputs[:, t], state, memory)
-        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1))
-        torch.testing.assert_close(alpha, alphas[:, t])
+    assert_stepping_equals_teacher_forcing(model, context, inputs, model(context, inputs))
 
 
 def test_text_in_pieces_equals_text_in_one(model):

@@ -9,6 +9,7 @@ from attendgen.data.batch import pad
 from attendgen.decoding.protocol import Reader
 from attendgen.models.causal_lm import CausalLM
 from attendgen.models.textgenerate import TextGenerateLM
+from stepping import assert_stepping_equals_teacher_forcing
 
 SYMBOLS = 8
 causal = partial(CausalLM, SYMBOLS, embedding=5, hidden=6, dropout=0.5, weight_drop=0.5)
@@ -67,12 +68,7 @@ def test_padded_contexts_equal_their_rows_one_by_one(model):
 
 def test_step_by_step_equals_teacher_forcing(model):
     context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5))
-    logits, alphas = model(context, inputs)
-    memory, state = model.start(context)
-    for t in range(inputs.size(1)):
-        log_probs, alpha, state = model.step(inputs[:, t], state, memory)
-        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1))
-        torch.testing.assert_close(alpha, alphas[:, t])
+    assert_stepping_equals_teacher_forcing(model, context, inputs, model(context, inputs))
 
 
 def test_every_parameter_learns(model):

@@ -9,6 +9,7 @@ from attendgen.layers.attention import Additive, Dot, General
 from attendgen.layers.decoders import Luong
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.vocabulary import PAD
+from stepping import assert_stepping_equals_teacher_forcing
 
 SYMBOLS, TARGETS = 9, 7
 VARIANTS = {
@@ -48,12 +49,7 @@ def test_attention_is_a_distribution_over_the_real_positions(model):
 
 def test_step_by_step_equals_teacher_forcing(model):
     source, inputs = pad(SOURCES), torch.randint(1, TARGETS, (3, 5))
-    logits, alphas = model(source, inputs)
-    memory, state = model.start(source)
-    for t in range(inputs.size(1)):
-        log_probs, alpha, state = model.step(inputs[:, t], state, memory)
-        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1))
-        torch.testing.assert_close(alpha, alphas[:, t])
+    assert_stepping_equals_teacher_forcing(model, source, inputs, model(source, inputs))
 
 
 def test_hypotheses_share_their_source(model):
