@@ -18,7 +18,7 @@ from attendgen.data.captions import (
     Flickr8k,
     Karpathy,
 )
-from attendgen.data.images import open_image, to_pixels
+from attendgen.data.images import look_at, open_image, to_pixels
 from attendgen.errors import UserError
 from attendgen.models.encoders import GridEncoder, small_cnn
 from attendgen.vocabulary import EOS, PAD, SOS, split_caption
@@ -428,6 +428,28 @@ def test_more_captions_are_drawn_anew_in_training(flickr, encoder):
     assert len(set(drawn)) == 15  # every pair out of six
     torch.rand(1)  # the global generator must not matter
     assert [draw(epoch) for epoch in range(200)] == drawn
+
+
+def test_a_view_of_each_picture_is_drawn_anew_in_training(flickr, encoder):
+    data = module(flickr, encoder, views=4)
+    train = data.dataset("train")
+    name = list(TRAIN)[1]
+    image = open_image(flickr / "Images" / name)
+    views = [to_pixels(look_at(image, view, name), SIZE) for view in range(4)]
+
+    def draw(epoch: int) -> int:
+        train.set_epoch(epoch)
+        (number,) = (i for i, view in enumerate(views) if torch.equal(view, train[1][1]))
+        return number
+
+    drawn = [draw(epoch) for epoch in range(400)]
+    assert all(70 < drawn.count(view) < 130 for view in range(4))  # 100 expected; three deviations are 26
+    torch.rand(1)  # the global generator must not matter
+    assert [draw(epoch) for epoch in range(400)] == drawn
+    for epoch in range(20):
+        data.dataset("val").set_epoch(epoch)
+        path = flickr / "Images" / next(iter(VAL))
+        assert torch.equal(data.dataset("val")[0][1], to_pixels(open_image(path), SIZE))
 
 
 def test_evaluation_always_scores_the_same_captions(flickr, encoder):

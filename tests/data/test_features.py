@@ -82,6 +82,17 @@ def test_cached_features_equal_computed_ones(encoder, images, folder, batch_size
     assert os.listdir(folder) == [f"{cache_key(encoder, images)}.npy"]
 
 
+def test_every_view_has_a_cache_of_its_own(encoder, images, folder):
+    plain, mirrored = (cached_features(encoder, images, folder, view=view) for view in (0, 1))
+    assert plain.path == folder / f"{cache_key(encoder, images)}.npy"  # as before there were views
+    assert mirrored.path != plain.path
+    for path in images:
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    exact = direct(encoder, images)
+    assert_half_equal(mirrored.take(range(NUMBER)), exact)
+    assert not torch.allclose(plain.take(range(NUMBER)), exact, atol=1e-2)
+
+
 def test_a_second_call_reads_what_is_there(encoder, images, folder):
     first = cached_features(encoder, images, folder)
     with watched(encoder) as seen:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attendgen.data.images import open_image, to_pixels, to_rgb
+from attendgen.data.images import look_at, open_image, to_pixels, to_rgb
 from attendgen.errors import UserError
 
 HEIGHT, WIDTH = 24, 32
@@ -177,3 +177,31 @@ def test_real_pictures_open(shared):
     assert len(paths) == 10
     for path in paths:
         assert to_pixels(open_image(path), 64).float().std() > 0
+
+
+def test_a_picture_is_its_own_first_view_and_the_second_is_mirrored(rgb):
+    image = Image.fromarray(rgb)
+    np.testing.assert_array_equal(np.asarray(look_at(image, 0, "x.png")), rgb)
+    np.testing.assert_array_equal(np.asarray(look_at(image, 1, "x.png")), rgb[:, ::-1])
+
+
+def test_further_views_are_crops_of_most_of_the_picture():
+    # every pixel says where it is: red its row, green its column
+    rows, columns = np.mgrid[:200, :250]
+    image = Image.fromarray(np.dstack([rows, columns, rows]).astype(np.uint8))
+    seen = set()
+    for view in range(2, 10):
+        for name in map(str, range(40)):
+            pixels = np.asarray(look_at(image, view, name)).astype(int)
+            np.testing.assert_array_equal(pixels, np.asarray(look_at(image, view, name)))
+            top, bottom = pixels[0, 0, 0], pixels[-1, 0, 0]
+            left, right = pixels[0, [0, -1], 1]
+            assert (left > right) == view % 2
+            height, width = bottom - top + 1, abs(right - left) + 1
+            assert pixels.shape[:2] == (height, width)  # nothing left out between
+            assert height * width >= 0.74 * 200 * 250
+            assert 0.88 <= height / width * 250 / 200 <= 1.13
+            seen.add((top, bottom, min(left, right), max(left, right)))
+    assert len(seen) > 300
+    assert {edges[0] for edges in seen} >= set(range(5))
+    assert max(edges[3] for edges in seen) == 249

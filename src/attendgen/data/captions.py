@@ -203,20 +203,21 @@ class Pictures(Protocol):
 class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
     """Pictures (or their features) with ids of up to `captions` captions each.
 
-    When there are more they are drawn anew, by seed, epoch and picture alone.
+    When there are more captions, or several `views` of the pictures, they are drawn anew, by seed, epoch and picture
+    alone.
     """
 
     def __init__(
         self,
         rows: Sequence[Captioned],
         ids: Sequence[Sequence[list[int]]],
-        pictures: Pictures,
+        views: Sequence[Pictures],
         captions: int,
         seed: int = 0,
     ) -> None:
         self.rows = rows
         self.ids = ids
-        self.pictures = pictures
+        self.views = views
         self.captions = captions
         self.seed = seed
         self.epoch = torch.zeros((), dtype=torch.long).share_memory_()  # a loader's workers must see it change
@@ -232,7 +233,8 @@ class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
         ids = list(self.ids[index])
         if len(ids) > self.captions:
             ids = random.Random(f"{self.seed}-{int(self.epoch)}-{index}").sample(ids, self.captions)
-        return index, self.pictures[index], [*ids, *[None] * (self.captions - len(ids))]
+        view = random.Random(f"view-{self.seed}-{int(self.epoch)}-{index}").randrange(len(self.views))
+        return index, self.views[view][index], [*ids, *[None] * (self.captions - len(ids))]
 
 
 def collate(examples: Sequence[tuple[int, Tensor, list[list[int] | None]]]) -> CaptionBatch:
@@ -259,6 +261,8 @@ class CaptionDataModule(lightning.LightningDataModule):
         cache: folder of the feature cache; None delivers pixels, as a trained encoder needs.
         batch_size: pictures a batch.
         captions: captions a picture and epoch: in training drawn anew from those there are, else the first.
+        views: of each training picture, one of which is drawn in each epoch: the picture itself, its mirror image,
+            and crops of it (`images.look_at`).
         max_length: longer training captions are cut to this many words; how many is logged.
         min_frequency: rarer words become <unk>.
         limit: use the first so many pictures of each split (for tests).
@@ -272,6 +276,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         cache: str | None = None,
         batch_size: int = 32,
         captions: int = 5,
+        views: int = 1,
         max_length: int = 25,
         min_frequency: int = 5,
         workers: int = 0,
@@ -279,12 +284,13 @@ class CaptionDataModule(lightning.LightningDataModule):
         limit: int | None = None,
     ) -> None:
         super().__init__()
-        require_positive(batch_size=batch_size, captions=captions, max_length=max_length)
+        require_positive(batch_size=batch_size, captions=captions, views=views, max_length=max_length)
         self.source = source(root)
         self.encoder = encoder
         self.cache = cache
         self.batch_size = batch_size
         self.captions = captions
+        self.views = views
         self.max_length = max_length
         self.min_frequency = min_frequency
         self.workers = workers
@@ -341,25 +347,26 @@ class CaptionDataModule(lightning.LightningDataModule):
                 ids = [[caption[: self.max_length] for caption in captions] for captions in ids]
             if split != "train":  # every evaluation scores the same captions
                 ids = [captions[: self.captions] for captions in ids]
-            pictures = self.pictures([row.path for row in rows])
-            self.sets[split] = CaptionData(rows, ids, pictures, self.captions, self.seed)
+            paths = [row.path for row in rows]
+            views = [self.pictures(paths, view) for view in range(self.views if split == "train" else 1)]
+            self.sets[split] = CaptionData(rows, ids, views, self.captions, self.seed)
         return self.sets[split]
 
-    def pictures(self, paths: Sequence[Path]) -> Pictures:
-        """The cached features of some pictures, or their pixels.
+    def pictures(self, paths: Sequence[Path], view: int = 0) -> Pictures:
+        """The cached features of one view of some pictures, or its pixels.
 
         Raises:
             UserError: features are to be cached of an encoder that is trained, or a picture is missing or broken.
         """
         assert self.encoder is not None
         if self.cache is None:
-            return PixelData(paths, self.encoder.size)
+            return PixelData(paths, self.encoder.size, view)
         if not self.encoder.frozen:
             raise UserError(
                 "model.encoder.frozen=false or .trainable above 0: features of a trained encoder cannot be cached; "
                 "set data.cache=null"
             )
-        return cached_features(self.encoder, paths, Path(self.cache), workers=self.workers)
+        return cached_features(self.encoder, paths, Path(self.cache), workers=self.workers, view=view)
 
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """The raw captions of each picture, by index."""

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
-from attendgen.data.images import open_image, to_pixels
+from attendgen.data.images import look_at, open_image, to_pixels
 from attendgen.errors import UserError
 from attendgen.files import read_json, write_json
 
@@ -50,25 +50,28 @@ def fingerprint(encoder: ImageEncoder) -> str:
     return digest.hexdigest()
 
 
-def cache_key(encoder: ImageEncoder, images: Sequence[Path]) -> str:
-    """The cache file's stem: encoder, picture size, and digests of its weights and of the list of images."""
+def cache_key(encoder: ImageEncoder, images: Sequence[Path], view: int = 0) -> str:
+    """The cache file's stem: encoder, picture size, digests of its weights and of the list of images, and the view."""
     stats = ((os.path.basename(path), os.stat(path).st_size) for path in images)
     listing = hashlib.sha256("\n".join(f"{name}\t{size}" for name, size in stats).encode()).hexdigest()
-    return f"{encoder.name}-{encoder.size}px-{fingerprint(encoder)[:12]}-{listing[:12]}"
+    end = f"-view{view}" if view else ""
+    return f"{encoder.name}-{encoder.size}px-{fingerprint(encoder)[:12]}-{listing[:12]}{end}"
 
 
 class PixelData(Dataset[Tensor]):
-    """The pictures of a list of files as square byte tensors."""
+    """One view of the pictures of a list of files, as square byte tensors."""
 
-    def __init__(self, images: Sequence[Path], size: int) -> None:
+    def __init__(self, images: Sequence[Path], size: int, view: int = 0) -> None:
         self.images = images
         self.size = size
+        self.view = view
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return to_pixels(open_image(self.images[index]), self.size)
+        path = self.images[index]
+        return to_pixels(look_at(open_image(path), self.view, path.name), self.size)
 
 
 class FeatureCache:
@@ -111,9 +114,9 @@ def missing_images(images: Sequence[Path]) -> list[Path]:
 
 @torch.inference_mode()
 def cached_features(
-    encoder: ImageEncoder, images: Sequence[Path], folder: Path, batch_size: int = 32, workers: int = 0
+    encoder: ImageEncoder, images: Sequence[Path], folder: Path, batch_size: int = 32, workers: int = 0, view: int = 0
 ) -> FeatureCache:
-    """Open the cache of these images' features, computing what is not there yet.
+    """Open the cache of the features of one view of these images, computing what is not there yet.
 
     The work done is noted every few batches, so an interrupted call goes on where it stopped.
 
@@ -123,7 +126,7 @@ def cached_features(
     missing = missing_images(images)
     if missing:
         raise UserError(f"{missing[0].parent}: {len(missing)} images missing: {', '.join(p.name for p in missing)}")
-    key = cache_key(encoder, images)
+    key = cache_key(encoder, images, view)
     final, partial, progress = (folder / f"{key}{end}" for end in (".npy", ".partial.npy", ".progress.json"))
     if final.is_file():
         return FeatureCache(final)
@@ -132,7 +135,7 @@ def cached_features(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):  # two trainings that begin together fill one cache once
             if not final.is_file():
-                fill(encoder, images, final, partial, progress, batch_size, workers)
+                fill(encoder, PixelData(images, encoder.size, view), final, partial, progress, batch_size, workers)
     except OSError as error:
         raise UserError(f"{folder}: the feature cache cannot be written: {error.strerror or error}") from error
     return FeatureCache(final)
@@ -151,7 +154,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def fill(
     encoder: ImageEncoder,
-    images: Sequence[Path],
+    pictures: PixelData,
     final: Path,
     partial: Path,
     progress: Path,
@@ -163,19 +166,19 @@ def fill(
     encoder = encoder.to(device, memory_format=torch.channels_last).eval()
     regions, dim = encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)).shape[1:]
     done = read_json(progress)["done"] if progress.is_file() and partial.is_file() else 0
-    shape = (len(images), regions, dim)
+    shape = (len(pictures), regions, dim)
     rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.float16, shape if not done else None)
     log.info("caching %d x %s features (%.0f MB) in %s", *shape[:1], shape[1:], rows.nbytes / 1e6, final)
-    loader = DataLoader(PixelData(images[done:], encoder.size), batch_size, num_workers=workers)
-    with tqdm(total=len(images), initial=done, unit="image", desc=f"{encoder.name} features") as bar:
+    loader = DataLoader(Subset(pictures, range(done, len(pictures))), batch_size, num_workers=workers)
+    with tqdm(total=len(pictures), initial=done, unit="image", desc=f"{encoder.name} features") as bar:
         for number, pixels in enumerate(loader, 1):
             features = encoder(pixels.to(device, memory_format=torch.channels_last))
             rows[done : done + len(pixels)] = features.cpu().numpy()
             done += len(pixels)
             bar.update(len(pixels))
-            if number % 8 == 0 or done == len(images):
+            if number % 8 == 0 or done == len(pictures):
                 rows.flush()
-                write_json(progress, {"done": done, "of": len(images)})
+                write_json(progress, {"done": done, "of": len(pictures)})
     del rows
     partial.replace(final)
     progress.unlink(missing_ok=True)

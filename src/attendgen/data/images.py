@@ -1,5 +1,6 @@
 """Pictures of any size and mode as square RGB bytes."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,19 @@ def to_pixels(image: Image.Image, size: int) -> UInt8[Tensor, "3 size size"]:
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def look_at(image: Image.Image, view: int, name: str) -> Image.Image:
+    """One of a picture's views: 0 is the picture, 1 its mirror image, each further one a crop of most of it.
+
+    A crop keeps three quarters of the area or more, in about the same shape; the odd ones are mirrored. Which part it
+    is depends on the picture's `name` and on the view alone.
+    """
+    if view > 1:
+        rng = random.Random(f"{view}-{name}")
+        area, stretch = rng.uniform(0.75, 1.0), rng.uniform(0.9, 1 / 0.9)
+        wide, high = (min(1.0, (area * ratio) ** 0.5) for ratio in (stretch, 1 / stretch))
+        left, top = rng.uniform(0, 1 - wide), rng.uniform(0, 1 - high)
+        edges = (left, top, left + wide, top + high)
+        image = image.crop(tuple(round(edge * size) for edge, size in zip(edges, image.size * 2, strict=True)))
+    return ImageOps.mirror(image) if view % 2 else image
