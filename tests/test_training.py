@@ -199,7 +199,7 @@ CONTINUED = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callba
     ("experiment", "settings"),
     [
         pytest.param("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"], marks=pytest.mark.slow),
-        ("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=1", "trainer.accumulate_grad_batches=2"]),
+        ("toy_chat", ["epochs=4", "model.dropout=0.2", "callbacks=average", "trainer.accumulate_grad_batches=2"]),
         ("novels_causal", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
         pytest.param("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow),
         pytest.param("flickr8k_soft", ["steps=9", "data.batch_size=1"], marks=pytest.mark.slow),
@@ -222,6 +222,8 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(train, kill_at, exper
         found = torch.load(halted / "checkpoints/last.ckpt", weights_only=True)
         for part in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers"):
             assert_same(wanted[part], found[part], f"{step}/{part}")
+        for part in ("current_model_state", "averaging_state"):
+            assert_same(wanted.get(part), found.get(part), f"{step}/{part}")
         best = [Run.find(folder).build().state_dict() for folder in (straight, halted)]
         assert_same(*best, "best")
         summaries = [json.loads((folder / "metrics_fit.json").read_text()) for folder in (straight, halted)]
