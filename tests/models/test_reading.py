@@ -15,6 +15,7 @@ SYMBOLS = 8
 causal = partial(CausalLM, SYMBOLS, embedding=5, hidden=6, dropout=0.5, weight_drop=0.5)
 MODELS = {
     "causal": causal,
+    "causal, n-grams": partial(causal, ngrams=4, ngram_rows=30, ngram_dropout=0.5),
     "causal, two layers, attention": partial(causal, layers=2, reach=3, head=4),
     "causal, tied, far attention": partial(causal, tied=True, reach=20, head=4),
     "textgenerate": partial(TextGenerateLM, SYMBOLS, hidden=6),

@@ -23,9 +23,12 @@ def configure(
         part: of the model, with a learning rate of its own.
     """
     own = set(part.parameters()) if part is not None else set()
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad and p not in own]}]
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [(name, parameter) for name, parameter in trained if parameter not in own]}
+    ]
     if own:
-        groups.append({"params": [p for p in model.parameters() if p.requires_grad and p in own], "lr": rate})
+        groups.append({"params": [(name, parameter) for name, parameter in trained if parameter in own], "lr": rate})
     built = optimiser(groups)
     # a plain function: LambdaLR would keep an object's settings in the checkpoint, over those of a resumed run
     scheduler = torch.optim.lr_scheduler.LambdaLR(built, lambda step: schedule(step))
