@@ -425,6 +425,10 @@ def test_a_cosine_follows_more_steps_when_resumed(train) -> None:
     assert resumed["global_step"] == 4
     weight = "model.output.weight"
     assert not torch.equal(resumed["state_dict"][weight], halted["state_dict"][weight]), "it goes on above zero"
+    assert yaml.safe_load((folder / "config.yaml").read_text())["task"]["schedule"]["steps"] == 4
+    written = (folder / "train.log").read_text()
+    assert "continued: epochs=4 task.schedule.steps=4" in written
+    assert "after 4 steps" in written
 
 
 def test_features_of_a_trained_encoder_are_not_cached(train) -> None:

@@ -101,6 +101,11 @@ def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) ->
     """Write what a run needs besides its weights."""
     save_vocabulary(vocabulary, folder / "vocabulary.json")
     write_json(folder / "environment.json", environment(folder))
+    save_config(folder, config)
+
+
+def save_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write a run's settings, those it was begun or last continued with."""
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 

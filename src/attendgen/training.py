@@ -38,7 +38,7 @@ from attendgen.construction import construct, first_line
 from attendgen.errors import Interrupted, UserError
 from attendgen.files import write_json
 from attendgen.resources import conf_dir, register_resolvers
-from attendgen.runs import Run, plain, save_run, serve
+from attendgen.runs import Run, plain, save_config, save_run, serve
 from attendgen.sweeps import Sweep, trial
 
 log = logging.getLogger(__name__)
@@ -92,8 +92,11 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     if isinstance(trainer.strategy, DDPStrategy):
         # buffers are sent at every batch otherwise, also in validation, where processes differ in how many they have
         trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
-    if trainer.is_global_zero and not resume:
-        save_run(folder, record, vocabulary)
+    if trainer.is_global_zero:
+        if resume:
+            save_config(folder, record)
+        else:
+            save_run(folder, record, vocabulary)
     if resume and last is None:
         log.warning("%s: no checkpoint yet; the run starts over", folder)
     if trainer.is_global_zero:
@@ -297,10 +300,18 @@ def resume_run(name: str, overrides: list[str]) -> None:
     run = Run.find(name, trained=False)
     if run.folder is None:
         raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = run.overridden(overrides)
     profile(config)
-    train(moved(config, run.folder.absolute()), run.folder, resume=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    file = logging.FileHandler(run.folder / "train.log", delay=True)
+    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))  # as in conf/hydra
+    logging.getLogger().addHandler(file)
+    try:
+        log.info("continued: %s", " ".join(overrides) or "as it was begun")
+        train(moved(config, run.folder.absolute()), run.folder, resume=True)
+    finally:
+        logging.getLogger().removeHandler(file)
+        file.close()
 
 
 def moved(config: DictConfig, folder: Path) -> DictConfig:
