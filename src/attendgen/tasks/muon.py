@@ -53,7 +53,9 @@ class MuonAdamW(Optimizer):
         if not chosen:
             raise UserError(f"task.optimiser.matrices={matrices}: finds no parameter of this model")
         self.muon = Muon(chosen, lr=muon_lr, weight_decay=weight_decay, momentum=momentum)
-        self.adamw = AdamW(others, lr=lr, weight_decay=weight_decay)
+        on_cpu = all(value.device.type == "cpu" for group in others for _, value in group["params"])
+        # one pass over large tables instead of ten; on a GPU the loss scaler could not clip gradients any more
+        self.adamw = AdamW(others, lr=lr, weight_decay=weight_decay, fused=on_cpu or None)
         super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
 
     @torch.no_grad()
