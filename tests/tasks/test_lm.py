@@ -73,5 +73,5 @@ def test_a_fresh_row_begins_anew_and_gradients_stop(data):
 def test_a_model_of_windows_refuses_streams(data):
     vocabulary = data.build_vocabulary()
     model = ContextLM(len(vocabulary), General, embedding=4, encoder=4, hidden=4)
-    with pytest.raises(UserError, match="model=lm_causal"):
+    with pytest.raises(UserError, match="model=lm_context_carried"):
         silent().validate(task(model, vocabulary), datamodule=data, verbose=False)

@@ -63,8 +63,8 @@ class ContextLM(nn.Module):
         self.weight_drop = weight_drop
         self.past = PastAttention(hidden, head, reach) if reach else None
 
-    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, ReaderState]:
-        """Read contexts padded on the right (an all-<pad> one is an empty one): memory and first decoder state."""
+    def encode(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, Float[Tensor, "batch final"]]:
+        """Read contexts padded on the right in both directions: memory, and both directions' last states."""
         mask = context != PAD
         lengths = mask.sum(dim=1)
         embedded = self.embedding(context)
@@ -77,12 +77,15 @@ class ContextLM(nn.Module):
             outputs, (hidden, _) = self.encoder(packed)
             values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=context.size(1))
         values = self.dropout(values)
-        final = torch.cat([hidden[-2], hidden[-1]], dim=-1)
+        return Memory(self.attention.project(values), values, mask), torch.cat([hidden[-2], hidden[-1]], dim=-1)
+
+    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, ReaderState]:
+        """Read contexts padded on the right (an all-<pad> one is an empty one): memory and first decoder state."""
+        memory, final = self.encode(context)
         state = torch.tanh(self.bridge(final)).unflatten(-1, (2, self.layers, -1))
-        state = state * (lengths > 0).view(-1, 1, 1, 1)  # an empty context says nothing
+        state = state * (context != PAD).any(dim=1).view(-1, 1, 1, 1)  # an empty context says nothing
         hidden, cell = state.unbind(1)
-        first = ReaderState(hidden, cell, *blank_past(self.past, hidden))
-        return Memory(self.attention.project(values), values, mask), first
+        return memory, ReaderState(hidden, cell, *blank_past(self.past, hidden), context[:, :0])
 
     def decode(
         self, inputs: Int[Tensor, "rows time"], state: ReaderState, memory: Memory
@@ -102,7 +105,8 @@ class ContextLM(nn.Module):
         combined = torch.tanh(self.combine(torch.cat([self.dropout(hidden), contexts], dim=-1)))
         logits = self.output(self.dropout(combined))
         last, cell = (part.transpose(0, 1) for part in after)
-        return logits, alphas.reshape(-1, time, alphas.size(-1)), ReaderState(last, cell, *past)
+        recent = torch.cat([state.recent, inputs], dim=1)[:, time:]
+        return logits, alphas.reshape(-1, time, alphas.size(-1)), ReaderState(last, cell, *past, recent)
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: ReaderState, memory: Memory

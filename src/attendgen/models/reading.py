@@ -25,10 +25,10 @@ class Reading(Protocol):
     def read(self, inputs: Int[Tensor, "rows time"], state: Any) -> tuple[Tensor, Tensor, Any]: ...
 
 
-def read_padded(model: Reading, context: Int[Tensor, "batch context"]) -> Any:
-    """The state after contexts padded on the right, all but the last character of each read."""
+def read_padded(model: Reading, context: Int[Tensor, "batch context"], state: Any = None) -> Any:
+    """The state after contexts padded on the right, all but the last character of each read; blank before, or given."""
     lengths = (context != PAD).sum(dim=1)
-    state = model.blank(len(context))
+    state = model.blank(len(context)) if state is None else state
     for length in lengths.unique().tolist():
         if length > 1:  # rows of one length at once: a recurrence must not run on over padding
             rows = (lengths == length).nonzero().squeeze(1)
