@@ -162,13 +162,7 @@ class TextGenerator:
         self.vocabulary = task.vocabulary
 
     def to_bfloat16(self) -> None:
-        """Keep the weights in bfloat16 from now on: batches are written faster, log-probabilities are rounded.
-
-        Raises:
-            UserError: the model reads windows.
-        """
-        if not isinstance(self.task.model, Reader):
-            raise UserError(f"{self.run.checkpoint}: a model that reads windows continues in single precision alone")
+        """Keep the weights in bfloat16 from now on: batches are written faster, log-probabilities are rounded."""
         self.task.model.bfloat16()
 
     def outputs(self, **options: Any) -> int:

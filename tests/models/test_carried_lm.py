@@ -6,6 +6,7 @@ import torch
 from attendgen.data.batch import pad
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.protocol import PieceReader, take_rows
+from attendgen.decoding.search import single
 from attendgen.errors import UserError
 from attendgen.layers.attention import Additive, General
 from attendgen.models.carried_lm import CarriedContextLM
@@ -109,6 +110,19 @@ def test_steps_leave_the_state_that_reading_does(model):
     for tokens in inputs.unbind(1):
         _, _, state = model.step(tokens, state, memory)
     torch.testing.assert_close(tuple(state), tuple(model.read(inputs, model.blank(2))[2]))
+
+
+def test_half_precision_is_close(model):
+    context, inputs = text(3, 9), torch.randint(3, SYMBOLS, (3, 2))
+    expected, _ = model(context, torch.cat([context[:, -1:], inputs], dim=1))
+    model.bfloat16()
+    memory, state = model.start(context)
+    memory, state = single(memory), single(state)  # as a search has them
+    for t, tokens in enumerate([context[:, -1], *inputs.unbind(1)]):
+        log_probs, _, state = model.step(tokens, state, memory)
+        torch.testing.assert_close(log_probs, expected[:, t].log_softmax(dim=-1), atol=0.05, rtol=0.05)
+    _, after = model.start(torch.cat([context[:, -1:], inputs], dim=1), state)  # in single precision, too
+    assert after.hidden.isfinite().all()
 
 
 def test_padding_counts_for_nothing(model):

@@ -12,7 +12,7 @@ from attendgen.layers.ngrams import NGrams
 from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
 from attendgen.layers.tying import tie
 from attendgen.layers.weight_drop import run_lstm
-from attendgen.models.reading import WEIGHTS, Nothing, read_padded
+from attendgen.models.reading import Nothing, read_padded, step_lstm
 from attendgen.vocabulary import PAD
 
 
@@ -115,16 +115,9 @@ class CausalLM(nn.Module):
     ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows reach"], ReaderState]:
         """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
         vectors, recent = self.embed(tokens.unsqueeze(1), state.recent)
-        values = vectors[:, 0]
-        before = (part.to(values.dtype) for part in (state.hidden, state.cell))  # weights may be in half precision
-        layers = []
-        for layer, (hidden, cell) in enumerate(zip(*(part.unbind(1) for part in before), strict=True)):
-            weights = [getattr(self.lstm, f"{name}_l{layer}") for name in WEIGHTS]
-            values, cell = torch.lstm_cell(values, (hidden, cell), *weights)  # faster than a sequence of one step
-            layers.append((values, cell))
-        logits, alphas, past = self.predict(values.unsqueeze(1), state.past)
-        last, cells = (torch.stack(parts, dim=1) for parts in zip(*layers, strict=True))
-        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], ReaderState(last, cells, *past, recent)
+        hidden, cell = step_lstm(self.lstm, vectors[:, 0], state.hidden, state.cell)
+        logits, alphas, past = self.predict(hidden[:, -1:], state.past)
+        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], ReaderState(hidden, cell, *past, recent)
 
     def forward(
         self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]

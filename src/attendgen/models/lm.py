@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
-from attendgen.layers.past import PastAttention, ReaderState, blank_past
+from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
 from attendgen.layers.recurrence import Memory
 from attendgen.layers.weight_drop import run_lstm
+from attendgen.models.reading import step_lstm
 from attendgen.vocabulary import PAD
 
 
@@ -93,27 +94,34 @@ class ContextLM(nn.Module):
         """Logits after each of `inputs`, the attention used, and the new state (rows layers hidden)."""
         before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
         hidden, after = run_lstm(self.decoder, self.embedding(inputs), before, self.weight_drop)
-        past = state.past
+        logits, alphas, past = self.predict(hidden, state.past, memory)
+        last, cell = (part.transpose(0, 1) for part in after)
+        recent = torch.cat([state.recent, inputs], dim=1)[:, inputs.size(1) :]
+        return logits, alphas, ReaderState(last, cell, *past, recent)
+
+    def predict(
+        self, hidden: Float[Tensor, "rows time hidden"], past: Past, memory: Memory
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time source"], Past]:
+        """Logits from the decoder's states, what they attended to in the memory, and the past after them."""
         if self.past is not None:
             own, _, past = self.past(hidden, past)
             hidden = hidden + own
         # the hypotheses of one input ask the same memory
-        batch, time = memory.values.size(0), inputs.size(1)
+        batch, time = memory.values.size(0), hidden.size(1)
         query = hidden.reshape(batch, -1, hidden.size(-1))
         contexts, alphas = self.attention(query, *memory)
         contexts = contexts.reshape(-1, time, contexts.size(-1)).to(hidden.dtype)
         combined = torch.tanh(self.combine(torch.cat([self.dropout(hidden), contexts], dim=-1)))
-        logits = self.output(self.dropout(combined))
-        last, cell = (part.transpose(0, 1) for part in after)
-        recent = torch.cat([state.recent, inputs], dim=1)[:, time:]
-        return logits, alphas.reshape(-1, time, alphas.size(-1)), ReaderState(last, cell, *past, recent)
+        return self.output(self.dropout(combined)), alphas.reshape(-1, time, alphas.size(-1)), past
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: ReaderState, memory: Memory
     ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows source"], ReaderState]:
         """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
-        logits, alphas, state = self.decode(tokens.unsqueeze(1), state, memory)
-        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], state
+        hidden, cell = step_lstm(self.decoder, self.embedding(tokens), state.hidden, state.cell)
+        logits, alphas, past = self.predict(hidden[:, -1:], state.past, memory)
+        recent = torch.cat([state.recent, tokens.unsqueeze(1)], dim=1)[:, 1:]
+        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], ReaderState(hidden, cell, *past, recent)
 
     def forward(
         self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]
