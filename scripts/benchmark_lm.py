@@ -24,9 +24,11 @@ from torch.utils.data import DataLoader
 from attendgen.cli import print_table
 from attendgen.data.batch import StreamBatch
 from attendgen.data.streams import Streams, StreamSampler, collate_pieces
+from attendgen.decoding.protocol import Reader
 from attendgen.decoding.search import Search
 from attendgen.layers.attention import General
 from attendgen.losses.cross_entropy import masked_cross_entropy
+from attendgen.models.carried_lm import CarriedContextLM
 from attendgen.models.causal_lm import CausalLM
 from attendgen.models.lm import ContextLM
 from attendgen.models.textgenerate import TextGenerateLM
@@ -66,6 +68,7 @@ def models(symbols: int) -> dict[str, torch.nn.Module]:
         "lm_causal": CausalLM(symbols),
         "lm_causal, attention over 128": CausalLM(symbols, reach=128),
         "lm_context": ContextLM(symbols, partial(General, scaled=True)),
+        "lm_context_carried": CarriedContextLM(symbols, partial(General, scaled=True)),
         "lm_textgenerate": TextGenerateLM(symbols),
     }
 
@@ -130,7 +133,7 @@ def by_hand(model: torch.nn.Module, data: DataLoader[Any], steps: int, options: 
     return median(ends)
 
 
-def windows(model: ContextLM, steps: int, batch: int, length: int, options: argparse.Namespace) -> float:
+def windows(model: torch.nn.Module, steps: int, batch: int, length: int, options: argparse.Namespace) -> float:
     """Seconds a training step over windows with a context of 64."""
     device = torch.device(options.device)
     model = model.to(device).train()
@@ -206,7 +209,7 @@ def main() -> None:
     rows, rates = [], {}
     for name, model in models(size).items():
         parameters = f"{sum(weight.numel() for weight in model.parameters()):,}"
-        if isinstance(model, ContextLM):
+        if not isinstance(model, Reader):
             seconds = windows(model, options.steps, options.batch, options.length, options)
             rows.append([name, parameters, f"{characters / seconds:,.0f}", "", ""])
             continue
@@ -235,7 +238,7 @@ def main() -> None:
     print(f"writing {options.samples} continuations of {options.symbols} characters as one batch")
     written_rows = []
     for name, model in models(size).items():
-        for dtype in (torch.float32, torch.bfloat16)[: 2 - isinstance(model, ContextLM)]:
+        for dtype in (torch.float32, torch.bfloat16):
             rate = written(model, dtype, options.samples, options.symbols, options)
             written_rows.append([name, str(dtype).removeprefix("torch."), f"{rate:,.0f}", f"{rate / 724:.1f}"])
     print_table(["model", "weights", "characters a second", "times 724"], written_rows)

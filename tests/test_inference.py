@@ -1,53 +1,94 @@
 """Language models continue and score texts alike, whether they read windows or read on."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 import tiny
+from attendgen.decoding.protocol import Reader
+from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.inference import TextGenerator, load
 from attendgen.training import run_hydra
 
+MODELS = {
+    "causal": ["experiment=novels_causal", "model.reach=20"],
+    "carried": ["experiment=novels", "model=lm_context_carried", "data.streams=true", "model.window=16"],
+    "windows": ["experiment=novels"],
+}
+
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TextGenerator:
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TextGenerator]:
     folder = tmp_path_factory.mktemp("runs")
-    small = ["data.context=16", "data.time=24", "data.batch_size=4", "model.hidden=16", "model.reach=20"]
+    small = ["data.context=16", "data.time=24", "data.batch_size=4", "model.hidden=16"]
     options = [*small, f"data.root={tiny.novels(folder / 'novels')}", "callbacks.progress=null", "trainer=smoke"]
-    run_hydra(["experiment=novels_causal", f"hydra.run.dir={folder / 'run'}", *options])
-    model = load(folder / "run")
-    assert isinstance(model, TextGenerator)
-    return model
+
+    def train(name: str) -> TextGenerator:
+        if not (folder / name).exists():
+            run_hydra([*MODELS[name], f"hydra.run.dir={folder / name}", *options])
+        model = load(folder / name)
+        assert isinstance(model, TextGenerator)
+        return model
+
+    return train
+
+
+@pytest.fixture(params=MODELS)
+def trained(make, request) -> TextGenerator:
+    """Any model."""
+    return make(request.param)
+
+
+@pytest.fixture(params=["causal", "carried"])
+def reader(make, request) -> TextGenerator:
+    """A model that reads on."""
+    return make(request.param)
 
 
 CONTEXT = "It was the best of times, it was the worst of times, and " * 3
 
 
-def test_the_whole_context_is_read(trained):
-    one = trained.generate(CONTEXT, max_length=50, temperature=1.0, seed=1)[0]
-    ids = torch.tensor([trained.vocabulary.encode(CONTEXT + one.text)])
-    model = trained.task.model
-    logits, _, _ = model.read(ids, model.blank(1))
-    expected = logits[0].log_softmax(dim=-1)[len(CONTEXT) - 1 : -1].gather(1, ids[0, len(CONTEXT) :, None])
+def test_the_whole_context_is_read(reader):
+    one = reader.generate(CONTEXT, max_length=60, temperature=1.0, seed=1)[0]
+    ids = torch.tensor([reader.vocabulary.encode(CONTEXT + one.text)])
+    model = reader.task.model
+    _, _, state = model.read(ids[:, : len(CONTEXT) - 1], model.blank(1))
+    logits, _, _ = model.read(ids[:, len(CONTEXT) - 1 : -1], state)
+    expected = logits[0].log_softmax(dim=-1).gather(1, ids[0, len(CONTEXT) :, None])
     np.testing.assert_allclose(one.log_probs, expected.squeeze(1).detach().numpy(), atol=1e-4)
-    assert len(one.text) == 50
+    assert len(one.text) == 60
 
 
 def test_a_given_continuation_scores_as_when_it_was_made(trained):
-    made = trained.generate(CONTEXT, max_length=30, temperature=1.0, seed=2)[0]
+    made = trained.generate(CONTEXT, max_length=60, temperature=1.0, seed=2)[0]
     given = trained.score(CONTEXT, made.text)
     np.testing.assert_allclose(given.log_probs, made.log_probs, atol=1e-4)
     np.testing.assert_allclose(given.attention, made.attention, atol=1e-5)
 
 
-def test_attention_lies_over_the_text_before_each_character(trained):
-    made = trained.generate("It was", max_length=8, temperature=1.0, seed=2)[0]
+def test_attention_lies_over_the_text_before_each_character(make):
+    made = make("causal").generate("It was", max_length=8, temperature=1.0, seed=2)[0]
     assert made.source == [*"It was", *made.tokens]
     for t, weights in enumerate(made.attention):
         read = len("It was") + t - 1  # the last character is where it looks from
         assert weights[:read].sum() == pytest.approx(1.0, abs=1e-5)
         assert not weights[read:].any()
+
+
+def test_attention_lies_over_the_characters_before_each_piece(make):
+    carried = make("carried")
+    made = carried.generate("It was", max_length=60, temperature=1.0, seed=2)[0]
+    assert made.source == [*"It was", *made.tokens]
+    model = carried.task.model
+    for t, weights in enumerate(made.attention):
+        before = len("It was") + t // model.piece * model.piece
+        window = weights[max(0, before - model.window) : before]
+        assert window.all()
+        assert window.sum() == pytest.approx(1.0, abs=1e-5)
+        assert weights.sum() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_continuation_can_be_watched(trained):
@@ -59,10 +100,32 @@ def test_a_continuation_can_be_watched(trained):
 
 
 def test_samples_come_as_one_batch(trained):
-    many = trained.generate("It was", n_best=3, max_length=9, temperature=1.0, seed=1)
+    many = trained.generate("It was", n_best=3, max_length=60, temperature=1.0, seed=1)
     assert len({result.text for result in many}) == 3
     for result in many:
         np.testing.assert_allclose(trained.score("It was", result.text).log_probs, result.log_probs, atol=1e-4)
+
+
+def test_several_samples_read_their_context_once(trained, monkeypatch):
+    model, rows = trained.task.model, []
+    start = model.start
+
+    def counted(texts, *state):
+        rows.append(len(texts))
+        return start(texts, *state)
+
+    monkeypatch.setattr(model, "start", counted)
+    many = trained.generate(CONTEXT, n_best=3, max_length=10, temperature=1.0, seed=1)
+    assert rows == [1]
+    # as three rows that each read it, sampled from the same stream
+    ids = torch.tensor([trained.vocabulary.encode(CONTEXT)] * 3)
+    search = Search(max_length=10, temperature=1.0, seed=1)
+    with torch.inference_mode():
+        memory, state = start(ids if isinstance(model, Reader) else ids[:, -16:])
+        apart = search(model, memory, state, trained.task.forbidden, first=ids[:, -1], stop=None)
+    order = apart.scores[:, 0].argsort(descending=True)
+    assert [result.text for result in many] == [trained.vocabulary.decode(apart.tokens[i, 0].tolist()) for i in order]
+    np.testing.assert_allclose([result.score for result in many], apart.scores[order, 0], rtol=1e-4)
 
 
 def test_half_precision_writes_nearly_the_same(trained):

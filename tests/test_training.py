@@ -140,8 +140,12 @@ def test_a_profiler_writes_into_the_run_directory(train, profiler: str, word: st
     assert any(word in report for report in reports)
 
 
-def test_tensorboard_shows_a_streams_continuation_and_where_it_looked(train) -> None:
-    folder = train("novels_causal", "trainer=smoke", "model.reach=8")
+CARRIED = ("novels", ["model=lm_context_carried", "data.streams=true"])
+
+
+@pytest.mark.parametrize(("experiment", "settings"), [("novels_causal", ["model.reach=8"]), CARRIED])
+def test_tensorboard_shows_a_streams_continuation_and_where_it_looked(train, experiment, settings) -> None:
+    folder = train(experiment, "trainer=smoke", *settings)
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert {"train/loss", "val/bits_per_character"} <= set(events.Tags()["scalars"])
     assert "attention/0" in events.Tags()["images"]
@@ -201,6 +205,7 @@ CONTINUED = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callba
         pytest.param("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"], marks=pytest.mark.slow),
         ("toy_chat", ["epochs=4", "model.dropout=0.2", "callbacks=average", "trainer.accumulate_grad_batches=2"]),
         ("novels_causal", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
+        (CARRIED[0], [*CARRIED[1], "steps=9", "model.dropout=0.2", "data.batch_size=128"]),
         pytest.param("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow),
         pytest.param("flickr8k_soft", ["steps=9", "data.batch_size=1"], marks=pytest.mark.slow),
         ("flickr8k_hard", ["steps=9", "data.batch_size=1", "task/estimator=leave_one_out"]),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attendgen.data.batch import pad, real, shifted
 from attendgen.data.images import open_image, to_pixels, to_rgb
-from attendgen.decoding.protocol import Decoded, Reader, over_text
+from attendgen.decoding.protocol import Decoded, PieceReader, Reader, over_text, pieces_over_text, take_rows
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.runs import Run
@@ -79,15 +79,12 @@ def forced(
     return Decoded(outputs.unsqueeze(1), log_probs.sum(dim=2), log_probs, alphas.unsqueeze(1))
 
 
-def joined(windows: Sequence[Decoded]) -> Decoded:
-    """Continuations made window by window as one; the attention is that of the first window, then zero."""
-    tokens, log_probs = (
-        torch.cat(parts, dim=2) for parts in zip(*((w.tokens, w.log_probs) for w in windows), strict=True)
-    )
-    first = windows[0].attention
-    attention = first.new_zeros(*tokens.shape, first.size(-1))
-    attention[:, :, : first.size(2)] = first
-    return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)
+def joined(parts: Sequence[Decoded], windows: bool = False) -> Decoded:
+    """Continuations made part by part as one; of `windows` the attention is that of the first, then zero."""
+    tokens, log_probs = (torch.cat(part, dim=2) for part in zip(*((p.tokens, p.log_probs) for p in parts), strict=True))
+    first = parts[0].attention
+    rest = [first.new_zeros(*p.tokens.shape, first.size(-1)) if windows else p.attention for p in parts[1:]]
+    return Decoded(tokens, log_probs.sum(dim=2), log_probs, torch.cat([first, *rest], dim=2))
 
 
 def make_search(run: Run, options: dict[str, Any]) -> Search:
@@ -165,13 +162,7 @@ class TextGenerator:
         self.vocabulary = task.vocabulary
 
     def to_bfloat16(self) -> None:
-        """Keep the weights in bfloat16 from now on: batches are written faster, log-probabilities are rounded.
-
-        Raises:
-            UserError: the model reads windows.
-        """
-        if not isinstance(self.task.model, Reader):
-            raise UserError(f"{self.run.checkpoint}: a model that reads windows continues in single precision alone")
+        """Keep the weights in bfloat16 from now on: batches are written faster, log-probabilities are rounded."""
         self.task.model.bfloat16()
 
     def outputs(self, **options: Any) -> int:
@@ -199,7 +190,7 @@ class TextGenerator:
 
         A model that reads on for ever reads the whole context. One with a window reads the last characters that the
         window holds, and after each window of continuation it reads anew what now stands to the left. `attention` holds
-        the weights over `source`: the context of the first window, or all of the text if a model looks at its own past.
+        the weights over `source`: the context of the first window, or all of the text if a model reads on.
 
         Args:
             watch: called with each character of a single continuation as it is made.
@@ -210,19 +201,33 @@ class TextGenerator:
         search = self.search(options)
         rows, search.n_best = search.n_best, 1  # every continuation is a row of its own: their texts soon differ
         ids = self.vocabulary.encode_known(text, "text")
-        texts = torch.tensor([ids] * rows, device=self.task.device)
-        model, wanted, parts = self.task.model, search.max_length, []
+        texts = torch.tensor([ids], device=self.task.device)
+        parts: list[Decoded] = []
+        model, wanted, state = self.task.model, search.max_length, None
         tell = None if watch is None else lambda chosen: watch(self.vocabulary.symbols[int(chosen[0])])
         context, time = self.window(len(ids), wanted)
+        if isinstance(model, PieceReader):
+            time = model.piece
+        new = context  # characters at the end of each text that `start` is to read
         while (made := texts.size(1) - len(ids)) < wanted:
             search.max_length = min(time, wanted - made)
-            memory, state = model.start(texts[:, -context:])
+            memory, state = self.start(texts[:, -new:], state)
+            if not parts:  # the context is read once, however many continue it
+                copies = torch.zeros(rows, dtype=torch.long, device=texts.device)
+                texts, state = texts[copies], take_rows(state, copies)
             decoded = search(model, memory, state, self.task.forbidden, first=texts[:, -1], stop=None, watch=tell)
             parts.append(decoded)
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
+            new = search.max_length + 1 if isinstance(model, PieceReader) else context
         read = [self.vocabulary.symbols[i] for i in ids[-context:]]
         found = [result for row in range(rows) for result in self.results(parts, row, read)]
         return sorted(found, key=lambda result: -result.score)
+
+    def start(self, texts: Int[Tensor, "rows new"], state: Any) -> tuple[Any, Any]:
+        """Memory and state after texts, which go on from a state if the model reads piece by piece."""
+        if isinstance(self.task.model, PieceReader):
+            return self.task.model.start(texts, state)
+        return self.task.model.start(texts)
 
     def window(self, context: int, time: int) -> tuple[int, int]:
         """How much of a context is read, and how many characters are continued, before reading anew."""
@@ -232,13 +237,18 @@ class TextGenerator:
 
     def results(self, parts: Sequence[Decoded], row: int, read: list[str]) -> list[Result]:
         """A continuation made part by part after `read`."""
-        if not isinstance(self.task.model, Reader):
-            return results(joined(parts), row, self.vocabulary, read)
+        model = self.task.model
+        if not isinstance(model, Reader):
+            return results(joined(parts, windows=True), row, self.vocabulary, read)
         found = []
         for result in results(joined(parts), row, self.vocabulary):
             if result.attention.size:  # else it does not attend
-                weights = over_text(torch.from_numpy(result.attention), len(read)).numpy()
-                result = replace(result, source=[*read, *result.tokens], attention=weights)
+                alphas = torch.from_numpy(result.attention)
+                if isinstance(model, PieceReader):
+                    weights = pieces_over_text(alphas, len(read), model.piece)
+                else:
+                    weights = over_text(alphas, len(read))
+                result = replace(result, source=[*read, *result.tokens], attention=weights.numpy())
             found.append(result)
         return found
 

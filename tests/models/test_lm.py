@@ -5,6 +5,7 @@ import torch
 
 from attendgen.data.batch import pad
 from attendgen.decoding.protocol import take_rows
+from attendgen.decoding.search import single
 from attendgen.layers.attention import Additive, General
 from attendgen.models.lm import ContextLM
 from stepping import assert_stepping_equals_teacher_forcing
@@ -97,3 +98,14 @@ def test_every_parameter_learns(model):
     logits.square().sum().backward()
     still = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]
     assert still == []
+
+
+def test_half_precision_steps_are_close(model):
+    context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5))
+    expected, _ = model(context, inputs)
+    model.bfloat16()
+    memory, state = model.start(context)
+    memory, state = single(memory), single(state)  # as a search has them
+    for t in range(inputs.size(1)):
+        log_probs, _, state = model.step(inputs[:, t], state, memory)
+        torch.testing.assert_close(log_probs, expected[:, t].log_softmax(dim=-1), atol=0.05, rtol=0.05)

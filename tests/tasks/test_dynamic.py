@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from attendgen.data.novels import NovelDataModule
+from attendgen.decoding.protocol import Reader
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.layers.attention import General
+from attendgen.models.carried_lm import CarriedContextLM
 from attendgen.models.causal_lm import CausalLM
 from attendgen.models.lm import ContextLM
 from attendgen.tasks.dynamic import dynamic_bits
@@ -20,13 +22,20 @@ TEXTS = ("abcabcabcabcabcabc", "abcacbacb")
 TIME = 6
 
 
-@pytest.fixture(params=[True, False], ids=["streams", "windows"])
+SMALL = {"embedding": 4, "hidden": 5, "dropout": 0.5}
+MODELS = {
+    "streams": partial(CausalLM, **SMALL),
+    "streams and windows": partial(CarriedContextLM, attention=General, encoder=3, window=4, piece=TIME, **SMALL),
+    "windows": partial(ContextLM, attention=General, encoder=3, **SMALL),
+}
+
+
+@pytest.fixture(params=MODELS)
 def setting(request, tmp_path: Path) -> tuple[LanguageModelTask, NovelDataModule]:
     (tmp_path / "a.txt").write_text("abc" * 100)
-    data = NovelDataModule(str(tmp_path), context=4, time=TIME, streams=request.param, batch_size=1)
+    data = NovelDataModule(str(tmp_path), context=4, time=TIME, streams="streams" in request.param, batch_size=1)
     symbols = len(data.build_vocabulary())
-    small = {"embedding": 4, "hidden": 5, "dropout": 0.5}
-    model = CausalLM(symbols, **small) if request.param else ContextLM(symbols, General, encoder=3, **small)
+    model = MODELS[request.param](symbols)
     data.sets["text"] = data.encode(TEXTS)
     data.eval_split = "text"
     assert data.vocabulary is not None
@@ -45,7 +54,7 @@ def test_each_piece_is_scored_by_weights_that_learnt_from_those_before(setting, 
         read = torch.cat([torch.tensor([[SOS]]), ids[:, :-1]], dim=1)
         for start in range(0, len(text), TIME):
             inputs, outputs = read[:, start : start + TIME], ids[:, start : start + TIME]
-            if isinstance(model, CausalLM):
+            if isinstance(model, Reader):
                 logits, _, state = model.read(inputs, model.blank(1) if state is None else state)
                 state = type(state)(*(part.detach() for part in state))
             else:

@@ -13,7 +13,7 @@ from torch import Tensor
 from attendgen import plotting
 from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, WindowBatch
 from attendgen.data.images import open_image
-from attendgen.decoding.protocol import Decoded, over_text
+from attendgen.decoding.protocol import Decoded, PieceReader, over_text, pieces_over_text
 from attendgen.vocabulary import PAD, Vocabulary
 
 
@@ -102,8 +102,12 @@ class Samples(lightning.Callback):
             texts.append(f"{vocabulary.decode(context)[-60:]!r} → {''.join(after)!r}")
             if decoded.attention.size(-1) and len(figures) < self.figures:
                 shown = after[:60]
-                weights = over_text(decoded.attention[i, 0, : len(shown)].float().cpu(), len(before)).numpy()
-                figures.append(plotting.alignment([*before, *shown], shown, weights))
+                alphas = decoded.attention[i, 0, : len(shown)].float().cpu()
+                if isinstance(task.model, PieceReader):
+                    weights = pieces_over_text(alphas, len(before), len(shown))  # one memory for all
+                else:
+                    weights = over_text(alphas, len(before))
+                figures.append(plotting.alignment([*before, *shown], shown, weights.numpy()))
         return texts, figures
 
     def _captions(self, trainer: lightning.Trainer, task: Any, batch: CaptionBatch) -> tuple[list[str], list[Figure]]:

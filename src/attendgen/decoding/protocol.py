@@ -38,6 +38,19 @@ class Reader(Generator, Protocol):
         """Logits after each of `inputs`, the weights of the `reach` places before it, and the new state."""
 
 
+@runtime_checkable
+class PieceReader(Reader, Protocol):
+    """A reader whose memory holds the last symbols before a piece, and is to be made anew after `piece` symbols.
+
+    Its `start` may go on from the state that a start before it gave.
+    """
+
+    piece: int
+
+    def start(self, context: Int[Tensor, "batch context"], state: Any = None) -> tuple[Any, Any]:
+        """Memory and state for going on after a context."""
+
+
 class Decoded(NamedTuple):
     """The `n` best outputs of each input, best first; positions after <eos> are <pad> with zero attention.
 
@@ -74,3 +87,15 @@ def over_text(alphas: Float[Tensor, "length reach"], read: int) -> Float[Tensor,
     places = read - 1 - reach + torch.arange(length, device=alphas.device).unsqueeze(1) + slots
     text = alphas.new_zeros(length, read + length)
     return text.scatter_add(1, places.clamp(min=0), alphas.masked_fill(places < 0, 0.0))
+
+
+def pieces_over_text(alphas: Float[Tensor, "length window"], read: int, piece: int) -> Float[Tensor, "length text"]:
+    """Weights of the last symbols before each piece of the outputs as weights over the text, as `over_text` has it.
+
+    The text's first symbols are fewer than the window, and stand at its beginning.
+    """
+    length, window = alphas.shape
+    before = read + torch.arange(length, device=alphas.device) // piece * piece
+    places = (before - window).clamp(min=0).unsqueeze(1) + torch.arange(window, device=alphas.device)
+    text = alphas.new_zeros(length, read + length)
+    return text.scatter_add(1, places.clamp(max=read + length - 1), alphas)

@@ -104,6 +104,7 @@ class Dot(nn.Module):
         memory: Float[Tensor, "batch source memory"],
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
+        query = query.to(keys.dtype)  # weights may be in half precision, and a search's memory in single
         return attend(query @ keys.transpose(1, 2) * self.scale, memory, mask)
 
 

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -17,13 +17,17 @@ class Past(NamedTuple):
 
 
 class ReaderState(NamedTuple):
-    """State of an LSTM, and what its attention may look at (see `Past`; nothing without attention)."""
+    """State of an LSTM, what its attention may look at (see `Past`), and the symbols before the next one.
+
+    What the model does not look at has no width.
+    """
 
     hidden: Float[Tensor, "rows layers hidden"]
     cell: Float[Tensor, "rows layers hidden"]
     keys: Float[Tensor, "rows reach key"]
     values: Float[Tensor, "rows reach key"]
     seen: Bool[Tensor, "rows reach"]
+    recent: Int[Tensor, "rows recent"]
 
     @property
     def past(self) -> Past:

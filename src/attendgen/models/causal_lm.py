@@ -3,38 +3,17 @@
 attendgen train experiment=novels_causal
 """
 
-from typing import NamedTuple
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.errors import UserError
 from attendgen.layers.ngrams import NGrams
-from attendgen.layers.past import Past, PastAttention, blank_past
+from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
 from attendgen.layers.tying import tie
 from attendgen.layers.weight_drop import run_lstm
-from attendgen.models.reading import WEIGHTS, Nothing, read_padded
+from attendgen.models.reading import Nothing, read_padded, step_lstm
 from attendgen.vocabulary import PAD
-
-
-class CausalState(NamedTuple):
-    """State of the LSTM, what its attention may look at (see `Past`), and the symbols before the next one.
-
-    What the model does not look at has no width.
-    """
-
-    hidden: Float[Tensor, "rows layers hidden"]
-    cell: Float[Tensor, "rows layers hidden"]
-    keys: Float[Tensor, "rows reach key"]
-    values: Float[Tensor, "rows reach key"]
-    seen: Bool[Tensor, "rows reach"]
-    recent: Int[Tensor, "rows recent"]
-
-    @property
-    def past(self) -> Past:
-        """What the attention may look at."""
-        return Past(self.keys, self.values, self.seen)
 
 
 class CausalLM(nn.Module):
@@ -87,11 +66,11 @@ class CausalLM(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.weight_drop = weight_drop
 
-    def blank(self, rows: int) -> CausalState:
+    def blank(self, rows: int) -> ReaderState:
         """The state before anything is read."""
         zero = self.output.weight.new_zeros(rows, self.lstm.num_layers, self.lstm.hidden_size)
         recent = zero.new_full((rows, self.ngrams.reach if self.ngrams else 0), PAD, dtype=torch.long)
-        return CausalState(zero, zero, *blank_past(self.attention, zero), recent)
+        return ReaderState(zero, zero, *blank_past(self.attention, zero), recent)
 
     def embed(
         self, inputs: Int[Tensor, "rows time"], recent: Int[Tensor, "rows recent"]
@@ -104,15 +83,15 @@ class CausalLM(nn.Module):
         return vectors + more, recent
 
     def read(
-        self, inputs: Int[Tensor, "rows time"], state: CausalState
-    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], CausalState]:
+        self, inputs: Int[Tensor, "rows time"], state: ReaderState
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time reach"], ReaderState]:
         """Logits after each of `inputs`, the weights of the places before it, and the new state."""
         before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
         vectors, recent = self.embed(inputs, state.recent)
         hidden, after = run_lstm(self.lstm, self.dropout(vectors), before, self.weight_drop)
         logits, alphas, past = self.predict(hidden, state.past)
         last, cell = (part.transpose(0, 1) for part in after)
-        return logits, alphas, CausalState(last, cell, *past, recent)
+        return logits, alphas, ReaderState(last, cell, *past, recent)
 
     def predict(
         self, hidden: Float[Tensor, "rows time hidden"], past: Past
@@ -127,25 +106,18 @@ class CausalLM(nn.Module):
             features = torch.tanh(self.readout(features))
         return self.output(features), alphas, past
 
-    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Nothing, CausalState]:
+    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Nothing, ReaderState]:
         """Read contexts padded on the right but for their last characters, which are what `step` is given first."""
         return Nothing(self.output.weight.new_zeros(len(context), 0)), read_padded(self, context)
 
     def step(
-        self, tokens: Int[Tensor, " rows"], state: CausalState, memory: Nothing
-    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows reach"], CausalState]:
+        self, tokens: Int[Tensor, " rows"], state: ReaderState, memory: Nothing
+    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows reach"], ReaderState]:
         """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
         vectors, recent = self.embed(tokens.unsqueeze(1), state.recent)
-        values = vectors[:, 0]
-        before = (part.to(values.dtype) for part in (state.hidden, state.cell))  # weights may be in half precision
-        layers = []
-        for layer, (hidden, cell) in enumerate(zip(*(part.unbind(1) for part in before), strict=True)):
-            weights = [getattr(self.lstm, f"{name}_l{layer}") for name in WEIGHTS]
-            values, cell = torch.lstm_cell(values, (hidden, cell), *weights)  # faster than a sequence of one step
-            layers.append((values, cell))
-        logits, alphas, past = self.predict(values.unsqueeze(1), state.past)
-        last, cells = (torch.stack(parts, dim=1) for parts in zip(*layers, strict=True))
-        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], CausalState(last, cells, *past, recent)
+        hidden, cell = step_lstm(self.lstm, vectors[:, 0], state.hidden, state.cell)
+        logits, alphas, past = self.predict(hidden[:, -1:], state.past)
+        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], ReaderState(hidden, cell, *past, recent)
 
     def forward(
         self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]

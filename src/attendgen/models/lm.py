@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
-from attendgen.layers.past import PastAttention, ReaderState, blank_past
+from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
 from attendgen.layers.recurrence import Memory
 from attendgen.layers.weight_drop import run_lstm
+from attendgen.models.reading import step_lstm
 from attendgen.vocabulary import PAD
 
 
@@ -63,8 +64,8 @@ class ContextLM(nn.Module):
         self.weight_drop = weight_drop
         self.past = PastAttention(hidden, head, reach) if reach else None
 
-    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, ReaderState]:
-        """Read contexts padded on the right (an all-<pad> one is an empty one): memory and first decoder state."""
+    def encode(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, Float[Tensor, "batch final"]]:
+        """Read contexts padded on the right in both directions: memory, and both directions' last states."""
         mask = context != PAD
         lengths = mask.sum(dim=1)
         embedded = self.embedding(context)
@@ -77,12 +78,15 @@ class ContextLM(nn.Module):
             outputs, (hidden, _) = self.encoder(packed)
             values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=context.size(1))
         values = self.dropout(values)
-        final = torch.cat([hidden[-2], hidden[-1]], dim=-1)
+        return Memory(self.attention.project(values), values, mask), torch.cat([hidden[-2], hidden[-1]], dim=-1)
+
+    def start(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, ReaderState]:
+        """Read contexts padded on the right (an all-<pad> one is an empty one): memory and first decoder state."""
+        memory, final = self.encode(context)
         state = torch.tanh(self.bridge(final)).unflatten(-1, (2, self.layers, -1))
-        state = state * (lengths > 0).view(-1, 1, 1, 1)  # an empty context says nothing
+        state = state * (context != PAD).any(dim=1).view(-1, 1, 1, 1)  # an empty context says nothing
         hidden, cell = state.unbind(1)
-        first = ReaderState(hidden, cell, *blank_past(self.past, hidden))
-        return Memory(self.attention.project(values), values, mask), first
+        return memory, ReaderState(hidden, cell, *blank_past(self.past, hidden), context[:, :0])
 
     def decode(
         self, inputs: Int[Tensor, "rows time"], state: ReaderState, memory: Memory
@@ -90,26 +94,34 @@ class ContextLM(nn.Module):
         """Logits after each of `inputs`, the attention used, and the new state (rows layers hidden)."""
         before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
         hidden, after = run_lstm(self.decoder, self.embedding(inputs), before, self.weight_drop)
-        past = state.past
+        logits, alphas, past = self.predict(hidden, state.past, memory)
+        last, cell = (part.transpose(0, 1) for part in after)
+        recent = torch.cat([state.recent, inputs], dim=1)[:, inputs.size(1) :]
+        return logits, alphas, ReaderState(last, cell, *past, recent)
+
+    def predict(
+        self, hidden: Float[Tensor, "rows time hidden"], past: Past, memory: Memory
+    ) -> tuple[Float[Tensor, "rows time symbols"], Float[Tensor, "rows time source"], Past]:
+        """Logits from the decoder's states, what they attended to in the memory, and the past after them."""
         if self.past is not None:
             own, _, past = self.past(hidden, past)
             hidden = hidden + own
         # the hypotheses of one input ask the same memory
-        batch, time = memory.values.size(0), inputs.size(1)
+        batch, time = memory.values.size(0), hidden.size(1)
         query = hidden.reshape(batch, -1, hidden.size(-1))
         contexts, alphas = self.attention(query, *memory)
         contexts = contexts.reshape(-1, time, contexts.size(-1)).to(hidden.dtype)
         combined = torch.tanh(self.combine(torch.cat([self.dropout(hidden), contexts], dim=-1)))
-        logits = self.output(self.dropout(combined))
-        last, cell = (part.transpose(0, 1) for part in after)
-        return logits, alphas.reshape(-1, time, alphas.size(-1)), ReaderState(last, cell, *past)
+        return self.output(self.dropout(combined)), alphas.reshape(-1, time, alphas.size(-1)), past
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: ReaderState, memory: Memory
     ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows source"], ReaderState]:
         """Log-probabilities of the next character after `tokens`, the attention used, and the new state."""
-        logits, alphas, state = self.decode(tokens.unsqueeze(1), state, memory)
-        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], state
+        hidden, cell = step_lstm(self.decoder, self.embedding(tokens), state.hidden, state.cell)
+        logits, alphas, past = self.predict(hidden[:, -1:], state.past, memory)
+        recent = torch.cat([state.recent, tokens.unsqueeze(1)], dim=1)[:, 1:]
+        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], ReaderState(hidden, cell, *past, recent)
 
     def forward(
         self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]

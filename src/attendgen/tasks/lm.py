@@ -13,13 +13,14 @@ from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
+from attendgen.models.carried_lm import CarriedContextLM
 from attendgen.models.causal_lm import CausalLM
 from attendgen.models.lm import ContextLM
 from attendgen.models.textgenerate import TextGenerateLM
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
 from attendgen.vocabulary import EOS, Vocabulary
 
-LanguageModel = ContextLM | CausalLM | TextGenerateLM
+LanguageModel = ContextLM | CarriedContextLM | CausalLM | TextGenerateLM
 
 
 class Carried:
@@ -78,12 +79,16 @@ class LanguageModelTask(lightning.LightningModule):
         """Logits of each next character given the true ones before it.
 
         Raises:
-            UserError: the data are streams, but the model reads windows.
+            UserError: the data are streams, but the model reads windows; or the other way round.
         """
         if isinstance(batch, WindowBatch):
+            if isinstance(self.model, CarriedContextLM):
+                raise UserError("data.streams=false: this model reads on; use data.streams=true or model=lm_context")
             return self.model(batch.context, batch.inputs)[0]
         if not isinstance(self.model, Reader):
-            raise UserError("data.streams=true: this model reads windows; use model=lm_causal or data.streams=false")
+            raise UserError(
+                "data.streams=true: this model reads windows; use model=lm_context_carried or data.streams=false"
+            )
         return self.carried[stage].read(self.model, batch)
 
     def training_step(self, batch: WindowBatch | StreamBatch, batch_index: int) -> Tensor:
