@@ -121,7 +121,7 @@ def by_hand(model: torch.nn.Module, data: DataLoader[Any], steps: int, options: 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, WarmupCosine(steps))
     carried, ends = Carried(), []
     for batch, _ in zip(data, range(steps), strict=False):
-        batch = StreamBatch(*(part.to(device) for part in batch))
+        batch = StreamBatch(*(part.to(device) for part in batch[:3]))
         with autocast(options):
             nats, count = masked_cross_entropy(carried.read(model, batch), batch.outputs)  # type: ignore[arg-type]
         optimiser.zero_grad()

@@ -2,18 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
 
 import attendgen
+from attendgen.data.features import fingerprint
 from attendgen.data.pairs import read_pairs
+from attendgen.models.encoders import efficientnet_lite
 from attendgen.resources import bundled_file, bundled_models
-from attendgen.runs import WEIGHTS
+from attendgen.runs import WEIGHTS, Run, bundle
 
 MODELS = bundled_models()
 
 
 def test_there_are_some() -> None:
-    assert {"toy-chat", "multi30k-fr-en"} <= set(MODELS)
+    assert {"toy-chat", "multi30k-fr-en", "novels", "flickr8k-soft", "flickr8k-hard"} <= set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -36,3 +42,24 @@ def test_the_translator_translates() -> None:
     model = attendgen.load("multi30k-fr-en")
     text = model.generate("Un homme dort sur un canapé.")[0].text
     assert {"man", "couch"} <= set(text.rstrip(".").split())
+
+
+@pytest.mark.parametrize("name", ["flickr8k-soft", "flickr8k-hard"])
+def test_the_captioners_look_at_the_picture(name: str) -> None:
+    model = attendgen.load(name)
+    found = [model.caption(Image.new("RGB", (60, 40), colour))[0] for colour in ("blue", "black")]
+    assert found[0].text != found[1].text
+    for result in found:
+        assert {"a", "the", "in"} & set(result.text.split())
+        np.testing.assert_allclose(result.attention.sum(axis=-1), 1.0, rtol=1e-4)
+
+
+def test_a_packaged_encoder_is_left_out_and_found_again(tmp_path: Path) -> None:
+    run = Run.find("flickr8k-soft")
+    with safe_open(run.checkpoint, "pt") as file:
+        assert not any(name.startswith("encoder.") for name in file.keys())  # noqa: SIM118
+    model, own = run.build().model, efficientnet_lite("lite2")
+    assert fingerprint(model.encoder) == fingerprint(own)
+    bundle(run, "again", tmp_path, {"data.root": "data", "data.cache": "data/cache"})
+    again = Run(tmp_path, tmp_path / WEIGHTS, run.config, run.vocabulary).build().model
+    torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)

