@@ -63,9 +63,10 @@ def median(ends: list[float]) -> float:
 
 
 def models(symbols: int) -> dict[str, torch.nn.Module]:
-    """As large as those of the experiments."""
+    """As large as in `conf/model`, and that of `novels_causal`."""
     return {
         "lm_causal": CausalLM(symbols),
+        "lm_causal, n-grams": CausalLM(symbols, embedding=96, hidden=512, ngrams=5),
         "lm_causal, attention over 128": CausalLM(symbols, reach=128),
         "lm_context": ContextLM(symbols, partial(General, scaled=True)),
         "lm_context_carried": CarriedContextLM(symbols, partial(General, scaled=True)),
@@ -194,11 +195,15 @@ def main() -> None:
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
     parser.add_argument("--batch", type=int, default=32, help="streams side by side")
     parser.add_argument("--length", type=int, default=256, help="characters of each in a training step")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only those, as lm_textgenerate; else all")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--samples", type=int, default=64, help="continuations written as one batch")
     parser.add_argument("--symbols", type=int, default=200, help="characters of each continuation")
     options = parser.parse_args()
+    known = {name.partition(",")[0] for name in models(4)}
+    if odd := set(options.models or ()) - known:
+        parser.error(f"--models: no {', '.join(sorted(odd))}; there are {', '.join(sorted(known))}")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
@@ -206,8 +211,9 @@ def main() -> None:
     characters = options.batch * options.length
     print(f"{options.device}, {options.precision}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
 
+    chosen = {k: v for k, v in models(size).items() if not options.models or k.partition(",")[0] in options.models}
     rows, rates = [], {}
-    for name, model in models(size).items():
+    for name, model in chosen.items():
         parameters = f"{sum(weight.numel() for weight in model.parameters()):,}"
         if not isinstance(model, Reader):
             seconds = windows(model, options.steps, options.batch, options.length, options)
@@ -226,7 +232,7 @@ def main() -> None:
     print(f"training, batch {options.batch} x {options.length}, characters a second")
     print_table(["model", "parameters", "bare loop", "Lightning", "Lightning's time"], rows)
 
-    if options.device == "cpu":
+    if options.device == "cpu" and "lm_textgenerate" in rates:
         slow = options.length / statistics.median(stepped(TextGenerateLM(size), options.length, options.repeats))
         times = f"{rates['lm_textgenerate'] / slow:.0f}"
         print("the published network, characters a second of training")
@@ -237,7 +243,7 @@ def main() -> None:
 
     print(f"writing {options.samples} continuations of {options.symbols} characters as one batch")
     written_rows = []
-    for name, model in models(size).items():
+    for name, model in chosen.items():
         for dtype in (torch.float32, torch.bfloat16):
             rate = written(model, dtype, options.samples, options.symbols, options)
             written_rows.append([name, str(dtype).removeprefix("torch."), f"{rate:,.0f}", f"{rate / 724:.1f}"])

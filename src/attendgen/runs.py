@@ -284,8 +284,10 @@ def _holds_encoder(path: Path) -> bool:
 def _without_encoder(model: Any) -> Iterator[None]:
     """Take a captioner's encoder away for a while."""
     encoder, model.encoder = model.encoder, torch.nn.Identity()
-    yield
-    model.encoder = encoder
+    try:
+        yield
+    finally:
+        model.encoder = encoder
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
