@@ -95,7 +95,14 @@ STEPS = {
     "novels": [*PLAIN, "data.batch_size=19", "data.short=0.0"],
     "flickr8k_soft": [*PLAIN, *FLICKR],
     # along the likeliest places, where nothing is drawn
-    "flickr8k_hard": [*PLAIN, *FLICKR, "task.by_caption=false", "task.penalty=0.5", ARGMAX],
+    "flickr8k_hard": [
+        *PLAIN,
+        *FLICKR,
+        "task/estimator=leave_one_out",
+        "task.by_caption=false",
+        "task.penalty=0.5",
+        ARGMAX,
+    ],
 }
 
 
