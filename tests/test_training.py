@@ -91,7 +91,10 @@ def test_training_starts_from_another_runs_weights(train, tmp_path: Path) -> Non
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize(("baseline", "look"), [("greedy", "expected"), ("leave_one_out", "sampled")])
+@pytest.mark.parametrize(
+    ("baseline", "look"),
+    [pytest.param("greedy", "expected", marks=pytest.mark.slow), ("leave_one_out", "sampled")],
+)
 def test_self_critical_training_starts_from_a_run(train, baseline: str, look: str) -> None:
     first = train("flickr8k_soft", "trainer=smoke", name="first")
     settings = [f"init={first}", f"task.self_critical.baseline={baseline}", f"model.look={look}", "seed=2"]
@@ -205,10 +208,14 @@ CONTINUED = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callba
         pytest.param("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"], marks=pytest.mark.slow),
         ("toy_chat", ["epochs=4", "model.dropout=0.2", "callbacks=average", "trainer.accumulate_grad_batches=2"]),
         ("novels_causal", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
-        (CARRIED[0], [*CARRIED[1], "steps=9", "model.dropout=0.2", "data.batch_size=128"]),
+        pytest.param(
+            CARRIED[0], [*CARRIED[1], "steps=9", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow
+        ),
         pytest.param("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow),
         pytest.param("flickr8k_soft", ["steps=9", "data.batch_size=1"], marks=pytest.mark.slow),
-        ("flickr8k_hard", ["steps=9", "data.batch_size=1", "task/estimator=leave_one_out"]),
+        pytest.param(
+            "flickr8k_hard", ["steps=9", "data.batch_size=1", "task/estimator=leave_one_out"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(train, kill_at, experiment, settings) -> None:
