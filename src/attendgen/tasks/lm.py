@@ -20,7 +20,7 @@ from attendgen.models.textgenerate import TextGenerateLM
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
 from attendgen.vocabulary import EOS, Vocabulary
 
-LanguageModel = ContextLM | CarriedContextLM | CausalLM | TextGenerateLM
+LanguageModel = ContextLM | CausalLM | TextGenerateLM
 
 
 class Carried:
