@@ -3,12 +3,11 @@ from functools import partial
 import pytest
 import torch
 
-from attendgen.decoding.protocol import take_rows
 from attendgen.layers.attention import Additive, General, Mean
 from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders import small_cnn
-from stepping import assert_stepping_equals_teacher_forcing
+from stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
 from stepwise import teacher_forced
 
 SYMBOLS, SIZE = 9, 16
@@ -76,13 +75,7 @@ def test_step_by_step_equals_teacher_forcing(model):
 
 
 def test_hypotheses_share_their_picture(model):
-    images, tokens = pictures(3), torch.randint(1, SYMBOLS, (6,))
-    memory, state = model.start(images)
-    shared = model.step(tokens, take_rows(state, torch.arange(3).repeat_interleave(2)), memory)
-    repeated, state = model.start(images.repeat_interleave(2, dim=0))
-    separate = model.step(tokens, state, repeated)
-    for left, right in zip((*shared[:2], *shared[2]), (*separate[:2], *separate[2]), strict=True):
-        torch.testing.assert_close(left, right)
+    assert_rows_share_their_memory(model, pictures(3), torch.randint(1, SYMBOLS, (6,)), model.step)
 
 
 def test_no_future_word_leaks(model):

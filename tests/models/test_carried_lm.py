@@ -5,14 +5,19 @@ import torch
 
 from attendgen.data.batch import pad
 from attendgen.decoding.beam import beam_search
-from attendgen.decoding.protocol import PieceReader, take_rows
+from attendgen.decoding.protocol import PieceReader
 from attendgen.decoding.search import single
 from attendgen.errors import UserError
 from attendgen.layers.attention import Additive, General
 from attendgen.models.carried_lm import CarriedContextLM
 from attendgen.models.lm import ContextLM
 from attendgen.vocabulary import PAD, SOS
-from stepping import assert_stepping_equals_teacher_forcing
+from stepping import (
+    assert_no_future_character_leaks,
+    assert_rows_share_their_memory,
+    assert_several_reads_equal_one,
+    assert_stepping_equals_teacher_forcing,
+)
 
 SYMBOLS, WINDOW, PIECE = 8, 5, 3
 SIZES = {"embedding": 5, "encoder": 4, "hidden": 6, "dropout": 0.5, "weight_drop": 0.5}
@@ -57,26 +62,11 @@ def test_pieces_equal_a_plain_computation(model):
 
 @pytest.mark.parametrize("calls", [(3, 9), (6, 6), (3, 3, 3, 3), (9, 3)])
 def test_whole_pieces_in_several_calls_equal_one(model, calls):
-    inputs = text(2, 12)
-    whole, alphas, last = model.read(inputs, model.blank(2))
-    state, parts = model.blank(2), []
-    for part in inputs.split(calls, dim=1):
-        logits, alpha, state = model.read(part, state)
-        parts.append((logits, alpha))
-    for expected, found in zip((whole, alphas), zip(*parts, strict=True), strict=True):
-        torch.testing.assert_close(torch.cat(found, dim=1), expected)
-    torch.testing.assert_close(tuple(state), tuple(last))
+    assert_several_reads_equal_one(model, text(2, 12), calls)
 
 
 def test_no_future_character_leaks(model):
-    inputs = text(2, 11)
-    logits, alphas, _ = model.read(inputs, model.blank(2))
-    for t in range(11):
-        changed = inputs.clone()
-        changed[:, t:] = changed[:, t:] % (SYMBOLS - 1) + 1
-        other, alpha, _ = model.read(changed, model.blank(2))
-        torch.testing.assert_close((other[:, :t], alpha[:, :t]), (logits[:, :t], alphas[:, :t]), rtol=0, atol=0)
-        assert not torch.allclose(other[:, t], logits[:, t])
+    assert_no_future_character_leaks(model, text(2, 11), SYMBOLS)
 
 
 def test_what_lies_before_the_window_counts(model):
@@ -149,12 +139,7 @@ def test_a_beams_rows_keep_their_own_state(model):
 
 def test_hypotheses_share_their_context(model):
     context, tokens = torch.randint(3, SYMBOLS, (2, 7)), torch.randint(3, SYMBOLS, (6,))
-    memory, state = model.start(context)
-    shared = model.step(tokens, take_rows(state, torch.arange(2).repeat_interleave(3)), memory)
-    memory, state = model.start(context.repeat_interleave(3, dim=0))
-    separate = model.step(tokens, state, memory)
-    for left, right in zip((*shared[:2], *shared[2]), (*separate[:2], *separate[2]), strict=True):
-        torch.testing.assert_close(left, right)
+    assert_rows_share_their_memory(model, context, tokens, model.step)
 
 
 def test_every_parameter_learns(model):

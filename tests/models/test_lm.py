@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from attendgen.data.batch import pad
-from attendgen.decoding.protocol import take_rows
 from attendgen.decoding.search import single
 from attendgen.layers.attention import Additive, General
 from attendgen.models.lm import ContextLM
-from stepping import assert_stepping_equals_teacher_forcing
+from stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
 
 SYMBOLS = 8
 VARIANTS = {
@@ -84,13 +83,7 @@ def test_text_in_pieces_equals_text_in_one(model):
 
 @pytest.mark.parametrize("time", [1, 3])
 def test_hypotheses_share_their_context(model, time):
-    context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (8, time))
-    memory, state = model.start(context)
-    shared = model.decode(inputs, take_rows(state, torch.arange(4).repeat_interleave(2)), memory)
-    repeated, state = model.start(context.repeat_interleave(2, dim=0))
-    separate = model.decode(inputs, state, repeated)
-    for left, right in zip((*shared[:2], *shared[2]), (*separate[:2], *separate[2]), strict=True):
-        torch.testing.assert_close(left, right)
+    assert_rows_share_their_memory(model, pad(CONTEXTS), torch.randint(1, SYMBOLS, (8, time)), model.decode)
 
 
 def test_every_parameter_learns(model):

@@ -9,7 +9,11 @@ from attendgen.data.batch import pad
 from attendgen.decoding.protocol import Reader
 from attendgen.models.causal_lm import CausalLM
 from attendgen.models.textgenerate import TextGenerateLM
-from stepping import assert_stepping_equals_teacher_forcing
+from stepping import (
+    assert_no_future_character_leaks,
+    assert_several_reads_equal_one,
+    assert_stepping_equals_teacher_forcing,
+)
 
 SYMBOLS = 8
 causal = partial(CausalLM, SYMBOLS, embedding=5, hidden=6, dropout=0.5, weight_drop=0.5)
@@ -34,27 +38,12 @@ def test_it_reads_on(model):
 
 
 def test_no_future_character_leaks(model):
-    inputs = torch.randint(1, SYMBOLS, (2, 9))
-    logits, alphas, _ = model.read(inputs, model.blank(2))
-    for t in range(9):
-        changed = inputs.clone()
-        changed[:, t:] = changed[:, t:] % (SYMBOLS - 1) + 1
-        other, alpha, _ = model.read(changed, model.blank(2))
-        torch.testing.assert_close((other[:, :t], alpha[:, :t]), (logits[:, :t], alphas[:, :t]), rtol=0, atol=0)
-        assert not torch.allclose(other[:, t], logits[:, t])
+    assert_no_future_character_leaks(model, torch.randint(1, SYMBOLS, (2, 9)), SYMBOLS)
 
 
 @pytest.mark.parametrize("cuts", [(3, 4), (1, 1, 5), (1,) * 7])
 def test_text_in_pieces_equals_text_in_one(model, cuts):
-    inputs = torch.randint(1, SYMBOLS, (2, 7))
-    whole, alphas, last = model.read(inputs, model.blank(2))
-    state, parts = model.blank(2), []
-    for piece in inputs.split(cuts, dim=1):
-        logits, alpha, state = model.read(piece, state)
-        parts.append((logits, alpha))
-    for expected, found in zip((whole, alphas), zip(*parts, strict=True), strict=True):
-        torch.testing.assert_close(torch.cat(found, dim=1), expected)
-    torch.testing.assert_close(tuple(state), tuple(last))
+    assert_several_reads_equal_one(model, torch.randint(1, SYMBOLS, (2, 7)), cuts)
 
 
 def test_padded_contexts_equal_their_rows_one_by_one(model):

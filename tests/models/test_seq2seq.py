@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from attendgen.data.batch import pad
-from attendgen.decoding.protocol import take_rows
 from attendgen.layers.attention import Additive, Dot, General
 from attendgen.layers.decoders import Luong
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.vocabulary import PAD
-from stepping import assert_stepping_equals_teacher_forcing
+from stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
 
 SYMBOLS, TARGETS = 9, 7
 VARIANTS = {
@@ -53,13 +52,7 @@ def test_step_by_step_equals_teacher_forcing(model):
 
 
 def test_hypotheses_share_their_source(model):
-    source, tokens = pad(SOURCES), torch.randint(1, TARGETS, (6,))
-    memory, state = model.start(source)
-    shared = model.step(tokens, take_rows(state, torch.arange(3).repeat_interleave(2)), memory)
-    repeated, state = model.start(source.repeat_interleave(2, dim=0))
-    separate = model.step(tokens, state, repeated)
-    for left, right in zip((*shared[:2], *shared[2]), (*separate[:2], *separate[2]), strict=True):
-        torch.testing.assert_close(left, right)
+    assert_rows_share_their_memory(model, pad(SOURCES), torch.randint(1, TARGETS, (6,)), model.step)
 
 
 def test_no_future_symbol_leaks(model):
