@@ -22,10 +22,12 @@ def main() -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("description")
     parser.add_argument("defaults", metavar="key=value", nargs="*")
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a weight")
     arguments = parser.parse_args()
     folder = SOURCE / "data" / "models" / arguments.name
     pairs = (default.partition("=") for default in arguments.defaults)
-    bundle(Run.find(arguments.run), arguments.name, folder, {key: yaml.safe_load(value) for key, _, value in pairs})
+    defaults = {key: yaml.safe_load(value) for key, _, value in pairs}
+    bundle(Run.find(arguments.run), arguments.name, folder, defaults, arguments.bits)
     write_text(folder / "README.md", f"{arguments.description}\n")
     print(f"{folder}: {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB; {Path(arguments.run)}")
 

@@ -81,7 +81,7 @@ def assert_mistake(outcome: Outcome, *parts: str | Path) -> None:
 
 
 def test_help_names_every_command_and_option(attendgen: Command) -> None:
-    assert {"train", "evaluate", "generate", "caption", "runs"} <= set(attendgen("--help").out.split())
+    assert {"train", "evaluate", "generate", "caption", "ensemble", "runs"} <= set(attendgen("--help").out.split())
     for command, words in {
         "train": ["experiment=", "toy_chat", "resume=RUN", "-m"],
         "evaluate": ["--split", "--out", "--text", "KEY=VALUE"],
@@ -241,6 +241,16 @@ def test_a_bundled_model_is_a_run(attendgen: Command, trained, tmp_path: Path, m
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "outputs" / "bundled" / "chat" / "metrics_val.json").is_file()
     assert_mistake(attendgen("generate", "chit", "Tu vas"), "chit", "bundled")
+
+
+def test_an_ensemble_is_made_of_runs(attendgen: Command, trained, tmp_path: Path) -> None:
+    two = [trained["toy_chat"]] * 2
+    outcome = attendgen("ensemble", *two, "--out", tmp_path / "both", "--weights", "2,1")
+    assert outcome.code == 0, outcome.err
+    assert attendgen("generate", tmp_path / "both", "Tu vas").code == 0
+    assert_mistake(attendgen("ensemble", *two, "--out", tmp_path / "both"), tmp_path / "both", "holds a run")
+    assert_mistake(attendgen("ensemble", *two, "--out", tmp_path / "more", "--weights", "2;1"), "--weights", "2;1")
+    assert not (tmp_path / "more").exists()
 
 
 def test_a_bundled_model_says_nothing_of_this_machine(trained, tmp_path: Path) -> None:

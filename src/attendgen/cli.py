@@ -1,4 +1,4 @@
-"""The command line: attendgen train | evaluate | generate | caption | import | runs."""
+"""The command line: attendgen train | evaluate | generate | caption | import | ensemble | runs."""
 
 import sys
 import traceback
@@ -284,6 +284,25 @@ def import_(
     from attendgen.importers import import_run
 
     import_run(kind, file, out)
+    print(f"run: {out}", file=sys.stderr)
+
+
+@app.command()
+def ensemble(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Runs of one family and vocabulary.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to make.")],
+    weights: Annotated[
+        str | None, typer.Option(metavar="W,W,...", help="Their shares, in proportion; default: all the same.")
+    ] = None,
+) -> None:
+    """Join trained models to one that writes with the mean of their probabilities."""
+    try:
+        shares = [float(weight) for weight in weights.split(",")] if weights else None
+    except ValueError:
+        raise UserError(f"--weights {weights}: expected numbers with commas between") from None
+    from attendgen.ensembles import make_ensemble
+
+    make_ensemble(runs, out, shares)
     print(f"run: {out}", file=sys.stderr)
 
 

@@ -9,15 +9,12 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import Tensor
 
-from attendgen.checkpointing import RECORD
 from attendgen.construction import construct
 from attendgen.errors import UserError
-from attendgen.files import replacing
 from attendgen.resources import conf_dir, register_resolvers
-from attendgen.runs import plain, save_run
+from attendgen.runs import require_new, save_made
 from attendgen.transliteration import PRINTABLE
 from attendgen.vocabulary import Vocabulary
 
@@ -82,20 +79,12 @@ def import_run(kind: str, path: Path, folder: Path) -> None:
     """
     if kind not in IMPORTERS:
         raise UserError(f"import {kind}: unknown; choose one of {', '.join(IMPORTERS)}")
-    if (folder / "config.yaml").exists():
-        raise UserError(f"{folder}: holds a run already; give another --out")
+    require_new(folder)
     config, vocabulary, weights = IMPORTERS[kind](path)
     config.name = kind
-    config.paths.run = str(folder.absolute())
-    config.paths.cache = str(Path(config.paths.cache).absolute())
-    OmegaConf.resolve(config)
     model = construct(config.model, **vocabulary.sizes())
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{path}: weights of another model: {str(error).splitlines()[-1].strip()}") from error
-    record = plain(config)
-    state = {f"model.{name}": weight for name, weight in model.state_dict().items()}
-    save_run(folder, record, vocabulary)
-    with replacing(folder / "checkpoints" / "best.ckpt") as temporary:
-        torch.save({RECORD: {"config": record, "vocabulary": vocabulary.to_dict()}, "state_dict": state}, temporary)
+    save_made(folder, config, vocabulary, model)

@@ -18,7 +18,6 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import safe_open
-from safetensors.torch import load_model, save_model
 
 from attendgen.checkpointing import LAST, RECORD, read_checkpoint
 from attendgen.construction import construct
@@ -29,6 +28,7 @@ from attendgen.files import read_text, replacing, write_json, write_text
 from attendgen.records import given_arguments
 from attendgen.resources import SOURCE, bundled_models, register_resolvers
 from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
+from attendgen.weights import load_weights, save_weights
 
 WEIGHTS = "weights.safetensors"  # a bundled model's
 BUNDLED = ("name", "seed", "steps", "epochs", "validate_every", "monitor", "decoding", "data", "model", "task")
@@ -109,6 +109,32 @@ def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) ->
 def save_config(folder: Path, config: dict[str, Any]) -> None:
     """Write a run's settings, those it was begun or last continued with."""
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def save_made(folder: Path, config: DictConfig, vocabulary: AnyVocabulary, model: torch.nn.Module) -> None:
+    """Write a run directory of a model that was made without training.
+
+    Raises:
+        UserError: the folder holds a run.
+    """
+    require_new(folder)
+    config.paths.run = str(folder.absolute())
+    config.paths.cache = str(Path(config.paths.cache).absolute())
+    OmegaConf.resolve(config)
+    record = plain(config)
+    state = {f"model.{name}": weight for name, weight in model.state_dict().items()}
+    save_run(folder, record, vocabulary)
+    with replacing(folder / "checkpoints" / "best.ckpt") as temporary:
+        torch.save({RECORD: {"config": record, "vocabulary": vocabulary.to_dict()}, "state_dict": state}, temporary)
+
+
+def require_new(folder: Path) -> None:
+    """
+    Raises:
+        UserError: the folder holds a run.
+    """
+    if (folder / "config.yaml").exists():
+        raise UserError(f"{folder}: holds a run already; give another --out")
 
 
 @dataclass
@@ -221,7 +247,7 @@ class Run:
         try:
             if bundled:
                 with _without_encoder(task.model) if packaged else contextlib.nullcontext():
-                    load_model(task.model, self.checkpoint)
+                    load_weights(task.model, self.checkpoint)
             else:
                 task.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
@@ -238,14 +264,15 @@ def serve(data: Any, task: Any, vocabulary: AnyVocabulary) -> None:
         data.encoder = task.model.encoder
 
 
-def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any]) -> None:
-    """Write a trained model as one that travels with the package: config, vocabulary and weights in half precision.
+def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any], bits: int = 16) -> None:
+    """Write a trained model as one that travels with the package: config, vocabulary and weights.
 
     The weights of a frozen encoder that another package holds are left out.
 
     Args:
         folder: of the new model.
         defaults: fields of the config that must not say where this machine keeps its files, by dotted key.
+        bits: of a weight, 16 or 8.
 
     Raises:
         UserError: a field of the config names an absolute path that `defaults` does not replace.
@@ -262,8 +289,8 @@ def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any]) -> None:
     assert isinstance(model, torch.nn.Module)
     packaged = _comes_with_a_package(run.config.model.get("encoder"), model)
     save_vocabulary(run.vocabulary, folder / "vocabulary.json")
-    with replacing(folder / WEIGHTS) as temporary, _without_encoder(model) if packaged else contextlib.nullcontext():
-        save_model(model.half(), str(temporary))
+    with _without_encoder(model) if packaged else contextlib.nullcontext():
+        save_weights(model, folder / WEIGHTS, bits)
     write_text(folder / "config.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 

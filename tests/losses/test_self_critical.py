@@ -48,3 +48,9 @@ def test_replay_looks_where_it_looked():
 def test_what_makes_no_sense_is_named(samples, baseline):
     with pytest.raises(UserError, match=r"task\.self_critical\."):
         SelfCritical(samples, baseline)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_a_temperature_that_makes_no_sense_is_named(temperature):
+    with pytest.raises(UserError, match=r"task\.self_critical\.temperature"):
+        SelfCritical(temperature=temperature)

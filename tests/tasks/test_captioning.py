@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from attendgen.data.batch import CaptionBatch
+from attendgen.decoding.protocol import take_rows
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.layers.attention import Additive
@@ -101,7 +102,13 @@ def test_paths_of_a_caption_share_their_dropout(batch):
 @pytest.mark.parametrize("baseline", ["greedy", "leave_one_out"])
 @pytest.mark.parametrize("look", ["expected", "sampled"])
 def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monkeypatch):
-    task = make(None, look=look, self_critical=SelfCritical(3, baseline))
+    temperature = 0.6
+    task = make(None, look=look, self_critical=SelfCritical(3, baseline, temperature))
+    # annotation vectors are left out, the same ones for writing as for scoring; nothing else is
+    task.model.memory_dropout.p = task.model.dropout.p = task.model.word_dropout.p = 0.5
+    started = []
+    start = task.model.start
+    monkeypatch.setattr(task.model, "start", lambda images: started.append(start(images)) or started[-1])
     references = {0: ["a red square"], 1: ["blue square", "a square"]}
     task.reward = CiderD(references, end=True)
     allowed = [2, *range(4, 4 + len(WORDS))]  # <eos> and words; neither <pad>, <sos> nor <unk> is ever drawn
@@ -111,6 +118,9 @@ def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monke
     loss = task.training_step(batch, 0)
     assert task.model.training
     task.eval()
+    assert len(started) == 1
+    memories, states = started[0]
+    assert (memories.values == 0).float().mean() > 0.2
     drawn = found[0]
     total = 0.0
     for image in range(2):
@@ -125,7 +135,7 @@ def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monke
                 below = task.reward(image, task.vocabulary.decode(tokens), 2 in tokens)
             log_prob = 0.0
             tokens = [token for token in drawn.tokens[image, n].tolist() if token]
-            memory, state = task.model.start(batch.images[image : image + 1])
+            memory, state = (take_rows(part, torch.tensor([image])) for part in (memories, states))
             for t, (token, drawn_word) in enumerate(zip([1, *tokens[:-1]], tokens, strict=True)):
                 word = task.model.embedding(torch.tensor([token]))
                 looked = drawn.attention[image, n, t]
@@ -133,7 +143,8 @@ def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monke
                     task.model.decoder.project(word), state, memory, lambda a, w=looked: w.view_as(a)
                 )
                 logits = task.model.logits(word, state.hidden, context)[0]
-                log_prob += (logits[drawn_word] - logits[allowed].logsumexp(0)).item()
+                cooled = logits / temperature
+                log_prob += (cooled[drawn_word] - cooled[allowed].logsumexp(0)).item()
                 if look == "sampled":  # and the probability of the place
                     log_prob += alpha[0][looked.argmax()].log().item()
             total -= (rewards[n] - below) * log_prob / 6

@@ -15,19 +15,25 @@ class SelfCritical:
         samples: captions drawn of each picture.
         baseline: "greedy", the score of the caption that greedy decoding writes (equation 8 there), or "leave_one_out",
             the mean score of the picture's other samples (Luo 2020), which needs no decoding.
+        temperature: of the samples; the distribution at this temperature is what is trained. Below 1 they come near to
+            what greedy decoding writes; at 1, where any further word may be a slip, what pays first is to end early.
 
     Raises:
-        UserError: there is no such baseline, or one sample is to be compared with the others.
+        UserError: there is no such baseline, one sample is to be compared with the others, or the temperature is not
+            above 0.
     """
 
-    def __init__(self, samples: int = 5, baseline: str = "leave_one_out") -> None:
+    def __init__(self, samples: int = 5, baseline: str = "leave_one_out", temperature: float = 1.0) -> None:
         if baseline not in BASELINES:
             raise UserError(f"task.self_critical.baseline={baseline}: unknown; choose one of {', '.join(BASELINES)}")
         least = 2 if baseline == "leave_one_out" else 1
         if samples < least:
             raise UserError(f"task.self_critical.samples={samples}: {baseline} needs at least {least}")
+        if temperature <= 0:
+            raise UserError(f"task.self_critical.temperature={temperature}: expected more than 0")
         self.samples = samples
         self.baseline = baseline
+        self.temperature = temperature
 
 
 def self_critical(

@@ -155,7 +155,18 @@ class Captioner(nn.Module):
         Args:
             soft: add one more path, the last, with the expected context.
         """
-        memory, state = self.start(images)
+        return self.follow_from(*self.start(images), inputs, select, paths, soft)
+
+    def follow_from(
+        self,
+        memory: Memory,
+        state: LSTMState,
+        inputs: Int[Tensor, "batch captions time"],
+        select: Selection | None = None,
+        paths: int = 1,
+        soft: bool = False,
+    ) -> Paths:
+        """`follow` from what `start` gave: with the same annotation vectors left out."""
         captions, rows = inputs.size(1), paths + soft
         state = LSTMState(*(part.repeat_interleave(captions * rows, dim=0) for part in state))
         words = self.word_dropout(self.embedding(inputs.flatten(0, 1))).repeat_interleave(rows, dim=0)

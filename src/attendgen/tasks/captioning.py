@@ -11,6 +11,7 @@ from attendgen.data.batch import CaptionBatch, real
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
+from attendgen.layers.recurrence import LSTMState, Memory
 from attendgen.losses.cross_entropy import (
     cross_entropy_by_caption,
     doubly_stochastic,
@@ -23,6 +24,7 @@ from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.captions import caption_scores
 from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
+from attendgen.models.ensemble import CaptionerEnsemble, Joint
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
 from attendgen.vocabulary import EOS, SOS, Vocabulary
 from attendgen.word_vectors import WordVectors
@@ -45,7 +47,7 @@ class CaptioningTask(lightning.LightningModule):
 
     def __init__(
         self,
-        model: Captioner,
+        model: Captioner | CaptionerEnsemble,
         vocabulary: Vocabulary,
         optimiser: Optimiser,
         schedule: Schedule,
@@ -75,9 +77,20 @@ class CaptioningTask(lightning.LightningModule):
         self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
         self.bits = BitsPerSymbol()
 
+    @property
+    def captioner(self) -> Captioner:
+        """The one model that is trained.
+
+        Raises:
+            UserError: there are several.
+        """
+        if not isinstance(self.model, Captioner):
+            raise UserError("model: an ensemble: train its members one by one")
+        return self.model
+
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.vectors is not None:  # before a checkpoint's weights are restored
-            self.vectors.fill(self.model.embedding, self.vocabulary)
+            self.vectors.fill(self.captioner.embedding, self.vocabulary)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         if self.encoder_lr is None:
@@ -113,7 +126,7 @@ class CaptioningTask(lightning.LightningModule):
 
     def hard_loss(self, batch: CaptionBatch, estimator: Estimator) -> Tensor:
         """Cross-entropy along drawn places, the estimator's score-function part, and the entropy bonus (4.1)."""
-        paths = self.model.follow(batch.images, batch.inputs, estimator.select, estimator.paths, estimator.soft)
+        paths = self.captioner.follow(batch.images, batch.inputs, estimator.select, estimator.paths, estimator.soft)
         logits, alphas, weights = (part.flatten(0, 1) for part in paths)  # captions paths time ...
         mask = real(batch.outputs.flatten(0, 1))  # captions time
         targets = batch.outputs.flatten(0, 1).unsqueeze(1).expand(logits.shape[:-1])
@@ -141,26 +154,27 @@ class CaptioningTask(lightning.LightningModule):
     def self_critical_loss(self, batch: CaptionBatch, settings: SelfCritical) -> Tensor:
         """CIDEr-D of sampled captions as reward; with hard attention the places drawn are rewarded, too.
 
-        Dropout is off: the model that is scored is the one that wrote the captions.
+        Dropout is off but for the annotation vectors', of which the same are left out for writing and for scoring: the
+        model that is scored is the one that wrote the captions.
         """
         assert self.reward is not None
         self.model.eval()
-        images = self.model.annotate(batch.images)
-        with torch.no_grad():
-            drawn = self._write(images, Search(self.search.max_length, temperature=1.0, n_best=settings.samples))
+        self.captioner.memory_dropout.train()
+        memory, state = self.captioner.start(batch.images)
+        drawing = Search(self.search.max_length, temperature=settings.temperature, n_best=settings.samples)
+        drawn = self._write(memory, state, drawing)
         rewards = self._rewards(batch, drawn.tokens)
         if settings.baseline == "greedy":
-            with torch.no_grad():
-                written = self._write(images, Search(self.search.max_length))
+            written = self._write(memory, state, Search(self.search.max_length))
             baseline = self._rewards(batch, written.tokens)
         else:
             baseline = leave_one_out(rewards)
         inputs = torch.cat([torch.full_like(drawn.tokens[..., :1], SOS), drawn.tokens[..., :-1]], dim=-1)
-        hard = self.model.hard
-        paths = self.model.follow(images, inputs, Replay(drawn.attention) if hard else None)
+        hard = self.captioner.hard
+        paths = self.captioner.follow_from(memory, state, inputs, Replay(drawn.attention) if hard else None)
         # what may not be drawn must not take part in the softmax: nothing would keep its probability from growing
         logits = paths.logits.squeeze(2).index_fill(-1, self._forbidden(), -torch.inf)
-        log_probs = -token_nats(logits, drawn.tokens).sum(dim=-1)
+        log_probs = -token_nats(logits / settings.temperature, drawn.tokens).sum(dim=-1)
         if hard:
             looked = log_probability(paths.alphas.squeeze(2), drawn.attention)
             log_probs = log_probs + (looked * real(drawn.tokens)).sum(dim=-1)
@@ -171,8 +185,8 @@ class CaptioningTask(lightning.LightningModule):
         self.log("train/advantage", (rewards - baseline).mean(), sync_dist=True)
         return loss
 
-    def _write(self, images: Tensor, search: Search) -> Decoded:
-        memory, state = self.model.start(images)
+    @torch.no_grad()
+    def _write(self, memory: Memory | Joint, state: LSTMState | Joint, search: Search) -> Decoded:
         decoded = search(self.model, memory, state, self.vocabulary.forbidden)
         return Decoded(*(part.clone() for part in decoded))  # decoding's own tensors may not enter a gradient
 
@@ -193,7 +207,8 @@ class CaptioningTask(lightning.LightningModule):
 
     def decode(self, batch: CaptionBatch) -> Decoded:
         """Captions of a batch's pictures."""
-        return self._write(batch.images, self.search)
+        memory, state = self.model.start(batch.images)
+        return self._write(memory, state, self.search)
 
     def validation_step(self, batch: CaptionBatch, batch_index: int) -> None:
         # annotate once, for the loss and for decoding

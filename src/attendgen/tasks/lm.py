@@ -15,12 +15,13 @@ from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.models.carried_lm import CarriedContextLM
 from attendgen.models.causal_lm import CausalLM
+from attendgen.models.ensemble import Ensemble
 from attendgen.models.lm import ContextLM
 from attendgen.models.textgenerate import TextGenerateLM
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
 from attendgen.vocabulary import EOS, Vocabulary
 
-LanguageModel = ContextLM | CausalLM | TextGenerateLM
+LanguageModel = ContextLM | CausalLM | TextGenerateLM | Ensemble
 
 
 class Carried:

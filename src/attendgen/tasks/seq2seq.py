@@ -12,6 +12,7 @@ from attendgen.decoding.search import Search
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.text import pair_scores
+from attendgen.models.ensemble import Ensemble
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
 from attendgen.vocabulary import PairVocabulary
@@ -27,7 +28,7 @@ class Seq2SeqTask(lightning.LightningModule):
 
     def __init__(
         self,
-        model: Seq2Seq,
+        model: Seq2Seq | Ensemble,
         vocabulary: PairVocabulary,
         optimiser: Optimiser,
         schedule: Schedule,

@@ -1,0 +1,144 @@
+"""Several models write together as the mean of their probabilities says, whatever each of them holds in its state."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+import stepping
+from attendgen.decoding.beam import beam_search
+from attendgen.decoding.protocol import take_rows
+from attendgen.errors import UserError
+from attendgen.layers.attention import Additive
+from attendgen.layers.decoders import Luong
+from attendgen.models.captioner import Captioner
+from attendgen.models.causal_lm import CausalLM
+from attendgen.models.encoders import small_cnn
+from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, ReaderEnsemble
+from attendgen.models.lm import ContextLM
+from attendgen.models.seq2seq import Seq2Seq
+
+SYMBOLS = 11
+WEIGHTS = [0.5, 0.3, 0.2]
+
+
+def readers() -> ReaderEnsemble:
+    """Of one, two and no layers' worth of n-grams; of several reaches, or none."""
+    makers = [
+        partial(CausalLM, embedding=4, hidden=6, ngrams=3, ngram_rows=20, reach=3, head=4),
+        partial(CausalLM, embedding=3, hidden=5, layers=2),
+        partial(CausalLM, embedding=4, hidden=6, reach=5, head=4),
+    ]
+    return ReaderEnsemble(makers, WEIGHTS, symbols=SYMBOLS).eval()
+
+
+def translators() -> Ensemble:
+    attention = partial(Additive, dim=4)
+    makers = [
+        partial(Seq2Seq, attention=attention, embedding=4, hidden=6),
+        partial(Seq2Seq, attention=attention, decoder=Luong, embedding=5, hidden=4, bidirectional=True),
+    ]
+    return Ensemble(makers, source_symbols=SYMBOLS, target_symbols=SYMBOLS).eval()
+
+
+def captioners() -> CaptionerEnsemble:
+    makers = [
+        partial(Captioner, attention=partial(Additive, dim=4), embedding=4, hidden=hidden, project=project)
+        for hidden, project in ((6, None), (5, 3))
+    ]
+    return CaptionerEnsemble(makers, small_cnn((8,), size=32), [3.0, 1.0], symbols=SYMBOLS).eval()
+
+
+def mean(shares: Tensor | list[float], each: list[Tensor]) -> Tensor:
+    return sum(float(share) * part for share, part in zip(shares, each, strict=True))  # type: ignore[return-value]
+
+
+def test_the_probabilities_of_texts_are_the_weighted_mean():
+    model, inputs = readers(), torch.randint(1, SYMBOLS, (2, 9))
+    logits, alphas, _ = model.read(inputs, model.blank(2))
+    each = [member.read(inputs, member.blank(2)) for member in model.members]
+    expected = mean(WEIGHTS, [one[0].softmax(dim=-1) for one in each])
+    torch.testing.assert_close(logits.exp(), expected)
+    torch.testing.assert_close(logits.softmax(dim=-1), expected)  # as logits, too
+    # the second member does not attend; the first looks back three places, the third five
+    torch.testing.assert_close(alphas[..., :2], each[2][1][..., :2] * (0.2 / 0.7))
+    torch.testing.assert_close(alphas[..., 2:], mean([0.5 / 0.7, 0.2 / 0.7], [each[0][1], each[2][1][..., 2:]]))
+
+
+def test_readers_read_on():
+    model, inputs = readers(), torch.randint(1, SYMBOLS, (2, 9))
+    stepping.assert_several_reads_equal_one(model, inputs, (4, 1, 4))
+    stepping.assert_no_future_character_leaks(model, inputs, SYMBOLS)
+    context = torch.randint(1, SYMBOLS, (2, 4))
+    stepping.assert_stepping_equals_teacher_forcing(model, context, inputs, model(context, inputs))
+
+
+def test_windows_are_read_by_all():
+    makers = [partial(ContextLM, attention=partial(Additive, dim=4), embedding=4, hidden=hidden) for hidden in (4, 6)]
+    model = Ensemble(makers, symbols=SYMBOLS).eval()
+    context, inputs = torch.randint(1, SYMBOLS, (2, 5)), torch.randint(1, SYMBOLS, (2, 7))
+    logits, alphas = model(context, inputs)
+    each = [member(context, inputs) for member in model.members]
+    torch.testing.assert_close(logits.exp(), mean([0.5, 0.5], [one[0].softmax(dim=-1) for one in each]))
+    torch.testing.assert_close(alphas, mean([0.5, 0.5], [one[1] for one in each]))
+    stepping.assert_stepping_equals_teacher_forcing(model, context, inputs, (logits, alphas))
+
+
+def test_translators_write_with_a_mask_and_several_hypotheses():
+    model = translators()
+    source, inputs = torch.tensor([[4, 5, 6, 7], [8, 9, 0, 0]]), torch.randint(1, SYMBOLS, (2, 6))
+    stepping.assert_stepping_equals_teacher_forcing(model, source, inputs, model(source, inputs))
+    tokens = torch.tensor([4, 5, 6, 7])
+    stepping.assert_rows_share_their_memory(model, source, tokens, model.step)
+    memory, _ = model.start(source)
+    assert torch.equal(memory.mask, source != 0)
+    together = beam_search(model, *model.start(source), max_length=8, width=3, n_best=3)
+    for row, asked in enumerate(([[4, 5, 6, 7]], [[8, 9]])):  # inputs that end are dropped one by one
+        alone = beam_search(model, *model.start(torch.tensor(asked)), max_length=8, width=3, n_best=3)
+        torch.testing.assert_close(together.scores[row], alone.scores[0])
+
+
+def test_captioners_look_through_one_encoder(monkeypatch):
+    model = captioners()
+    pixels, inputs = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), torch.randint(1, SYMBOLS, (2, 3, 5))
+    seen = []
+    encode = model.encoder.forward
+    monkeypatch.setattr(model.encoder, "forward", lambda images: seen.append(len(images)) or encode(images))
+    logits, alphas = model(pixels, inputs)
+    assert seen == [2]
+    annotations = encode(pixels)
+    each = [member(annotations, inputs) for member in model.members]
+    torch.testing.assert_close(logits.exp(), mean([0.75, 0.25], [one[0].softmax(dim=-1) for one in each]))
+    torch.testing.assert_close(alphas, mean([0.75, 0.25], [one[1] for one in each]))
+    first = (logits[:, 0], alphas[:, 0])
+    stepping.assert_stepping_equals_teacher_forcing(model, pixels, inputs[:, 0], first)
+    assert sum(name.startswith("members.0.encoder") for name in model.state_dict()) == 0
+
+
+def test_rows_are_chosen_of_all_states():
+    model = readers()
+    _, _, state = model.read(torch.randint(1, SYMBOLS, (3, 4)), model.blank(3))
+    chosen = take_rows(state, torch.tensor([2, 0, 2]))
+    for whole, part in zip(state.each, chosen.each, strict=True):
+        assert type(whole) is type(part)
+        for before, after in zip(whole, part, strict=True):
+            assert torch.equal(after, before[[2, 0, 2]])
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 0.0]])
+def test_wrong_weights_are_refused(weights):
+    with pytest.raises(UserError, match=r"model\.weights"):
+        ReaderEnsemble([partial(CausalLM, hidden=4)] * 3, weights, symbols=SYMBOLS)
+    with pytest.raises(UserError, match=r"model\.weights"):
+        Ensemble([], symbols=SYMBOLS)
+
+
+def test_a_member_without_weight_has_no_say():
+    model = readers()
+    inputs = torch.randint(1, SYMBOLS, (1, 5))
+    model.shares.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    logits, alphas, _ = model.read(inputs, model.blank(1))
+    member = model.members[1]
+    torch.testing.assert_close(logits, member.read(inputs, member.blank(1))[0].log_softmax(dim=-1))  # type: ignore[operator]
+    assert not alphas.any()

@@ -1,0 +1,132 @@
+"""Runs joined to one run: read, scored and used like any other; what cannot be joined is named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from attendgen import resources
+from attendgen.ensembles import make_ensemble
+from attendgen.errors import UserError
+from attendgen.evaluation import evaluate
+from attendgen.inference import load
+from attendgen.runs import Run, bundle
+from attendgen.training import run_hydra
+
+TEXTS = ["data.context=16", "data.time=24", "data.batch_size=4", "model.hidden=16"]
+RUNS = {
+    "chat": ["experiment=toy_chat"],
+    "chat, other symbols": ["experiment=toy_chat_letters", "epochs=1"],
+    "stream": ["experiment=novels_causal", *TEXTS],
+    "stream, attending": ["experiment=novels_causal", "model.reach=20", *TEXTS, "model.hidden=8", "model.ngrams=0"],
+    "carried": ["experiment=novels", "model=lm_context_carried", "data.streams=true", "model.window=16", *TEXTS],
+    "windows": ["experiment=novels", *TEXTS],
+    "captions": ["experiment=flickr8k_soft"],
+    "captions, wide": ["experiment=flickr8k_soft", "model.hidden=12", "model.gate=none"],
+    "captions, other encoder": ["experiment=flickr8k_soft", "model.encoder.pretrained=true"],
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A run by its name, trained for a moment."""
+    folder = tmp_path_factory.mktemp("runs")
+    texts, pictures = tiny.novels(folder / "novels"), tiny.flickr8k(folder / "flickr8k")
+
+    def make(name: str) -> Path:
+        if not (folder / name).exists():
+            settings = ["trainer=smoke", "callbacks.progress=null", f"paths.cache={folder}/cache"]
+            if RUNS[name][0].startswith("experiment=novels"):
+                settings.append(f"data.root={texts}")
+            if RUNS[name][0] == "experiment=flickr8k_soft":
+                settings += [f"data.root={pictures}", "model.encoder.size=64", *tiny.SMALL["flickr8k"]]
+            run_hydra([f"hydra.run.dir='{folder / name}'", *settings, *RUNS[name]])
+        return folder / name
+
+    return make
+
+
+def refusal(names: list[str | Path], out: Path, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        make_ensemble([str(name) for name in names], out, **options)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_texts_are_continued_and_scored_by_the_mean(run, tmp_path):
+    members = [run("stream"), run("stream, attending")]
+    make_ensemble([str(member) for member in members], tmp_path / "both", [3.0, 1.0])
+    model = load(tmp_path / "both")
+    made = model.generate("It was the", max_length=20, temperature=1.0, seed=1)[0]
+    each = [load(member).score("It was the", made.text) for member in members]
+    expected = np.log(0.75 * np.exp(each[0].log_probs) + 0.25 * np.exp(each[1].log_probs))
+    np.testing.assert_allclose(made.log_probs, expected, atol=1e-5)
+    np.testing.assert_allclose(made.attention, each[1].attention, atol=1e-5)  # the first does not attend
+    scores = evaluate(Run.find(tmp_path / "both"), Run.find(tmp_path / "both").config, "val")
+    alone = [evaluate(Run.find(member), Run.find(member).config, "val") for member in members]
+    assert scores["characters"] == alone[0]["characters"]
+    assert scores["bits_per_character"] <= 0.75 * alone[0]["bits_per_character"] + 0.25 * alone[1]["bits_per_character"]
+
+
+def test_pictures_are_captioned_through_one_encoder(run, tmp_path):
+    members = [run("captions"), run("captions, wide")]
+    out = tmp_path / "both"
+    make_ensemble([str(member) for member in members], out)
+    scores = evaluate(Run.find(out), Run.find(out).overridden(["decoding.beam=3"]), "val", tmp_path)
+    alone = [evaluate(Run.find(member), Run.find(member).config, "val")["cross_entropy"] for member in members]
+    assert scores["cross_entropy"] <= sum(alone) / 2
+    captions = {row["image_id"]: row["caption"] for row in json.loads((tmp_path / "captions_val.json").read_text())}
+    name, caption = next(iter(captions.items()))
+    found = load(out).caption(next(tmp_path.parent.parent.rglob(f"Images/{name}")), beam=3)[0]
+    assert found.text == caption
+
+
+def test_a_bundled_ensemble_is_a_run(run, tmp_path, monkeypatch):
+    make_ensemble([str(run("captions")), str(run("captions, wide"))], tmp_path / "both")
+    data = {"data.root": "data/flickr8k", "data.cache": "data/cache"}
+    bundle(Run.find(tmp_path / "both"), "both", tmp_path / "models" / "both", data, bits=8)
+    monkeypatch.setattr(resources, "INSTALLED", tmp_path)
+    picture = tiny.picture(tmp_path / "red.jpg", "red")
+    found, expected = (load(name).caption(picture)[0] for name in ("both", tmp_path / "both"))
+    assert found.text == expected.text
+    np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=0.01)
+    assert not np.array_equal(found.log_probs, expected.log_probs)
+
+
+def test_answers_are_the_same_when_all_members_are(run, tmp_path):
+    make_ensemble([str(run("chat"))] * 3, tmp_path / "same")
+    one, three = load(run("chat")), load(tmp_path / "same")
+    texts = ["Tu vas bien ?", "Salut"]
+    for alone, together in zip(one.generate_all(texts, beam=3), three.generate_all(texts, beam=3), strict=True):
+        assert together[0].text == alone[0].text
+        np.testing.assert_allclose(together[0].log_probs, alone[0].log_probs, atol=1e-5)
+        np.testing.assert_allclose(together[0].attention, alone[0].attention, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["chat"], ["two runs"]),
+        (["chat", "stream"], ["stream", "task", "Seq2SeqTask"]),
+        (["chat", "chat, other symbols"], ["other symbols", "vocabulary"]),
+        (["stream", "windows"], ["windows", "data.streams"]),
+        (["stream", "carried"], ["carried", "CarriedContextLM"]),
+        (["captions", "captions, other encoder"], ["other encoder", "model.encoder"]),
+    ],
+)
+def test_what_cannot_be_joined_is_named(run, tmp_path, names, words):
+    message = refusal([run(name) for name in names], tmp_path / "both")
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "both").exists()
+
+
+def test_other_mistakes_are_named(run, tmp_path):
+    pair = [run("chat")] * 2
+    assert "model.weights" in refusal(pair, tmp_path / "both", weights=[1.0])
+    make_ensemble([str(member) for member in pair], tmp_path / "both")
+    assert "holds a run" in refusal(pair, tmp_path / "both")
+    assert "members" in refusal([tmp_path / "both", *pair], tmp_path / "more")
+    assert not (tmp_path / "more").exists()
