@@ -104,11 +104,17 @@ def test_paths_of_a_caption_share_their_dropout(batch):
 def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monkeypatch):
     temperature = 0.6
     task = make(None, look=look, self_critical=SelfCritical(3, baseline, temperature))
-    # annotation vectors are left out, the same ones for writing as for scoring; nothing else is
+    # features are left out, the same ones for writing as for scoring
     task.model.memory_dropout.p = task.model.dropout.p = task.model.word_dropout.p = 0.5
-    started = []
+    started, held = [], []
     start = task.model.start
-    monkeypatch.setattr(task.model, "start", lambda images: started.append(start(images)) or started[-1])
+
+    def once(images):
+        started.append(start(images))
+        held.append(task.model.held)
+        return started[-1]
+
+    monkeypatch.setattr(task.model, "start", once)
     references = {0: ["a red square"], 1: ["blue square", "a square"]}
     task.reward = CiderD(references, end=True)
     allowed = [2, *range(4, 4 + len(WORDS))]  # <eos> and words; neither <pad>, <sos> nor <unk> is ever drawn
@@ -119,7 +125,11 @@ def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monke
     assert task.model.training
     task.eval()
     assert len(started) == 1
+    assert task.model.held is None
     memories, states = started[0]
+    for name, size in {"word": 6, "hidden": 7, "deep": 6}.items():
+        assert held[0][name].shape == (size,)
+        assert set(held[0][name].tolist()) <= {0.0, 2.0}
     assert (memories.values == 0).float().mean() > 0.2
     drawn = found[0]
     total = 0.0
@@ -137,12 +147,13 @@ def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monke
             tokens = [token for token in drawn.tokens[image, n].tolist() if token]
             memory, state = (take_rows(part, torch.tensor([image])) for part in (memories, states))
             for t, (token, drawn_word) in enumerate(zip([1, *tokens[:-1]], tokens, strict=True)):
-                word = task.model.embedding(torch.tensor([token]))
+                word = task.model.embedding(torch.tensor([token])) * held[0]["word"]
                 looked = drawn.attention[image, n, t]
                 state, context, alpha, _ = task.model.decoder.step(
                     task.model.decoder.project(word), state, memory, lambda a, w=looked: w.view_as(a)
                 )
-                logits = task.model.logits(word, state.hidden, context)[0]
+                deep = task.model.deep_hidden(state.hidden * held[0]["hidden"]) + task.model.deep_context(context)
+                logits = task.model.output((word + deep).tanh() * held[0]["deep"])[0]
                 cooled = logits / temperature
                 log_prob += (cooled[drawn_word] - cooled[allowed].logsumexp(0)).item()
                 if look == "sampled":  # and the probability of the place

@@ -3,12 +3,14 @@
 attendgen train experiment=flickr8k_soft data.root=DIR
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn import functional
 
 from attendgen.errors import UserError
 from attendgen.layers.attention import Attention
@@ -81,6 +83,7 @@ class Captioner(nn.Module):
         self.deep_context = nn.Linear(memory, embedding, bias=False) if deep_output else None
         self.output = nn.Linear(embedding if deep_output else hidden, symbols)
         self.dropout = nn.Dropout(dropout)
+        self.held: dict[str, Tensor] | None = None  # factors of features, by layer, while dropout is held
         self.word_dropout = nn.Dropout(word_dropout)
         self.memory_dropout = nn.Dropout(memory_dropout)
         with torch.no_grad():
@@ -97,7 +100,8 @@ class Captioner(nn.Module):
         self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
     ) -> tuple[Memory, LSTMState]:
         """The memory to attend to and the first state, from the mean annotation vector (equations 5 and 6)."""
-        values = self.memory_dropout(self.project(self.annotate(images)))
+        values = self.project(self.annotate(images))
+        values = functional.dropout(values, self.memory_dropout.p, self.training or self.held is not None)
         mean = values.mean(dim=1)
         state = LSTMState(torch.tanh(self.first_hidden(mean)), torch.tanh(self.first_cell(mean)))
         return Memory(self.decoder.attention.project(values), values, None), state
@@ -111,12 +115,37 @@ class Captioner(nn.Module):
     ) -> Float[Tensor, "*rows symbols"]:
         """Deep output L_o(E y + L_h h + L_z z) (equation 7); the `paths` rows of a caption share their dropout."""
         if self.deep_hidden is None or self.deep_context is None:
-            return self.output(self._drop(hidden, paths))
-        deep = torch.tanh(word + self.deep_hidden(self._drop(hidden, paths)) + self.deep_context(context))
-        return self.output(self._drop(deep, paths))
+            return self.output(self._drop(hidden, paths, "hidden"))
+        deep = torch.tanh(word + self.deep_hidden(self._drop(hidden, paths, "hidden")) + self.deep_context(context))
+        return self.output(self._drop(deep, paths, "deep"))
 
-    def _drop(self, values: Float[Tensor, "*rows dim"], paths: int) -> Float[Tensor, "*rows dim"]:
+    @contextlib.contextmanager
+    def hold_dropout(self) -> Iterator[None]:
+        """While it lasts, in training or not, the same features of words and of the output layers are left out.
+
+        They are drawn anew each time, once for all rows and steps: what is written and what is scored are one model's.
+        `start` leaves out some of the annotation vectors' in training or not; call it once.
+        """
+        sizes = {
+            "word": (self.embedding.embedding_dim, self.word_dropout.p),
+            "hidden": (self.decoder.hidden, self.dropout.p),
+            "deep": (self.output.in_features, self.dropout.p),
+        }
+        ones = self.output.weight.new_ones
+        self.held = {name: functional.dropout(ones(size), share) for name, (size, share) in sizes.items()}
+        try:
+            yield
+        finally:
+            self.held = None
+
+    def _words(self, tokens: Int[Tensor, " rows *time"]) -> Float[Tensor, "rows *time embedding"]:
+        vectors = self.embedding(tokens)
+        return self.word_dropout(vectors) if self.held is None else vectors * self.held["word"]
+
+    def _drop(self, values: Float[Tensor, "*rows dim"], paths: int, layer: str) -> Float[Tensor, "*rows dim"]:
         """Dropout that treats the paths of a caption alike: they are compared with each other."""
+        if self.held is not None:
+            return values * self.held[layer]
         if paths == 1 or not self.training:
             return self.dropout(values)
         grouped = values.unflatten(0, (-1, paths))
@@ -126,7 +155,7 @@ class Captioner(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: LSTMState, memory: Memory
     ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows regions"], LSTMState]:
         """Log-probabilities of the next word after `tokens`, the weights looked with, and the new state."""
-        word = self.embedding(tokens)
+        word = self._words(tokens)
         state, context, _, weights = self.decoder.step(self.decoder.project(word), state, memory, self.look)
         return self.logits(word, state.hidden, context).float().log_softmax(dim=-1), weights, state
 
@@ -169,7 +198,7 @@ class Captioner(nn.Module):
         """`follow` from what `start` gave: with the same annotation vectors left out."""
         captions, rows = inputs.size(1), paths + soft
         state = LSTMState(*(part.repeat_interleave(captions * rows, dim=0) for part in state))
-        words = self.word_dropout(self.embedding(inputs.flatten(0, 1))).repeat_interleave(rows, dim=0)
+        words = self._words(inputs.flatten(0, 1)).repeat_interleave(rows, dim=0)
 
         def with_soft(alpha: Tensor) -> Tensor:
             assert select is not None

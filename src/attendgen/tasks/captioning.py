@@ -154,24 +154,23 @@ class CaptioningTask(lightning.LightningModule):
     def self_critical_loss(self, batch: CaptionBatch, settings: SelfCritical) -> Tensor:
         """CIDEr-D of sampled captions as reward; with hard attention the places drawn are rewarded, too.
 
-        Dropout is off but for the annotation vectors', of which the same are left out for writing and for scoring: the
-        model that is scored is the one that wrote the captions.
+        Writing and scoring leave out the same features: the model that is scored is the one that wrote the captions.
         """
         assert self.reward is not None
         self.model.eval()
-        self.captioner.memory_dropout.train()
-        memory, state = self.captioner.start(batch.images)
-        drawing = Search(self.search.max_length, temperature=settings.temperature, n_best=settings.samples)
-        drawn = self._write(memory, state, drawing)
-        rewards = self._rewards(batch, drawn.tokens)
-        if settings.baseline == "greedy":
-            written = self._write(memory, state, Search(self.search.max_length))
-            baseline = self._rewards(batch, written.tokens)
-        else:
-            baseline = leave_one_out(rewards)
-        inputs = torch.cat([torch.full_like(drawn.tokens[..., :1], SOS), drawn.tokens[..., :-1]], dim=-1)
-        hard = self.captioner.hard
-        paths = self.captioner.follow_from(memory, state, inputs, Replay(drawn.attention) if hard else None)
+        with self.captioner.hold_dropout():
+            memory, state = self.captioner.start(batch.images)
+            drawing = Search(self.search.max_length, temperature=settings.temperature, n_best=settings.samples)
+            drawn = self._write(memory, state, drawing)
+            rewards = self._rewards(batch, drawn.tokens)
+            if settings.baseline == "greedy":
+                written = self._write(memory, state, Search(self.search.max_length))
+                baseline = self._rewards(batch, written.tokens)
+            else:
+                baseline = leave_one_out(rewards)
+            inputs = torch.cat([torch.full_like(drawn.tokens[..., :1], SOS), drawn.tokens[..., :-1]], dim=-1)
+            hard = self.captioner.hard
+            paths = self.captioner.follow_from(memory, state, inputs, Replay(drawn.attention) if hard else None)
         # what may not be drawn must not take part in the softmax: nothing would keep its probability from growing
         logits = paths.logits.squeeze(2).index_fill(-1, self._forbidden(), -torch.inf)
         log_probs = -token_nats(logits / settings.temperature, drawn.tokens).sum(dim=-1)
