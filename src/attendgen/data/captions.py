@@ -3,7 +3,9 @@
 import logging
 import os
 import random
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from attendgen.data.batch import CaptionBatch, shifted
 from attendgen.data.batching import bucket_loader, require_positive
 from attendgen.data.features import ImageEncoder, PixelData, cached_features, missing_images
+from attendgen.data.packed import Groups, Packed, Strings, without_collection
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text
 from attendgen.vocabulary import Vocabulary
@@ -32,6 +35,42 @@ class Captioned(NamedTuple):
     image_id: ImageId
     path: Path
     captions: tuple[str, ...]
+
+
+class CaptionedRows(Packed[Captioned]):
+    """Captioned pictures in arrays."""
+
+    def __init__(self, rows: Sequence[Captioned]) -> None:
+        numbered = all(isinstance(row.image_id, int) for row in rows)
+        self.image_ids: Sequence[ImageId] = (
+            array("q", [row.image_id for row in rows if isinstance(row.image_id, int)])
+            if numbered
+            else [row.image_id for row in rows]
+        )
+        folders: dict[str, int] = {}
+        split = [os.path.split(row.path) for row in rows]
+        self.folder_of = array("i", [folders.setdefault(folder, len(folders)) for folder, _ in split])
+        self.folders = [Path(folder) for folder in folders]
+        self.names = Strings([name for _, name in split])
+        self.captions = Strings([caption for row in rows for caption in row.captions])
+        self.bounds = array("q", accumulate((len(row.captions) for row in rows), initial=0))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def get(self, index: int) -> Captioned:
+        captions = tuple(self.captions[self.bounds[index] : self.bounds[index + 1]])
+        return Captioned(self.image_ids[index], self.folders[self.folder_of[index]] / self.names[index], captions)
+
+    def paths(self) -> list[Path]:
+        """The pictures' files."""
+        return [self.folders[folder] / name for folder, name in zip(self.folder_of, self.names, strict=True)]
+
+    def references(self) -> Iterator[tuple[str, ...]]:
+        """The captions of each picture."""
+        captions = iter(self.captions)
+        for begin, end in pairwise(self.bounds):
+            yield tuple(islice(captions, end - begin))
 
 
 @runtime_checkable
@@ -209,13 +248,11 @@ class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
 
     def __init__(
         self,
-        rows: Sequence[Captioned],
-        ids: Sequence[Sequence[list[int]]],
+        ids: Groups,
         views: Sequence[Pictures],
         captions: int,
         seed: int = 0,
     ) -> None:
-        self.rows = rows
         self.ids = ids
         self.views = views
         self.captions = captions
@@ -227,10 +264,10 @@ class CaptionData(Dataset[tuple[int, Tensor, list[list[int] | None]]]):
         self.epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[int, Tensor, list[list[int] | None]]:
-        ids = list(self.ids[index])
+        ids = self.ids[index]
         if len(ids) > self.captions:
             ids = random.Random(f"{self.seed}-{int(self.epoch)}-{index}").sample(ids, self.captions)
         view = random.Random(f"view-{self.seed}-{int(self.epoch)}-{index}").randrange(len(self.views))
@@ -298,10 +335,11 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.limit = limit
         self.eval_split = "val"  # what the validation loop reads
         self.vocabulary: Vocabulary | None = None
-        self.splits: dict[str, list[Captioned]] = {}
+        self.splits: dict[str, CaptionedRows] = {}
         self.sets: dict[str, CaptionData] = {}
 
-    def rows(self, split: str) -> list[Captioned]:
+    @without_collection()
+    def rows(self, split: str) -> CaptionedRows:
         """A split's pictures and references.
 
         Raises:
@@ -315,13 +353,13 @@ class CaptionDataModule(lightning.LightningDataModule):
                 folder = os.path.commonpath([path.parent for path in missing]) or "."
                 names = ", ".join(str(path.relative_to(folder)) for path in missing)
                 raise UserError(f"{folder}: {len(missing)} annotated images missing: {names}")
-            self.splits[split] = rows
+            self.splits[split] = CaptionedRows(rows)
         return self.splits[split]
 
+    @without_collection()
     def build_vocabulary(self) -> Vocabulary:
         """The words of the training captions."""
-        captions = (caption for row in self.rows("train") for caption in row.captions)
-        self.vocabulary = Vocabulary.build(captions, "caption", "lower", self.min_frequency)
+        self.vocabulary = Vocabulary.build(self.rows("train").captions, "caption", "lower", self.min_frequency)
         return self.vocabulary
 
     def prepare_data(self) -> None:
@@ -333,24 +371,36 @@ class CaptionDataModule(lightning.LightningDataModule):
         for split in ("train", "val") if stage == "fit" else (self.eval_split,):
             self.dataset(split)
 
+    @without_collection()
     def dataset(self, split: str) -> CaptionData:
         """A split's examples."""
         if split not in self.sets:
             if self.vocabulary is None:
                 self.build_vocabulary()
             assert self.vocabulary is not None
-            rows = self.rows(split)
-            ids = [[self.vocabulary.encode(caption) for caption in row.captions] for row in rows]
-            cut = sum(len(caption) > self.max_length for captions in ids for caption in captions)
-            if cut and split == "train":
-                log.info("%d training captions cut to %d words", cut, self.max_length)
-                ids = [[caption[: self.max_length] for caption in captions] for captions in ids]
-            if split != "train":  # every evaluation scores the same captions
-                ids = [captions[: self.captions] for captions in ids]
-            paths = [row.path for row in rows]
+            ids = self.encoded(split, self.vocabulary)
+            paths = self.rows(split).paths()
             views = [self.pictures(paths, view) for view in range(self.views if split == "train" else 1)]
-            self.sets[split] = CaptionData(rows, ids, views, self.captions, self.seed)
+            self.sets[split] = CaptionData(ids, views, self.captions, self.seed)
         return self.sets[split]
+
+    def encoded(self, split: str, vocabulary: Vocabulary) -> Groups:
+        """The ids of each picture's captions; how many of training were too long, and were cut, is logged."""
+        cut = 0
+
+        def encode(caption: str) -> list[int]:
+            nonlocal cut
+            ids = vocabulary.encode(caption)
+            if split == "train" and len(ids) > self.max_length:
+                cut += 1
+                ids = ids[: self.max_length]
+            return ids
+
+        most = None if split == "train" else self.captions  # every evaluation scores the same captions
+        ids = Groups([encode(caption) for caption in captions[:most]] for captions in self.rows(split).references())
+        if cut:
+            log.info("%d training captions cut to %d words", cut, self.max_length)
+        return ids
 
     def pictures(self, paths: Sequence[Path], view: int = 0) -> Pictures:
         """The cached features of one view of some pictures, or its pixels.
@@ -370,17 +420,16 @@ class CaptionDataModule(lightning.LightningDataModule):
 
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """The raw captions of each picture, by index."""
-        return {i: row.captions for i, row in enumerate(self.rows(split))}
+        return dict(enumerate(self.rows(split).references()))
 
     def image_ids(self, split: str) -> list[ImageId]:
         """Each picture's name in results files: Flickr's file name, COCO's number."""
-        return [row.image_id for row in self.rows(split)]
+        return list(self.rows(split).image_ids)
 
     def loader(self, split: str, shuffle: bool = False) -> DataLoader[Any]:
         """Batches of a split: shuffled buckets, or in order of length, every picture once."""
         data = self.dataset(split)
-        lengths = [max(len(caption) for caption in captions) for captions in data.ids]
-        return bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)
+        return bucket_loader(self, data, data.ids.longest(), collate, self.batch_size, shuffle, self.workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self.loader("train", shuffle=True)

@@ -1,0 +1,97 @@
+"""Many small values in a few arrays.
+
+Millions of Python objects take several times the room of what they hold, and forked workers copy each page of them on
+which a reference is counted.
+"""
+
+import contextlib
+import gc
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import TypeVar, overload
+
+import numpy as np
+from jaxtyping import Int64
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Spare millions of new objects, none of which is part of a cycle, the garbage collector's repeated visits."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _bounds(lengths: Iterable[int]) -> Int64[np.ndarray, " bounds"]:
+    """Where each part of a whole begins and, last, where the whole ends."""
+    return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))])
+
+
+Item = TypeVar("Item")
+
+
+class Packed(Sequence[Item]):
+    """A sequence whose items are made when they are asked for; `get` makes one."""
+
+    def get(self, index: int) -> Item:
+        """Item `index`, from 0 to below the length."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        places = range(len(self))[index]
+        return self.get(places) if isinstance(places, int) else [self.get(place) for place in places]
+
+
+class Strings(Packed[str]):
+    """Strings, one after another in UTF-8."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        self.bounds = _bounds(map(len, encoded))
+        self.text = b"".join(encoded)
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def get(self, index: int) -> str:
+        begin, end = self.bounds[index : index + 2]
+        return self.text[begin:end].decode("utf-8", "surrogatepass")
+
+    def __iter__(self) -> Iterator[str]:
+        for begin, end in pairwise(self.bounds.tolist()):
+            yield self.text[begin:end].decode("utf-8", "surrogatepass")
+
+
+class Groups(Packed[list[list[int]]]):
+    """Lists of lists of ids: of each picture, those of its captions' words."""
+
+    def __init__(self, groups: Iterable[Sequence[Sequence[int]]]) -> None:
+        ids, lengths, counts = array("i"), array("q"), array("q")
+        for group in groups:
+            counts.append(len(group))
+            for part in group:
+                lengths.append(len(part))
+                ids.extend(part)
+        self.ids = np.frombuffer(ids, np.int32) if ids else np.empty(0, np.int32)
+        self.parts, self.bounds = _bounds(lengths), _bounds(counts)
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def get(self, index: int) -> list[list[int]]:
+        first, last = self.bounds[index : index + 2].tolist()
+        parts = self.parts[first : last + 1].tolist()
+        return [self.ids[begin:end].tolist() for begin, end in pairwise(parts)]
+
+    def longest(self) -> list[int]:
+        """The length of each group's longest list; groups are not empty."""
+        return np.maximum.reduceat(np.diff(self.parts), self.bounds[:-1]).tolist() if len(self) else []
