@@ -250,6 +250,11 @@ def test_an_ensemble_is_made_of_runs(attendgen: Command, trained, tmp_path: Path
     assert attendgen("generate", tmp_path / "both", "Tu vas").code == 0
     assert_mistake(attendgen("ensemble", *two, "--out", tmp_path / "both"), tmp_path / "both", "holds a run")
     assert_mistake(attendgen("ensemble", *two, "--out", tmp_path / "more", "--weights", "2;1"), "--weights", "2;1")
+    both = ("--weights", "2,1", "--fit", "val")
+    assert_mistake(attendgen("ensemble", *two, "--out", tmp_path / "more", *both), "--weights", "--fit")
+    outcome = attendgen("ensemble", *two, "--out", tmp_path / "fitted", "--fit", "val")
+    assert outcome.code == 0, outcome.err
+    assert "weights: " in outcome.err
     assert not (tmp_path / "more").exists()
 
 

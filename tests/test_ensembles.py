@@ -6,22 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from attendgen import resources
-from attendgen.ensembles import make_ensemble
+from attendgen.construction import construct
+from attendgen.ensembles import fit_weights, make_ensemble
 from attendgen.errors import UserError
 from attendgen.evaluation import evaluate
 from attendgen.inference import load
-from attendgen.runs import Run, bundle
+from attendgen.runs import Run, bundle, serve
 from attendgen.training import run_hydra
 
 TEXTS = ["data.context=16", "data.time=24", "data.batch_size=4", "model.hidden=16"]
+LONGER = ["trainer.max_steps=40", "trainer.max_epochs=-1", "trainer.limit_train_batches=1.0", "steps=40"]
+LONGER += ["trainer.check_val_every_n_epoch=100"]
 RUNS = {
     "chat": ["experiment=toy_chat"],
     "chat, other symbols": ["experiment=toy_chat_letters", "epochs=1"],
     "stream": ["experiment=novels_causal", *TEXTS],
     "stream, attending": ["experiment=novels_causal", "model.reach=20", *TEXTS, "model.hidden=8", "model.ngrams=0"],
+    "stream, trained": ["experiment=novels_causal", *TEXTS, *LONGER],
+    "stream, attending, trained": ["experiment=novels_causal", "model.reach=20", "model.ngrams=0", *TEXTS, *LONGER],
     "carried": ["experiment=novels", "model=lm_context_carried", "data.streams=true", "model.window=16", *TEXTS],
     "windows": ["experiment=novels", *TEXTS],
     "captions": ["experiment=flickr8k_soft"],
@@ -55,19 +61,40 @@ def refusal(names: list[str | Path], out: Path, **options: object) -> str:
     return str(caught.value)
 
 
-def test_texts_are_continued_and_scored_by_the_mean(run, tmp_path):
+def test_texts_are_continued_and_scored_by_the_product(run, tmp_path):
     members = [run("stream"), run("stream, attending")]
-    make_ensemble([str(member) for member in members], tmp_path / "both", [3.0, 1.0])
+    make_ensemble([str(member) for member in members], tmp_path / "both", [0.6, 0.2])
     model = load(tmp_path / "both")
     made = model.generate("It was the", max_length=20, temperature=1.0, seed=1)[0]
+    tasks = [load(member).task for member in members]
+    ids = torch.tensor([model.vocabulary.encode("It was the" + made.text)])
+    read = [task.model.read(ids[:, :-1], task.model.blank(1))[0][0].log_softmax(dim=-1) for task in tasks]
+    expected = (0.6 * read[0] + 0.2 * read[1]).log_softmax(dim=-1).gather(1, ids[0, 1:, None])[-20:, 0]
+    np.testing.assert_allclose(made.log_probs, expected.detach().numpy(), atol=1e-5)
     each = [load(member).score("It was the", made.text) for member in members]
-    expected = np.log(0.75 * np.exp(each[0].log_probs) + 0.25 * np.exp(each[1].log_probs))
-    np.testing.assert_allclose(made.log_probs, expected, atol=1e-5)
     np.testing.assert_allclose(made.attention, each[1].attention, atol=1e-5)  # the first does not attend
-    scores = evaluate(Run.find(tmp_path / "both"), Run.find(tmp_path / "both").config, "val")
-    alone = [evaluate(Run.find(member), Run.find(member).config, "val") for member in members]
-    assert scores["characters"] == alone[0]["characters"]
-    assert scores["bits_per_character"] <= 0.75 * alone[0]["bits_per_character"] + 0.25 * alone[1]["bits_per_character"]
+
+
+def test_weights_are_found_that_predict_a_split_best(run, tmp_path):
+    members = [str(run("stream, trained")), str(run("stream, attending, trained"))]
+    found = make_ensemble(members, tmp_path / "fitted", fit="val")
+    fitted = Run.find(tmp_path / "fitted")
+    assert list(fitted.config.model.weights) == pytest.approx(found)
+
+    def bits(*weights: float) -> float:
+        config = fitted.overridden([f"model.weights=[{','.join(map(repr, weights))}]"])
+        return evaluate(fitted, config, "val", tmp_path)["bits_per_character"]
+
+    least = bits(*found)
+    for change in ((0.1, 0.0), (-0.1, 0.0), (0.0, 0.1), (0.0, -0.1)):
+        assert bits(*np.add(found, change).tolist()) > least
+    # from another beginning
+    data = construct(fitted.config.data)
+    task = fitted.build()
+    serve(data, task, fitted.vocabulary)
+    data.setup("validate")
+    task.model.weights = torch.tensor([2.0, -0.5])
+    assert fit_weights(task, data.val_dataloader) == pytest.approx(found, abs=0.02)
 
 
 def test_pictures_are_captioned_through_one_encoder(run, tmp_path):

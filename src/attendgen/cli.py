@@ -292,18 +292,24 @@ def ensemble(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Runs of one family and vocabulary.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to make.")],
     weights: Annotated[
-        str | None, typer.Option(metavar="W,W,...", help="Their shares, in proportion; default: all the same.")
+        str | None,
+        typer.Option(metavar="W,W,...", help="Exponents of their probabilities; default: one by their number."),
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Find the weights that predict this split best; val, say.")
     ] = None,
 ) -> None:
-    """Join trained models to one that writes with the mean of their probabilities."""
+    """Join trained models to one that writes with a weighted product of their probabilities."""
     try:
-        shares = [float(weight) for weight in weights.split(",")] if weights else None
+        given = [float(weight) for weight in weights.split(",")] if weights else None
     except ValueError:
         raise UserError(f"--weights {weights}: expected numbers with commas between") from None
+    if given and fit:
+        raise UserError("--weights and --fit exclude each other; leave one out")
     from attendgen.ensembles import make_ensemble
 
-    make_ensemble(runs, out, shares)
-    print(f"run: {out}", file=sys.stderr)
+    chosen = make_ensemble(runs, out, given, fit)
+    print(f"weights: {','.join(f'{weight:.4f}' for weight in chosen)}\nrun: {out}", file=sys.stderr)
 
 
 @app.command()

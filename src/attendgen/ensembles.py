@@ -1,29 +1,40 @@
-"""Trained models joined to one that writes with the mean of their probabilities.
+"""Trained models joined to one that writes with a weighted product of their probabilities.
 
 attendgen ensemble RUN RUN ... --out RUN
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
+from tqdm import tqdm
 
 from attendgen.construction import construct
 from attendgen.data.features import fingerprint
 from attendgen.decoding.protocol import PieceReader, Reader
 from attendgen.errors import UserError
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, ReaderEnsemble
-from attendgen.runs import NO_WEIGHTS, Run, require_new, save_made
+from attendgen.runs import NO_WEIGHTS, Run, require_new, save_made, serve
 from attendgen.tasks.captioning import CaptioningTask
 
+PASSES = 4  # of Newton's method over the split: its error is squared by each
 
-def make_ensemble(names: Sequence[str], folder: Path, weights: Sequence[float] | None = None) -> None:
+
+def make_ensemble(
+    names: Sequence[str], folder: Path, weights: Sequence[float] | None = None, fit: str | None = None
+) -> list[float]:
     """Make a run directory of trained models that write together; data and decoding are those of the first.
 
     Args:
         names: run directories, `.ckpt` files, or bundled models.
-        weights: one for each, in proportion; the same for all unless given.
+        weights: one for each, exponents of their probabilities; the geometric mean unless given.
+        fit: the split on which weights are found instead.
+
+    Returns:
+        The weights.
 
     Raises:
         UserError: there are fewer than two; they differ in family, vocabulary, encoder, or in how they read texts; one
@@ -70,7 +81,51 @@ def make_ensemble(names: Sequence[str], folder: Path, weights: Sequence[float] |
             model.encoder.load_state_dict(task.model.encoder.state_dict())
             task.model.encoder = member.encoder  # which holds nothing
         member.load_state_dict(task.model.state_dict())
+    if fit is not None:
+        task = construct(config.task, model=model, vocabulary=first.vocabulary)
+        data = construct(config.data)
+        serve(data, task, first.vocabulary)
+        data.eval_split = "val" if fit == "dev" else fit
+        data.setup("validate")
+        config.model.weights = fit_weights(task, data.val_dataloader)
     save_made(folder, config, first.vocabulary, model)
+    return model.weights.tolist()
+
+
+def fit_weights(task: Any, batches: Callable[[], Iterable[Any]]) -> list[float]:
+    """The weights of a task's ensemble that give texts the least cross-entropy; they are put in place, too.
+
+    The cross-entropy is a convex function of the weights, a log-linear model's of its features' (Heskes 1998), so that
+    Newton's method finds the least.
+
+    Args:
+        batches: all of the texts, anew at each call.
+
+    Raises:
+        UserError: the members are worse than chance.
+    """
+    model: Ensemble = task.eval().requires_grad_(False).model
+    best, least = model.weights, math.inf
+    step = torch.zeros_like(best)
+    for _ in tqdm(range(PASSES), desc="weights", leave=False):
+        weights = model.weights = (best + step).requires_grad_()
+        loss, gradient = 0.0, torch.zeros_like(best)
+        curvature = torch.zeros(len(best), len(best))
+        for batch in tqdm(batches(), desc="predictions", leave=False):
+            nats, _ = task.nats(batch)
+            (slope,) = torch.autograd.grad(nats, weights, create_graph=True)
+            curvature += torch.stack([torch.autograd.grad(one, weights, retain_graph=True)[0] for one in slope])
+            gradient += slope.detach()
+            loss += nats.item()
+        if loss > least:  # too far: half of the way
+            step = step / 2
+            continue
+        best, least = weights.detach(), loss
+        step = -torch.linalg.lstsq(curvature, gradient.unsqueeze(1)).solution.squeeze(1)  # equal members share theirs
+    if best.max() <= 0:
+        raise UserError("--fit: no member predicts the split better than chance")
+    model.weights = best
+    return best.tolist()
 
 
 def _kind(name: str, task: Any) -> type[Ensemble]:

@@ -1,5 +1,6 @@
-"""Several models write together as the mean of their probabilities says, whatever each of them holds in its state."""
+"""Several models write together as the product of their probabilities says, whatever their states hold."""
 
+import math
 from functools import partial
 
 import pytest
@@ -20,7 +21,7 @@ from attendgen.models.lm import ContextLM
 from attendgen.models.seq2seq import Seq2Seq
 
 SYMBOLS = 11
-WEIGHTS = [0.5, 0.3, 0.2]
+WEIGHTS = [0.5, 0.3, 0.1]
 
 
 def readers() -> ReaderEnsemble:
@@ -50,20 +51,27 @@ def captioners() -> CaptionerEnsemble:
     return CaptionerEnsemble(makers, small_cnn((8,), size=32), [3.0, 1.0], symbols=SYMBOLS).eval()
 
 
-def mean(shares: Tensor | list[float], each: list[Tensor]) -> Tensor:
-    return sum(float(share) * part for share, part in zip(shares, each, strict=True))  # type: ignore[return-value]
+def product(weights: list[float], each: list[Tensor]) -> Tensor:
+    """Of probabilities, from logits, raised to their weights, over its sum."""
+    factors = [logits.softmax(dim=-1).double() ** weight for weight, logits in zip(weights, each, strict=True)]
+    whole = math.prod(factors)
+    return (whole / whole.sum(dim=-1, keepdim=True)).float()
 
 
-def test_the_probabilities_of_texts_are_the_weighted_mean():
+def mean(shares: list[float], each: list[Tensor]) -> Tensor:
+    return sum(share * part for share, part in zip(shares, each, strict=True))  # type: ignore[return-value]
+
+
+def test_the_probabilities_of_texts_are_the_weighted_product():
     model, inputs = readers(), torch.randint(1, SYMBOLS, (2, 9))
     logits, alphas, _ = model.read(inputs, model.blank(2))
     each = [member.read(inputs, member.blank(2)) for member in model.members]
-    expected = mean(WEIGHTS, [one[0].softmax(dim=-1) for one in each])
+    expected = product(WEIGHTS, [one[0] for one in each])
     torch.testing.assert_close(logits.exp(), expected)
     torch.testing.assert_close(logits.softmax(dim=-1), expected)  # as logits, too
     # the second member does not attend; the first looks back three places, the third five
-    torch.testing.assert_close(alphas[..., :2], each[2][1][..., :2] * (0.2 / 0.7))
-    torch.testing.assert_close(alphas[..., 2:], mean([0.5 / 0.7, 0.2 / 0.7], [each[0][1], each[2][1][..., 2:]]))
+    torch.testing.assert_close(alphas[..., :2], each[2][1][..., :2] * (0.1 / 0.6))
+    torch.testing.assert_close(alphas[..., 2:], mean([0.5 / 0.6, 0.1 / 0.6], [each[0][1], each[2][1][..., 2:]]))
 
 
 def test_readers_read_on():
@@ -80,7 +88,7 @@ def test_windows_are_read_by_all():
     context, inputs = torch.randint(1, SYMBOLS, (2, 5)), torch.randint(1, SYMBOLS, (2, 7))
     logits, alphas = model(context, inputs)
     each = [member(context, inputs) for member in model.members]
-    torch.testing.assert_close(logits.exp(), mean([0.5, 0.5], [one[0].softmax(dim=-1) for one in each]))
+    torch.testing.assert_close(logits.exp(), product([0.5, 0.5], [one[0] for one in each]))
     torch.testing.assert_close(alphas, mean([0.5, 0.5], [one[1] for one in each]))
     stepping.assert_stepping_equals_teacher_forcing(model, context, inputs, (logits, alphas))
 
@@ -109,7 +117,7 @@ def test_captioners_look_through_one_encoder(monkeypatch):
     assert seen == [2]
     annotations = encode(pixels)
     each = [member(annotations, inputs) for member in model.members]
-    torch.testing.assert_close(logits.exp(), mean([0.75, 0.25], [one[0].softmax(dim=-1) for one in each]))
+    torch.testing.assert_close(logits.exp(), product([3.0, 1.0], [one[0] for one in each]))
     torch.testing.assert_close(alphas, mean([0.75, 0.25], [one[1] for one in each]))
     first = (logits[:, 0], alphas[:, 0])
     stepping.assert_stepping_equals_teacher_forcing(model, pixels, inputs[:, 0], first)
@@ -126,7 +134,7 @@ def test_rows_are_chosen_of_all_states():
             assert torch.equal(after, before[[2, 0, 2]])
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize("weights", [[1.0], [-1.0, 0.0, -1.0], [1.0, math.nan, 1.0], []])
 def test_wrong_weights_are_refused(weights):
     with pytest.raises(UserError, match=r"model\.weights"):
         ReaderEnsemble([partial(CausalLM, hidden=4)] * 3, weights, symbols=SYMBOLS)
@@ -134,10 +142,17 @@ def test_wrong_weights_are_refused(weights):
         Ensemble([], symbols=SYMBOLS)
 
 
+def test_weights_that_sum_to_less_than_one_cool_down():
+    model, inputs = readers(), torch.randint(1, SYMBOLS, (1, 5))
+    model.weights.copy_(torch.tensor([0.0, 0.5, 0.0]))
+    member = model.members[1]
+    expected = (member.read(inputs, member.blank(1))[0] * 0.5).log_softmax(dim=-1)  # type: ignore[operator]
+    torch.testing.assert_close(model.read(inputs, model.blank(1))[0], expected)
+
+
 def test_a_member_without_weight_has_no_say():
-    model = readers()
-    inputs = torch.randint(1, SYMBOLS, (1, 5))
-    model.shares.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    model, inputs = readers(), torch.randint(1, SYMBOLS, (1, 5))
+    model.weights.copy_(torch.tensor([0.0, 1.0, 0.0]))
     logits, alphas, _ = model.read(inputs, model.blank(1))
     member = model.members[1]
     torch.testing.assert_close(logits, member.read(inputs, member.blank(1))[0].log_softmax(dim=-1))  # type: ignore[operator]

@@ -1,10 +1,11 @@
-"""Models of one family and vocabulary that write together: the mean of their probabilities.
+"""Models of one family and vocabulary that write together: a weighted product of their probabilities.
 
 attendgen ensemble RUN RUN ... --out RUN
 """
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,42 +50,45 @@ def joined(parts: Sequence[Any]) -> Joint:
 
 
 class Ensemble(nn.Module):
-    """p(next symbol) = sum over m of w_m p_m(next symbol), with fixed weights that sum to 1.
+    """p(next symbol) is in proportion to the product over m of p_m(next symbol)^w_m: a logarithmic opinion pool
+    (Heskes 1998).
 
-    Every member reads and writes in its own state; the attention is the weighted mean of the attending members'.
+    Members whose probabilities are too sure of themselves are cooled down by weights that sum to less than 1. Every
+    member reads and writes in its own state; the attention is the weighted mean of the attending members'.
 
     Args:
         members: make the models from the vocabulary's `sizes`.
-        weights: one for each member, in proportion; the same for all unless given.
+        weights: one for each member; their geometric mean unless given.
         sizes: of the vocabulary, as each model takes them.
 
     Raises:
-        UserError: there are no members, or not one weight of 0 or more for each.
+        UserError: there are no members, or not one weight for each, or no weight is above 0.
     """
 
-    shares: Tensor
+    weights: Tensor
 
     def __init__(
         self, members: Sequence[Callable[..., nn.Module]], weights: Sequence[float] | None = None, **sizes: int
     ) -> None:
         super().__init__()
-        given = list(weights or [1.0] * len(members))
+        given = [1 / len(members)] * len(members) if weights is None and members else list(weights or [])
         if len(given) != len(members) or not members:
             raise UserError(f"model.weights: {len(given)} for {len(members)} members; expected one for each")
-        if min(given) < 0 or sum(given) <= 0:
-            raise UserError(f"model.weights={given}: expected numbers from 0, not all of them 0")
+        if not all(map(math.isfinite, given)) or max(given) <= 0:
+            raise UserError(f"model.weights={given}: expected numbers, some of them above 0")
         self.members = nn.ModuleList(make(**sizes) for make in members)
-        self.register_buffer("shares", torch.tensor(given) / sum(given), persistent=False)
+        self.register_buffer("weights", torch.tensor(given, dtype=torch.float), persistent=False)
 
     def mix(self, scores: Sequence[Float[Tensor, "*rows symbols"]]) -> Float[Tensor, "*rows symbols"]:
         """Log-probabilities from the members' logits or log-probabilities."""
         each = torch.stack([score.float().log_softmax(dim=-1) for score in scores], dim=-1)
-        return (each + self.shares.float().log()).logsumexp(dim=-1)
+        return (each @ self.weights.float()).log_softmax(dim=-1)
 
     def attention(self, alphas: Sequence[Float[Tensor, "*rows _source"]]) -> Float[Tensor, "*rows source"]:
         """The mean of what members attended to, of those that attend; a shorter reach ends where the longest does."""
         widest = max(alpha.size(-1) for alpha in alphas)
-        shares = [share * bool(alpha.size(-1)) for share, alpha in zip(self.shares.tolist(), alphas, strict=True)]
+        weights = [max(weight, 0.0) for weight in self.weights.tolist()]
+        shares = [weight * bool(alpha.size(-1)) for weight, alpha in zip(weights, alphas, strict=True)]
         total = sum(shares) or 1.0
         padded = [functional.pad(alpha.float(), (widest - alpha.size(-1), 0)) for alpha in alphas]
         return torch.stack([alpha * (share / total) for share, alpha in zip(shares, padded, strict=True)]).sum(dim=0)

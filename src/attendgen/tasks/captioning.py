@@ -209,11 +209,15 @@ class CaptioningTask(lightning.LightningModule):
         memory, state = self.model.start(batch.images)
         return self._write(memory, state, self.search)
 
+    def nats(self, batch: CaptionBatch) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of a batch's captions, and how many words they have."""
+        logits, _ = self.model(batch.images, batch.inputs)
+        return masked_cross_entropy(logits, batch.outputs)
+
     def validation_step(self, batch: CaptionBatch, batch_index: int) -> None:
         # annotate once, for the loss and for decoding
         batch = batch._replace(images=self.model.annotate(batch.images))
-        logits, _ = self.model(batch.images, batch.inputs)
-        self.bits.update(*masked_cross_entropy(logits, batch.outputs))
+        self.bits.update(*self.nats(batch))
         decoded = self.decode(batch)
         for index, tokens in zip(batch.index.tolist(), decoded.tokens[:, 0].tolist(), strict=True):
             self.captions[index] = self.vocabulary.decode(tokens)

@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from attendgen.data.batch import StreamBatch, WindowBatch
 from attendgen.errors import UserError
-from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol
 from attendgen.tasks.lm import LanguageModelTask
 from attendgen.vocabulary import PAD
@@ -47,7 +46,7 @@ def dynamic_bits(
         for batch in tqdm(batches, desc="dynamic", leave=False):
             if bool(begins(batch).any()):
                 model.load_state_dict(trained)
-            nats, count = masked_cross_entropy(task.logits(batch, "validate"), batch.outputs)
+            nats, count = task.nats(batch)
             bits.update(nats.detach(), count)
             if not int(count):
                 continue

@@ -98,8 +98,12 @@ class LanguageModelTask(lightning.LightningModule):
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
+    def nats(self, batch: WindowBatch | StreamBatch) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of a batch of a validation, and of how many characters; streams come in order."""
+        return masked_cross_entropy(self.logits(batch, "validate"), batch.outputs)
+
     def validation_step(self, batch: WindowBatch | StreamBatch, batch_index: int) -> None:
-        self.bits.update(*masked_cross_entropy(self.logits(batch, "validate"), batch.outputs))
+        self.bits.update(*self.nats(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log bits and perplexity a character over all processes' windows."""

@@ -63,9 +63,13 @@ class Seq2SeqTask(lightning.LightningModule):
         memory, state = self.model.start(batch.source)
         return self.search(self.model, memory, state, self.vocabulary.target.forbidden)
 
-    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
+    def nats(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of a batch's targets, and how many symbols they have."""
         logits, _ = self.model(batch.source, batch.inputs)
-        self.bits.update(*masked_cross_entropy(logits, batch.outputs))
+        return masked_cross_entropy(logits, batch.outputs)
+
+    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
+        self.bits.update(*self.nats(batch))
         for index, tokens in zip(batch.index.tolist(), self.decode(batch).tokens[:, 0].tolist(), strict=True):
             self.texts[index] = self.vocabulary.target.decode(tokens)
 
