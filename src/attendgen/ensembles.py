@@ -16,6 +16,7 @@ from attendgen.construction import construct
 from attendgen.data.features import fingerprint
 from attendgen.decoding.protocol import PieceReader, Reader
 from attendgen.errors import UserError
+from attendgen.models.encoders import GridEncoder
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, ReaderEnsemble
 from attendgen.runs import NO_WEIGHTS, Run, require_new, save_made, serve
 from attendgen.tasks.captioning import CaptioningTask
@@ -45,13 +46,7 @@ def make_ensemble(
     require_new(folder)
     found = [Run.find(name) for name in names]
     first = found[0]
-    for name, run in zip(names, found, strict=True):
-        if run.config.task._target_ != first.config.task._target_:
-            raise UserError(f"{name}: task {run.config.task._target_}; {names[0]} has {first.config.task._target_}")
-        if run.vocabulary.to_dict() != first.vocabulary.to_dict():
-            raise UserError(f"{name}: vocabulary: other symbols than those of {names[0]}")
-        if "members" in run.config.model:
-            raise UserError(f"{name}: model.members: an ensemble itself; name its members")
+    _require_alike(names, found)
     tasks: list[Any] = [run.build() for run in found]
     kinds = {_kind(name, task) for name, task in zip(names, tasks, strict=True)}
     if len(kinds) > 1:
@@ -63,10 +58,7 @@ def make_ensemble(
         "weights": list(weights) if weights else None,
     }
     if kind is CaptionerEnsemble:
-        prints = [fingerprint(task.model.encoder) for task in tasks]
-        for name, one in zip(names, prints, strict=True):
-            if one != prints[0]:
-                raise UserError(f"{name}: model.encoder: another one than that of {names[0]}, or other weights")
+        _require_one_encoder(names, [task.model.encoder for task in tasks])
         encoders = [member.pop("encoder") for member in settings["members"]]
         settings["encoder"] = encoders[0]
     config = first.config.copy()
@@ -126,6 +118,32 @@ def fit_weights(task: Any, batches: Callable[[], Iterable[Any]]) -> list[float]:
         raise UserError("--fit: no member predicts the split better than chance")
     model.weights = best
     return best.tolist()
+
+
+def _require_alike(names: Sequence[str], runs: Sequence[Run]) -> None:
+    """
+    Raises:
+        UserError: runs differ in family or vocabulary, or one is an ensemble.
+    """
+    first = runs[0]
+    for name, run in zip(names, runs, strict=True):
+        if run.config.task._target_ != first.config.task._target_:
+            raise UserError(f"{name}: task {run.config.task._target_}; {names[0]} has {first.config.task._target_}")
+        if run.vocabulary.to_dict() != first.vocabulary.to_dict():
+            raise UserError(f"{name}: vocabulary: other symbols than those of {names[0]}")
+        if "members" in run.config.model:
+            raise UserError(f"{name}: model.members: an ensemble itself; name its members")
+
+
+def _require_one_encoder(names: Sequence[str], encoders: Sequence[GridEncoder]) -> None:
+    """
+    Raises:
+        UserError: captioners look through different encoders.
+    """
+    prints = [fingerprint(encoder) for encoder in encoders]
+    for name, one in zip(names, prints, strict=True):
+        if one != prints[0]:
+            raise UserError(f"{name}: model.encoder: another one than that of {names[0]}, or other weights")
 
 
 def _kind(name: str, task: Any) -> type[Ensemble]:
