@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from attendgen import resources
+from attendgen import evaluation, resources
 from attendgen.construction import construct
 from attendgen.ensembles import fit_weights, make_ensemble
 from attendgen.errors import UserError
@@ -97,7 +97,8 @@ def test_weights_are_found_that_predict_a_split_best(run, tmp_path):
     assert fit_weights(task, data.val_dataloader) == pytest.approx(found, abs=0.02)
 
 
-def test_pictures_are_captioned_through_one_encoder(run, tmp_path):
+def test_pictures_are_captioned_through_one_encoder(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "java_present", lambda: False)  # METEOR takes its time to start
     members = [run("captions"), run("captions, wide")]
     out = tmp_path / "both"
     make_ensemble([str(member) for member in members], out)

@@ -1,6 +1,7 @@
 """Training and scoring a captioner."""
 
 import math
+from typing import Any
 
 import lightning
 import torch
@@ -11,7 +12,6 @@ from attendgen.data.batch import CaptionBatch, real
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
-from attendgen.layers.recurrence import LSTMState, Memory
 from attendgen.losses.cross_entropy import (
     cross_entropy_by_caption,
     doubly_stochastic,
@@ -24,7 +24,7 @@ from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.captions import caption_scores
 from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
-from attendgen.models.ensemble import CaptionerEnsemble, Joint
+from attendgen.models.ensemble import CaptionerEnsemble
 from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
 from attendgen.vocabulary import EOS, SOS, Vocabulary
 from attendgen.word_vectors import WordVectors
@@ -185,7 +185,7 @@ class CaptioningTask(lightning.LightningModule):
         return loss
 
     @torch.no_grad()
-    def _write(self, memory: Memory | Joint, state: LSTMState | Joint, search: Search) -> Decoded:
+    def _write(self, memory: Any, state: Any, search: Search) -> Decoded:
         decoded = search(self.model, memory, state, self.vocabulary.forbidden)
         return Decoded(*(part.clone() for part in decoded))  # decoding's own tensors may not enter a gradient
 
