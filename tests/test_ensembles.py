@@ -107,7 +107,7 @@ def test_pictures_are_captioned_through_one_encoder(run, tmp_path, monkeypatch):
     assert scores["cross_entropy"] <= sum(alone) / 2
     captions = {row["image_id"]: row["caption"] for row in json.loads((tmp_path / "captions_val.json").read_text())}
     name, caption = next(iter(captions.items()))
-    found = load(out).caption(next(tmp_path.parent.parent.rglob(f"Images/{name}")), beam=3)[0]
+    found = load(out).caption(Path(Run.find(out).config.data.root) / "Images" / name, beam=3)[0]
     assert found.text == caption
 
 
