@@ -3,6 +3,7 @@
 attendgen ensemble RUN RUN ... --out RUN
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from attendgen.decoding.protocol import PieceReader, Reader
 from attendgen.errors import UserError
 from attendgen.models.encoders import GridEncoder
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, ReaderEnsemble
-from attendgen.runs import NO_WEIGHTS, Run, require_new, save_made, serve
+from attendgen.runs import Run, fetch_no_weights, require_new, save_made, serve, without_encoder
 from attendgen.tasks.captioning import CaptioningTask
 
 PASSES = 4  # of Newton's method over the split: its error is squared by each
@@ -66,13 +67,13 @@ def make_ensemble(
     config.model = settings
     bare = OmegaConf.create(settings)
     if kind is CaptionerEnsemble:
-        bare.encoder.update({key: value for key, value in NO_WEIGHTS.items() if key in bare.encoder})
+        fetch_no_weights(bare.encoder)
     model = construct(bare, **first.vocabulary.sizes())
+    if kind is CaptionerEnsemble:
+        model.encoder.load_state_dict(tasks[0].model.encoder.state_dict())
     for member, task in zip(model.members, tasks, strict=True):
-        if kind is CaptionerEnsemble:
-            model.encoder.load_state_dict(task.model.encoder.state_dict())
-            task.model.encoder = member.encoder  # which holds nothing
-        member.load_state_dict(task.model.state_dict())
+        with without_encoder(task.model) if kind is CaptionerEnsemble else contextlib.nullcontext():
+            member.load_state_dict(task.model.state_dict())
     if fit is not None:
         task = construct(config.task, model=model, vocabulary=first.vocabulary)
         data = construct(config.data)

@@ -120,7 +120,6 @@ def save_made(folder: Path, config: DictConfig, vocabulary: AnyVocabulary, model
     require_new(folder)
     config.paths.run = str(folder.absolute())
     config.paths.cache = str(Path(config.paths.cache).absolute())
-    OmegaConf.resolve(config)
     record = plain(config)
     state = {f"model.{name}": weight for name, weight in model.state_dict().items()}
     save_run(folder, record, vocabulary)
@@ -241,12 +240,12 @@ class Run:
         packaged = bundled and pictures and not _holds_encoder(self.checkpoint)
         if pictures and not packaged:
             # the checkpoint holds the encoder's weights: none need be fetched
-            settings.encoder.update({key: value for key, value in NO_WEIGHTS.items() if key in settings.encoder})
+            fetch_no_weights(settings.encoder)
         model = construct(settings, **self.vocabulary.sizes())
         task = construct(config.task, model=model, vocabulary=self.vocabulary)
         try:
             if bundled:
-                with _without_encoder(task.model) if packaged else contextlib.nullcontext():
+                with without_encoder(task.model) if packaged else contextlib.nullcontext():
                     load_weights(task.model, self.checkpoint)
             else:
                 task.load_state_dict(checkpoint["state_dict"])
@@ -255,6 +254,11 @@ class Run:
                 f"{self.checkpoint}: weights of another model: {str(error).splitlines()[-1].strip()}"
             ) from error
         return task.eval()
+
+
+def fetch_no_weights(encoder: DictConfig) -> None:
+    """Change an encoder's settings so that none of its weights are fetched when it is made."""
+    encoder.update({key: value for key, value in NO_WEIGHTS.items() if key in encoder})
 
 
 def serve(data: Any, task: Any, vocabulary: AnyVocabulary) -> None:
@@ -289,7 +293,7 @@ def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any], bits: in
     assert isinstance(model, torch.nn.Module)
     packaged = _comes_with_a_package(run.config.model.get("encoder"), model)
     save_vocabulary(run.vocabulary, folder / "vocabulary.json")
-    with _without_encoder(model) if packaged else contextlib.nullcontext():
+    with without_encoder(model) if packaged else contextlib.nullcontext():
         save_weights(model, folder / WEIGHTS, bits)
     write_text(folder / "config.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
@@ -308,7 +312,7 @@ def _holds_encoder(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _without_encoder(model: Any) -> Iterator[None]:
+def without_encoder(model: Any) -> Iterator[None]:
     """Take a captioner's encoder away for a while."""
     encoder, model.encoder = model.encoder, torch.nn.Identity()
     try:

@@ -46,8 +46,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if not name.endswith(SCALE)
     }
     missing, unexpected = model.load_state_dict(tensors, strict=False)
-    given = {value.data_ptr() for name, value in model.state_dict().items() if name in tensors}
-    missing = [name for name in missing if model.state_dict()[name].data_ptr() not in given]  # but for tied ones
+    state = model.state_dict()
+    given = {state[name].data_ptr() for name in tensors if name in state}
+    missing = [name for name in missing if state[name].data_ptr() not in given]  # but for tied ones
     if missing or unexpected:
         raise RuntimeError(f"missing: {', '.join(missing) or '-'}; not known: {', '.join(unexpected) or '-'}")
 

@@ -41,12 +41,9 @@ class CaptionedRows(Packed[Captioned]):
     """Captioned pictures in arrays."""
 
     def __init__(self, rows: Sequence[Captioned]) -> None:
-        numbered = all(isinstance(row.image_id, int) for row in rows)
-        self.image_ids: Sequence[ImageId] = (
-            array("q", [row.image_id for row in rows if isinstance(row.image_id, int)])
-            if numbered
-            else [row.image_id for row in rows]
-        )
+        ids = [row.image_id for row in rows]
+        numbers = [image_id for image_id in ids if isinstance(image_id, int)]
+        self.image_ids: Sequence[ImageId] = array("q", numbers) if len(numbers) == len(ids) else ids
         folders: dict[str, int] = {}
         split = [os.path.split(row.path) for row in rows]
         self.folder_of = array("i", [folders.setdefault(folder, len(folders)) for folder, _ in split])

@@ -81,7 +81,7 @@ class Groups(Packed[list[list[int]]]):
             for part in group:
                 lengths.append(len(part))
                 ids.extend(part)
-        self.ids = np.frombuffer(ids, np.int32) if ids else np.empty(0, np.int32)
+        self.ids = np.array(ids)
         self.parts, self.bounds = _bounds(lengths), _bounds(counts)
 
     def __len__(self) -> int:

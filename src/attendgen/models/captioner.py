@@ -16,7 +16,7 @@ from attendgen.errors import UserError
 from attendgen.layers.attention import Attention
 from attendgen.layers.recurrence import AttentiveLSTM, LSTMState, Memory
 from attendgen.layers.selection import LOOKS, Selection
-from attendgen.models.encoders import GridEncoder
+from attendgen.models.encoders import Annotating, GridEncoder
 from attendgen.vocabulary import PAD
 
 
@@ -28,7 +28,7 @@ class Paths(NamedTuple):
     weights: Float[Tensor, "batch captions paths time regions"]
 
 
-class Captioner(nn.Module):
+class Captioner(Annotating, nn.Module):
     """Grid encoder, attention over its annotation vectors, LSTM decoder with deep output.
 
     Shapes: `batch` pictures of `regions` annotation vectors of `dim` numbers; `captions` a picture, of `time` words;
@@ -89,12 +89,6 @@ class Captioner(nn.Module):
         with torch.no_grad():
             self.embedding.weight.uniform_(-0.1, 0.1)
             self.embedding.weight[PAD] = 0.0
-
-    def annotate(
-        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
-    ) -> Float[Tensor, "batch regions dim"]:
-        """Annotation vectors of pictures; cached ones pass through."""
-        return self.encoder(images) if images.ndim == 4 else images
 
     def start(
         self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]

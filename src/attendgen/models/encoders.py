@@ -75,6 +75,18 @@ class GridEncoder(nn.Module):
         return grid.flatten(2).transpose(1, 2)
 
 
+class Annotating:
+    """A model that looks at pictures through its encoder."""
+
+    encoder: GridEncoder
+
+    def annotate(
+        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
+    ) -> Float[Tensor, "batch regions dim"]:
+        """Annotation vectors of pictures; cached ones pass through."""
+        return self.encoder(images) if images.ndim == 4 else images
+
+
 @torch.no_grad()
 def stages(encoder: nn.Module, size: int) -> list[list[nn.Module]]:
     """The modules with parameters as a picture meets them, cut where a convolution makes its map smaller."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attendgen.errors import UserError
-from attendgen.models.encoders import GridEncoder
+from attendgen.models.encoders import Annotating, GridEncoder
 
 
 class Joint(tuple[Any, ...]):
@@ -134,7 +134,7 @@ class ReaderEnsemble(Ensemble):
         return self.mix(scores), self.attention(alphas), joined(states)
 
 
-class CaptionerEnsemble(Ensemble):
+class CaptionerEnsemble(Annotating, Ensemble):
     """Captioners that look through one encoder; see `Ensemble`."""
 
     def __init__(
@@ -148,12 +148,6 @@ class CaptionerEnsemble(Ensemble):
         for member in self._each():
             member.encoder = nn.Identity()  # it is given annotation vectors
         self.encoder = encoder
-
-    def annotate(
-        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
-    ) -> Float[Tensor, "batch regions dim"]:
-        """Annotation vectors of pictures; cached ones pass through."""
-        return self.encoder(images) if images.ndim == 4 else images
 
     def start(
         self, source: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
