@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("description")
     parser.add_argument("defaults", metavar="key=value", nargs="*")
     parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a weight")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     folder = SOURCE / "data" / "models" / arguments.name
     pairs = (default.partition("=") for default in arguments.defaults)
     defaults = {key: yaml.safe_load(value) for key, _, value in pairs}

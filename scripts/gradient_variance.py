@@ -5,9 +5,14 @@ python scripts/gradient_variance.py RUN --out docs/gradient_variance.png data.ro
 RUN is a trained captioner. The gradient of the same batch is estimated again and again with new ways of looking and no
 dropout; the variance is summed over parameters and multiplied by the paths that an estimate costs, the soft path being
 one: what is compared is an average of as many estimates as the same work buys.
+
+An estimate may be the gradient times a factor, as the authors' is, whose weight is a setting: its variance then says
+nothing until that factor is divided out. The factor is measured, too: how far the mean estimate reaches along the
+gradient, which is the mean of all unbiased estimates.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightning
@@ -26,6 +31,8 @@ from attendgen.layers.selection import SemiSampled, StraightThroughGumbel, sampl
 from attendgen.losses.reinforce import Estimator, LeaveOneOut, MovingBaseline, Pathwise, SoftBaseline
 from attendgen.runs import Run, serve
 from attendgen.tasks.captioning import CaptioningTask
+
+UNBIASED = (LeaveOneOut, SoftBaseline)
 
 
 def estimators(nats: float) -> dict[str, Estimator]:
@@ -52,15 +59,30 @@ def gradient(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator) ->
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]).double()
 
 
-def spread(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator, repeats: int) -> tuple[float, float]:
-    """The variance of an estimate summed over the attention's parameters, and the squared norm of the mean."""
+@dataclass
+class Spread:
+    """Of an estimate: the mean, flat, and the variance summed over the parameters."""
+
+    mean: Tensor
+    variance: float
+
+
+def spread(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator, repeats: int) -> Spread:
+    """How estimates of one batch's gradient are spread."""
     total, squares = torch.zeros(()), 0.0
     for _ in tqdm(range(repeats), leave=False):
         estimate = gradient(task, batch, estimator)
         total, squares = total + estimate, squares + estimate.square().sum().item()
-    mean = (total / repeats).square().sum().item()
-    variance = (squares / repeats - mean) * repeats / (repeats - 1)
-    return variance, max(mean - variance / repeats, 0.0)
+    mean = total / repeats
+    return Spread(mean, (squares / repeats - mean.square().sum().item()) * repeats / (repeats - 1))
+
+
+def pooled(spreads: list[Spread]) -> Tensor:
+    """The mean of unbiased estimates, the less spread the more weight."""
+    weights = [1 / found.variance for found in spreads]
+    return sum((found.mean * weight for found, weight in zip(spreads, weights, strict=True)), torch.zeros(())) / sum(
+        weights
+    )
 
 
 def draw(names: list[str], variances: list[float], path: Path) -> None:
@@ -70,7 +92,7 @@ def draw(names: list[str], variances: list[float], path: Path) -> None:
     axes.barh(names, [variance / variances[0] for variance in variances], color="#4878a8")
     axes.set_xscale("log")
     axes.invert_yaxis()
-    axes.set_xlabel("variance at equal cost, relative to the authors' recipe")
+    axes.set_xlabel("variance at equal cost and scale, relative to the authors' recipe")
     axes.axvline(0.1, color="0.5", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
     plotting.save(figure, path)
@@ -83,7 +105,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--repeats", type=int, default=60, help="estimates of each")
     parser.add_argument("--out", type=Path, default=Path("gradient_variance.png"))
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     run = Run.find(options.run)
     config = run.overridden(options.overrides)
     lightning.seed_everything(0, verbose=False)
@@ -98,18 +120,44 @@ def main() -> None:
     task.by_caption, task.penalty, task.smoothing = False, 0.0, 0.0
     with torch.no_grad():
         nats = task.soft_loss(batch).item()
-    rows, variances = [], []
     chosen = estimators(nats)
+    spreads = {}
     for name, estimator in chosen.items():
         if isinstance(estimator, torch.nn.Module):
             estimator.eval()
-        variance, signal = spread(task, batch, estimator, options.repeats)
-        cost = estimator.paths + estimator.soft
-        variances.append(variance * cost)
-        ratio = variances[0] / variances[-1]
-        rows.append([name, str(cost), f"{variance:.3g}", f"{variance * cost:.3g}", f"{ratio:.1f}", f"{signal:.3g}"])
-    print(f"{len(batch.images)} pictures, {nats:.2f} nats a word, {options.repeats} estimates each")
-    print_table(["estimator", "paths", "variance", "x paths", "times below", "|mean|^2"], rows)
+        spreads[name] = spread(task, batch, estimator, options.repeats)
+    true = pooled([spreads[name] for name, estimator in chosen.items() if isinstance(estimator, UNBIASED)])
+    rows, variances = [], []
+    for name, estimator in chosen.items():
+        cost = spreads[name].variance * (estimator.paths + estimator.soft)
+        factor = (spreads[name].mean @ true / true.square().sum()).item()
+        variances.append(cost / factor**2)
+        first = spreads[next(iter(chosen))].variance
+        rows.append(
+            [
+                name,
+                str(estimator.paths + estimator.soft),
+                f"{spreads[name].variance:.3g}",
+                f"{first / cost:.2g}",
+                f"{factor:.2f}",
+                f"{variances[-1]:.3g}",
+                f"{variances[0] / variances[-1]:.2g}",
+            ]
+        )
+    print(
+        f"{len(batch.images)} pictures, {nats:.2f} nats a word, {options.repeats} estimates each; "
+        f"the gradient's squared norm is {true.square().sum().item():.3g}"
+    )
+    head = [
+        "estimator",
+        "paths",
+        "variance",
+        "times below at equal cost",
+        "factor",
+        "at equal cost and scale",
+        "times below",
+    ]
+    print_table(head, rows)
     draw(list(chosen), variances, options.out)
     print(options.out)
 

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     settings = [*(options.settings or SETTINGS), OFTEN]
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="attendgen-kill-") as work:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import tiny
@@ -99,8 +100,9 @@ def test_help_names_every_command_and_option(attendgen: Command) -> None:
             "--average",
             "--min-length",
             "--no-repeat",
+            "--consensus",
         ],
-        "caption": ["--beam", "--out", "--html"],
+        "caption": ["--beam", "--consensus", "--out", "--html"],
         "runs": ["DIR", "--csv"],
     }.items():
         outcome = attendgen(command, "--help")
@@ -220,6 +222,27 @@ def test_many_texts_are_answered_as_each_alone(attendgen: Command, trained) -> N
     together = attendgen("generate", trained["toy_chat"], *texts, *options).out.splitlines()
     alone = [attendgen("generate", trained["toy_chat"], text, *options).out.rstrip("\n") for text in texts]
     assert together == alone
+
+
+@pytest.mark.parametrize("family", ["toy_chat", "flickr8k_soft"])
+def test_a_run_is_decoded_by_settings_newer_than_it(attendgen: Command, trained, tmp_path: Path, family: str) -> None:
+    run = shutil.copytree(trained[family], tmp_path / "old")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for decoding in (config["decoding"], config["task"]["search"]):
+        del decoding["consensus"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    outcome = attendgen("evaluate", run, "--out", tmp_path, "decoding.beam=4", "decoding.consensus=20")
+    assert outcome.code == 0, outcome.err
+    options = ("--beam", 4, "--consensus", 20)
+    if family == "toy_chat":
+        answers = [attendgen("generate", run, "Salut", *options).out for _ in range(2)]
+        assert answers[0] == answers[1] != ""
+        assert attendgen("generate", run, "Salut", *options, "--temperature", 0.1).code == 0
+        assert_mistake(attendgen("generate", run, "Salut", "--consensus", 20), "consensus 20", "--beam")
+    else:
+        picture = tiny.picture(tmp_path / "red.jpg", "red")
+        assert attendgen("caption", run, picture, *options, "--out", tmp_path).code == 0
+    assert_mistake(attendgen("evaluate", run, "decoding.consensual=20"), "decoding.consensual", "no such field")
 
 
 def test_a_bundled_model_is_a_run(attendgen: Command, trained, tmp_path: Path, monkeypatch) -> None:

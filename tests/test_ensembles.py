@@ -156,4 +156,5 @@ def test_other_mistakes_are_named(run, tmp_path):
     make_ensemble([str(member) for member in pair], tmp_path / "both")
     assert "holds a run" in refusal(pair, tmp_path / "both")
     assert "members" in refusal([tmp_path / "both", *pair], tmp_path / "more")
+    assert "--fit tests: unknown; choose one of train" in refusal(pair, tmp_path / "more", fit="tests")
     assert not (tmp_path / "more").exists()

@@ -32,6 +32,9 @@ Average = Annotated[bool | None, typer.Option("--average", help="Rank the beam b
 Coverage = Annotated[
     float | None, typer.Option(min=0.0, help="Weight of the beam's penalty for source symbols that are not looked at.")
 ]
+Consensus = Annotated[
+    int | None, typer.Option(min=0, help="Rank the beam by likeness to this many samples, not by probability.")
+]
 NoRepeat = Annotated[int | None, typer.Option(min=0, help="No n-gram of this many symbols may come twice.")]
 Temperature = Annotated[float | None, typer.Option(help="Sample, from softmax(log p / temperature).")]
 TopK = Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest symbols.")]
@@ -154,6 +157,7 @@ def generate(
     alpha: Alpha = None,
     average: Average = None,
     coverage: Coverage = None,
+    consensus: Consensus = None,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -193,7 +197,7 @@ def generate(
     if attention is not None:
         plotting.check_suffix(attention)
     options = {"beam": beam, "n_best": n_best, "alpha": alpha, "average": average, "coverage": coverage}
-    options |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    options |= {"consensus": consensus, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     options |= {"min_length": min_length, "max_length": max_length, "no_repeat": no_repeat}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     streamed = False
@@ -231,6 +235,7 @@ def caption(
     alpha: Alpha = None,
     average: Average = None,
     coverage: Coverage = None,
+    consensus: Consensus = None,
     min_length: MinLength = None,
     max_length: MaxLength = None,
     no_repeat: NoRepeat = None,
@@ -251,7 +256,7 @@ def caption(
         raise UserError(f"{run}: no captioner; use `attendgen generate {run} TEXT`")
     names = attention_names(images)
     options = {"beam": beam, "alpha": alpha, "average": average, "coverage": coverage}
-    options |= {"min_length": min_length, "max_length": max_length, "no_repeat": no_repeat}
+    options |= {"min_length": min_length, "max_length": max_length, "no_repeat": no_repeat, "consensus": consensus}
     entries = []
     for path, name, picture in zip(images, names, pictures, strict=True):
         result = model.caption(picture, **options)[0]

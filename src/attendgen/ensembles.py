@@ -19,7 +19,16 @@ from attendgen.decoding.protocol import PieceReader, Reader
 from attendgen.errors import UserError
 from attendgen.models.encoders import GridEncoder
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, ReaderEnsemble
-from attendgen.runs import Run, fetch_no_weights, require_new, save_made, serve, without_encoder
+from attendgen.runs import (
+    Run,
+    fetch_no_weights,
+    open_split,
+    require_new,
+    require_split,
+    save_made,
+    serve,
+    without_encoder,
+)
 from attendgen.tasks.captioning import CaptioningTask
 
 PASSES = 4  # of Newton's method over the split: its error is squared by each
@@ -40,10 +49,12 @@ def make_ensemble(
 
     Raises:
         UserError: there are fewer than two; they differ in family, vocabulary, encoder, or in how they read texts; one
-            is an ensemble itself; or the folder holds a run.
+            is an ensemble itself; the folder holds a run; or there is no such split.
     """
     if len(names) < 2:
         raise UserError("ensemble: name two runs or more")
+    if fit is not None:
+        require_split("--fit", fit)
     require_new(folder)
     found = [Run.find(name) for name in names]
     first = found[0]
@@ -78,8 +89,7 @@ def make_ensemble(
         task = construct(config.task, model=model, vocabulary=first.vocabulary)
         data = construct(config.data)
         serve(data, task, first.vocabulary)
-        data.eval_split = "val" if fit == "dev" else fit
-        data.setup("validate")
+        open_split(data, fit)
         config.model.weights = fit_weights(task, data.val_dataloader)
     save_made(folder, config, first.vocabulary, model)
     return model.weights.tolist()

@@ -18,7 +18,7 @@ from attendgen.files import write_json, write_text
 from attendgen.metrics.bits import perplexity
 from attendgen.metrics.captions import tokenise
 from attendgen.metrics.meteor import java_present, meteor
-from attendgen.runs import Run, serve
+from attendgen.runs import Run, open_split, require_split, serve
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.dynamic import dynamic_bits
 from attendgen.tasks.lm import LanguageModelTask
@@ -26,8 +26,6 @@ from attendgen.tasks.seq2seq import Seq2SeqTask
 from attendgen.training import quiet
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "val", "dev", "test")
 
 
 def evaluate(
@@ -51,8 +49,7 @@ def evaluate(
     Raises:
         UserError: the split or the data does not exist, or `texts` or `dynamic` do not fit the family.
     """
-    if split not in SPLITS:
-        raise UserError(f"--split {split}: unknown; choose one of {', '.join(SPLITS)}")
+    require_split("--split", split)
     folder = out or run.folder
     if folder is None:
         raise UserError(f"{run.checkpoint}: a checkpoint has no run directory to write to; give --out DIR")
@@ -68,8 +65,7 @@ def evaluate(
             raise UserError("--text: only language models score text files")
         split = "text"
         data.read_files(texts)
-    data.eval_split = split
-    data.setup("validate")
+    open_split(data, split)
     if isinstance(data, NovelDataModule):
         extra |= data.coverage(split)
     trainer = lightning.Trainer(

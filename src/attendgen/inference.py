@@ -31,7 +31,7 @@ class Result:
     Attributes:
         text: the output as text.
         tokens: its symbols, with <eos> where it was emitted: one for each row of `attention`.
-        score: what the search ranked by: the sum of log-probabilities, after any penalties.
+        score: what the search ranked by: the sum of log-probabilities, after any penalties, or the expected similarity.
         log_probs: natural log-probability of each token [tokens].
         source: the symbols attended to; empty for a picture.
         attention: the weights with which each token was predicted [tokens, source or regions].
@@ -95,9 +95,10 @@ def make_search(run: Run, options: dict[str, Any]) -> Search:
     """
     given = {name: value for name, value in options.items() if value is not None}
     settings = {name: value for name, value in run.config.decoding.items() if name != "_target_"}
-    if {"temperature", "top_k", "top_p"} & given.keys():
+    sampling = {"temperature", "top_k", "top_p"} & given.keys()
+    if sampling and not given.get("consensus", settings.get("consensus", 0)):
         settings.pop("beam", None)  # sampling instead of the run's beam
-    if given.get("beam", 1) > 1 and not {"temperature", "top_k", "top_p"} & given.keys():
+    if given.get("beam", 1) > 1 and not sampling:
         for name in ("temperature", "top_k", "top_p"):
             settings.pop(name, None)
     try:

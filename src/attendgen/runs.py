@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import inspect
 import platform
 import re
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import lightning
 import torch
 import yaml
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import safe_open
@@ -32,6 +34,8 @@ from attendgen.weights import load_weights, save_weights
 
 WEIGHTS = "weights.safetensors"  # a bundled model's
 BUNDLED = ("name", "seed", "steps", "epochs", "validate_every", "monitor", "decoding", "data", "model", "task")
+
+SPLITS = ("train", "val", "dev", "test")
 
 NO_WEIGHTS = {"weights": None, "pretrained": False}  # the encoders' fields
 
@@ -201,6 +205,8 @@ class Run:
                 raise UserError(f"{override}: expected key=value")
             if OmegaConf.is_config(OmegaConf.select(config, key)) and not value.startswith(("{", "[")):
                 raise UserError(f"{override}: {key} is a group of fields; change one of them, as {key}.NAME=VALUE")
+            if _accepted(config, key):
+                OmegaConf.update(config, key, None, force_add=True)
             try:
                 config.merge_with_dotlist([override])
             except (OmegaConfBaseException, yaml.YAMLError) as error:
@@ -256,6 +262,15 @@ class Run:
         return task.eval()
 
 
+def _accepted(config: DictConfig, key: str) -> bool:
+    """Whether a group can be made with this field though it has none: it is newer than the run."""
+    group, _, name = key.rpartition(".")
+    settings = OmegaConf.select(config, group) if group else None
+    if not isinstance(settings, DictConfig) or "_target_" not in settings or name in settings:
+        return False
+    return name in inspect.signature(get_object(settings["_target_"])).parameters
+
+
 def fetch_no_weights(encoder: DictConfig) -> None:
     """Change an encoder's settings so that none of its weights are fetched when it is made."""
     encoder.update({key: value for key, value in NO_WEIGHTS.items() if key in encoder})
@@ -266,6 +281,25 @@ def serve(data: Any, task: Any, vocabulary: AnyVocabulary) -> None:
     data.vocabulary = vocabulary
     if isinstance(data, CaptionDataModule):
         data.encoder = task.model.encoder
+
+
+def require_split(option: str, split: str) -> None:
+    """
+    Raises:
+        UserError: no data has such a split.
+    """
+    if split not in SPLITS:
+        raise UserError(f"{option} {split}: unknown; choose one of {', '.join(SPLITS)}")
+
+
+def open_split(data: Any, split: str) -> None:
+    """Make a data module's validation batches those of a split.
+
+    Raises:
+        UserError: the data has none, or its files are missing or broken.
+    """
+    data.eval_split = split
+    data.setup("validate")
 
 
 def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any], bits: int = 16) -> None:

@@ -56,7 +56,8 @@ class Decoded(NamedTuple):
 
     Attributes:
         tokens: without <sos>, with <eos> where it was emitted.
-        scores: what the search ranked by: the sum of log-probabilities, <eos> included, after any penalties.
+        scores: what the search ranked by: the sum of log-probabilities, <eos> included, after any penalties, or the
+            expected similarity.
         log_probs: of each token (zero at <pad>).
         attention: weights with which each token was predicted.
     """

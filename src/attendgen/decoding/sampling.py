@@ -84,7 +84,7 @@ def decode(
 ) -> Decoded:
     """Choose symbols one by one until every row has emitted `stop` or holds `max_length` of them.
 
-    Inputs all of whose rows have ended are dropped from the batch.
+    Rows that have ended are dropped from the batch where all inputs can spare as many.
 
     Args:
         first: the symbols before the first one; <sos> unless given.
@@ -111,14 +111,17 @@ def decode(
         attention[row, length - 1] = alpha.masked_fill(ended.unsqueeze(1), 0.0)
         if stop is None:
             continue
-        done = (ended | (symbols == stop)).view(-1, each).all(dim=1)
-        if bool(done.all()):
+        open_ = ~(ended | (symbols == stop)).view(-1, each)
+        left = open_.sum(dim=1)
+        if not bool(left.any()):
             break
-        if int(done.sum()) * 8 >= len(done):  # a smaller batch is worth a copy of the memory
-            going = (~done).nonzero().squeeze(1)
-            memory = take_rows(memory, going)
-            rows = (going.unsqueeze(1) * each + torch.arange(each, device=going.device)).flatten()
-            state, symbols, row = take_rows(state, rows), symbols[rows], row[rows]
+        going, widest = (left > 0).nonzero().squeeze(1), int(left.max())
+        if len(going) * widest * 8 <= len(row) * 7:  # a smaller batch is worth a copy of the memory
+            first_open = open_[going].int().argsort(dim=1, descending=True, stable=True)[:, :widest]
+            rows = (going.unsqueeze(1) * each + first_open).flatten()
+            each = widest
+            memory, state = take_rows(memory, going), take_rows(state, rows)
+            symbols, row = symbols[rows], row[rows]
     assert attention is not None
     tokens, log_probs, attention = (part[:, :length].unsqueeze(1) for part in (tokens, log_probs, attention))
     return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)

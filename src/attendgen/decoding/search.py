@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attendgen.decoding.beam import beam_search
+from attendgen.decoding.consensus import by_consensus
 from attendgen.decoding.protocol import Decoded, Generator, take_rows
 from attendgen.decoding.ranking import Ranking
 from attendgen.decoding.sampling import Choice, Sample, best, decode
@@ -26,7 +27,9 @@ class Search:
         alpha, average, coverage: the beam's length penalty, one of two kinds, and coverage penalty; see `Ranking`.
         no_repeat: the n of the n-grams that may not come twice in an output; 0 is no rule.
         temperature, top_k, top_p: of sampling.
-        seed: of sampling; None draws from torch's global stream.
+        seed: of sampling; None draws from torch's global stream, but for a consensus, which then has seed 0.
+        consensus: samples drawn of each input, at `temperature` or else 1; the beam's hypotheses are ranked by their
+            likeness to these (see `by_consensus`) in place of their probability. 0 is none.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Search:
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
+        consensus: int = 0,
     ) -> None:
         if max_length < 1:
             raise ValueError(f"max-length {max_length} leaves no room for an output; use at least 1")
@@ -54,7 +58,11 @@ class Search:
             raise ValueError(f"beam {beam} is below 1")
         if temperature is None and (top_k is not None or top_p is not None):
             temperature = 1.0
-        if beam > 1 and temperature is not None:
+        if consensus < 0:
+            raise ValueError(f"consensus {consensus} is below 0; 0 ranks the beam by probability")
+        if consensus and beam == 1:
+            raise ValueError(f"consensus {consensus} chooses among a beam's hypotheses; use --beam 20, say")
+        if beam > 1 and temperature is not None and not consensus:
             raise ValueError(f"beam {beam} and sampling exclude each other; leave one out")
         if temperature is None and n_best > beam:
             raise ValueError(f"n-best {n_best} is larger than the beam's {beam}; use --beam {n_best}")
@@ -65,8 +73,9 @@ class Search:
         self.min_length = min_length
         self.no_repeat = no_repeat
         self.sampled = temperature is not None
+        self.consensus = consensus
         self.sample = Sample(1.0 if temperature is None else temperature, top_k, top_p)
-        self.seed = seed
+        self.seed = 0 if consensus and seed is None else seed
 
     def __call__(
         self,
@@ -106,21 +115,43 @@ class Search:
         if self.beam > 1:
             if watch is not None:
                 raise ValueError(f"beam {self.beam} cannot be watched: its symbols are known only at the end")
-            return beam_search(
-                model, memory, state, self.max_length, self.beam, self.n_best, self.ranking, first=first, **rules
+            kept = self.beam if self.consensus else self.n_best
+            found = beam_search(
+                model, memory, state, self.max_length, self.beam, kept, self.ranking, first=first, **rules
             )
-        choose: Choice = self.sample if self.sampled else best
+            if not self.consensus:
+                return found
+            samples = self._draw(model, memory, state, self.consensus, self._seeded(state), first, rules)
+            return by_consensus(found, samples.tokens, self.n_best)
+        choose: Choice = self._seeded(state) if self.sampled else best
         if watch is not None:
             choose = watched(choose, watch)
-        if self.sampled and self.seed is not None and self.sample.generator is None:
-            self.sample.generator = torch.Generator(state[0].device).manual_seed(self.seed)
-        if self.n_best > 1:  # several samples of each input share its memory
-            inputs = state[0].size(0)
-            rows = torch.arange(inputs, device=state[0].device).repeat_interleave(self.n_best)
-            first = first if first is None else first[rows]
-            decoded = decode(model, memory, take_rows(state, rows), self.max_length, choose, first, **rules)
-            return Decoded(*(part.squeeze(1).unflatten(0, (inputs, self.n_best)) for part in decoded))
+        if self.n_best > 1:
+            return self._draw(model, memory, state, self.n_best, choose, first, rules)
         return decode(model, memory, state, self.max_length, choose, first, **rules)
+
+    def _seeded(self, state: Any) -> Sample:
+        """The sample, from the seed's own stream if there is a seed."""
+        if self.seed is not None and self.sample.generator is None:
+            self.sample.generator = torch.Generator(state[0].device).manual_seed(self.seed)
+        return self.sample
+
+    def _draw(
+        self,
+        model: Generator,
+        memory: Any,
+        state: Any,
+        count: int,
+        choose: Choice,
+        first: Int[Tensor, " rows"] | None,
+        rules: dict[str, Any],
+    ) -> Decoded:
+        """Several outputs of each input, which share its memory."""
+        inputs = state[0].size(0)
+        rows = torch.arange(inputs, device=state[0].device).repeat_interleave(count)
+        first = first if first is None else first[rows]
+        decoded = decode(model, memory, take_rows(state, rows), self.max_length, choose, first, **rules)
+        return Decoded(*(part.squeeze(1).unflatten(0, (inputs, count)) for part in decoded))
 
 
 def watched(choose: Choice, watch: Watcher) -> Choice:
