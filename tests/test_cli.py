@@ -123,6 +123,13 @@ def test_train_reports_a_wrong_experiment(attendgen: Command) -> None:
     assert_mistake(attendgen("train", "experiment=nope"), "experiment/nope", "toy_chat")
 
 
+def test_train_takes_options_between_overrides(attendgen: Command) -> None:
+    outcome = attendgen("train", "experiment=toy_chat", "--cfg", "job", "seed=4", "-p", "seed")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.strip() == "4"
+    assert_mistake(attendgen("train", "-m", "experiment=toy_chat", "--cfg", "job", "seed=4"), "--multirun", "--cfg")
+
+
 def test_evaluate_pairs_writes_scores_and_outputs(attendgen: Command, trained, tmp_path: Path) -> None:
     run = trained["toy_chat"]
     assert attendgen("evaluate", run, "--out", tmp_path).code == 0

@@ -269,7 +269,11 @@ def run_hydra(arguments: list[str]) -> Path | None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
-    parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
+    if sum(map(bool, (parsed.run, parsed.multirun, parsed.cfg, parsed.info, parsed.shell_completion))) > 1:
+        refuse("--run, --multirun, --cfg, --info and --shell-completion exclude each other")
+    # Hydra itself wants the overrides side by side
+    sys.argv[1:] = [*parsed.overrides, *(argument for argument in arguments if argument not in parsed.overrides)]
     Sweep.folder = None
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
