@@ -103,7 +103,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--repeats", type=int, default=60, help="estimates of each")
+    parser.add_argument(
+        "--paths", type=int, default=120, help="drawn for each estimator: the more an estimate, the fewer"
+    )
     parser.add_argument("--out", type=Path, default=Path("gradient_variance.png"))
     options = parser.parse_intermixed_args()
     run = Run.find(options.run)
@@ -125,7 +127,8 @@ def main() -> None:
     for name, estimator in chosen.items():
         if isinstance(estimator, torch.nn.Module):
             estimator.eval()
-        spreads[name] = spread(task, batch, estimator, options.repeats)
+        repeats = max(2, options.paths // (estimator.paths + estimator.soft))
+        spreads[name] = spread(task, batch, estimator, repeats)
     true = pooled([spreads[name] for name, estimator in chosen.items() if isinstance(estimator, UNBIASED)])
     rows, variances = [], []
     for name, estimator in chosen.items():
@@ -145,7 +148,7 @@ def main() -> None:
             ]
         )
     print(
-        f"{len(batch.images)} pictures, {nats:.2f} nats a word, {options.repeats} estimates each; "
+        f"{len(batch.images)} pictures, {nats:.2f} nats a word, {options.paths} paths each; "
         f"the gradient's squared norm is {true.square().sum().item():.3g}"
     )
     head = [

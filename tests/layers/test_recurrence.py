@@ -76,7 +76,8 @@ def test_step_by_step_equals_all_at_once(layer):
 
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("select", [None, argmax], ids=["soft", "hard"])
-def test_all_at_once_has_the_gradient_of_step_by_step(layer, early, select, monkeypatch):
+@pytest.mark.parametrize("read", [False, True])
+def test_all_at_once_has_the_gradient_of_step_by_step(layer, early, select, read, monkeypatch):
     if early and not layer.commutes:
         pytest.skip("a vector gate is multiplied before the weight")
     layer.double()
@@ -85,17 +86,18 @@ def test_all_at_once_has_the_gradient_of_step_by_step(layer, early, select, monk
     mask = torch.arange(SOURCE) < torch.tensor([6, 4]).unsqueeze(1)
     x = torch.randn(6, TIME, INPUTS, dtype=torch.float64, requires_grad=True)
     first = [torch.randn(6, HIDDEN, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    at_once = layer(x, LSTMState(*first), remember(layer, values, mask), select)
+    readout = torch.randn(3, MEMORY, dtype=torch.float64, requires_grad=True)
+    at_once = layer(x, LSTMState(*first), remember(layer, values, mask), select, readout if read else None)
     state, memory, steps = LSTMState(*first), remember(layer, values, mask), []
     for t in range(TIME):
-        state, *rest = layer.step(layer.project(x[:, t]), state, memory, select)
-        steps.append((state.hidden, *rest))
+        state, context, *rest = layer.step(layer.project(x[:, t]), state, memory, select)
+        steps.append((state.hidden, context @ readout.T if read else context, *rest))
     by_step = [torch.stack(parts, dim=1) for parts in zip(*steps, strict=True)]
     weights = [torch.randn_like(part) for part in by_step]
     found, expected = (
         torch.autograd.grad(
             sum((part * weight).sum() for part, weight in zip(parts, weights, strict=True)),
-            [*layer.parameters(), values, x, *first],
+            [*layer.parameters(), values, x, *first, *[readout] * read],
         )
         for parts in (at_once, by_step)
     )

@@ -92,9 +92,10 @@ def test_no_future_word_leaks(model):
 def test_deep_output_is_equation_7():
     model = Captioner(SYMBOLS, small_cnn((4,), size=SIZE), partial(Additive, dim=6), embedding=7, hidden=8).eval()
     word, hidden, context = torch.randn(2, 7), torch.randn(2, 8), torch.randn(2, 4)
-    inner = word + hidden @ model.deep_hidden.weight.T + model.deep_hidden.bias + context @ model.deep_context.weight.T
+    looked = context @ model.deep_context.weight.T
+    inner = word + hidden @ model.deep_hidden.weight.T + model.deep_hidden.bias + looked
     torch.testing.assert_close(
-        model.logits(word, hidden, context), torch.tanh(inner) @ model.output.weight.T + model.output.bias
+        model.logits(word, hidden, looked), torch.tanh(inner) @ model.output.weight.T + model.output.bias
     )
 
 

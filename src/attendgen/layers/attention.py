@@ -18,10 +18,6 @@ from attendgen.errors import UserError
 
 Activation = Callable[[Tensor], Tensor]
 ACTIVATIONS: dict[str, Activation] = {"tanh": torch.tanh, "relu": torch.relu}
-SLOPES: dict[str, Activation] = {  # of an activation, by its value
-    "tanh": lambda value: torch.addcmul(value.new_ones(()), value, value, value=-1),
-    "relu": lambda value: (value > 0).to(value.dtype),
-}
 CACHED = 2**20  # numbers that a processor's cache holds
 
 
@@ -120,16 +116,19 @@ class General(Dot):
 
 
 class _AdditiveScores(torch.autograd.Function):
-    """v . f(q + k) of every query and key, and its gradient.
+    """v . f(q + k) of every query and key, and its gradient; of tanh but for a constant, which cancels in the softmax.
 
     f(q + k) is as large as all keys times all queries: on a CPU a few inputs at a time stay within its cache, and it is
-    computed again for the gradient, not kept.
+    computed again for the gradient, not kept. PyTorch's tanh takes six times as long as its sigmoid on a CPU:
+    v . tanh(x) = 2 v . sigmoid(2 x) - v . 1.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, vector: Tensor, activation: str) -> Tensor:
+        scale = 2 if activation == "tanh" else 1
+        query, keys, vector = scale * query, scale * keys, scale * vector
         ctx.save_for_backward(query, keys, vector)
-        ctx.activation = activation
+        ctx.activation, ctx.scale = activation, scale
         scores = query.new_empty(*query.shape[:2], keys.size(1))
         for part in _parts(query, keys):
             scores[part] = _hidden(query[part], keys[part], activation) @ vector
@@ -143,18 +142,17 @@ class _AdditiveScores(torch.autograd.Function):
         for part in _parts(query, keys):
             hidden = _hidden(query[part], keys[part], ctx.activation)
             to_vector += gradient[part].flatten() @ hidden.flatten(0, 2)
-            slope = SLOPES[ctx.activation](hidden).mul_(gradient[part].unsqueeze(-1))
+            slope = (hidden > 0).to(hidden) if ctx.activation == "relu" else hidden.addcmul_(hidden, hidden, value=-1)
+            slope = slope.mul_(gradient[part].unsqueeze(-1))
             to_query[part], to_keys[part] = slope.sum(dim=2), slope.sum(dim=1)
-        return to_query * vector, to_keys * vector, to_vector, None
+        vector = ctx.scale * vector
+        return to_query * vector, to_keys * vector, ctx.scale * to_vector, None
 
 
 def _hidden(query: Tensor, keys: Tensor, activation: str) -> Tensor:
-    """f(q + k); inputs, query, source, key."""
+    """relu(q + k) or sigmoid(q + k); inputs, query, source, key."""
     total = query.unsqueeze(2) + keys.unsqueeze(1)
-    if activation == "relu":
-        return total.relu_()
-    # PyTorch's tanh takes six times as long as its sigmoid on a CPU; tanh x = 2 sigmoid 2x - 1
-    return total.tanh_() if total.is_cuda else total.mul_(2).sigmoid_().mul_(2).sub_(1)
+    return total.relu_() if activation == "relu" else total.sigmoid_()
 
 
 def _parts(query: Tensor, keys: Tensor) -> list[slice]:

@@ -33,10 +33,10 @@ class LSTMState(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What an attentive recurrence did: its states, contexts, attention, and the weights selected from it."""
+    """What an attentive recurrence did: its states, contexts or their features, attention, and the selected weights."""
 
     hidden: Float[Tensor, "rows time hidden"]
-    contexts: Float[Tensor, "rows time memory"]
+    contexts: Float[Tensor, "rows time features"]
     alphas: Float[Tensor, "rows time source"]
     weights: Float[Tensor, "rows time source"]
 
@@ -169,12 +169,18 @@ class AttentiveLSTM(nn.Module):
         state: LSTMState,
         memory: Memory,
         select: Selection | None = None,
+        readout: Float[Tensor, "features memory"] | None = None,
     ) -> Steps:
-        """All steps of known inputs."""
+        """All steps of known inputs.
+
+        Args:
+            readout: a matrix that the contexts are multiplied by in the end; `contexts` are then its features.
+        """
         of_context, of_hidden = self.recurrent.weight.split([memory.values.size(2), self.hidden], dim=1)
         early = self._early(memory, len(inputs) // len(memory.values) * inputs.size(1))
         # W_z sum_l alpha_l a_l = sum_l alpha_l W_z a_l: one product for all steps that look at a memory
-        known = memory._replace(values=functional.linear(memory.values, of_context)) if early else memory
+        maps = of_context if readout is None else torch.cat([of_context, readout.to(of_context.dtype)])
+        known = memory._replace(values=functional.linear(memory.values, maps)) if early else memory
         weight = of_hidden if early else self.recurrent.weight
         read: list[Tensor] = []
         projected = _WeightLater.apply(self.project(inputs), weight, read)
@@ -184,7 +190,8 @@ class AttentiveLSTM(nn.Module):
             context, alpha, weights, beta = self._look(state, known, select)
             context = context if beta is None else beta * context
             if early:
-                gates, factor = gates + context, state.hidden
+                gates, factor = gates + context[:, : gates.size(1)], state.hidden
+                context = context[:, gates.size(1) :]
             else:
                 factor = torch.cat([context, state.hidden], dim=-1)
             read.append(factor.detach())
@@ -193,12 +200,13 @@ class AttentiveLSTM(nn.Module):
         hidden, contexts, alphas, selected, betas = zip(*steps, strict=True)
         alpha = torch.stack(alphas, dim=1)
         weights = alpha if select is None else torch.stack(selected, dim=1)
-        if early:
+        if early and readout is None:
             looked = weights.reshape(len(memory.values), -1, weights.size(-1))  # batch query source
             context = (looked @ memory.values.to(looked.dtype)).view(*weights.shape[:2], -1).to(projected.dtype)
             context = context if self.gate is None else torch.stack(betas, dim=1) * context
         else:
             context = torch.stack(contexts, dim=1)
+            context = context if early or readout is None else functional.linear(context, readout)
         return Steps(torch.stack(hidden, dim=1), context, alpha, weights)
 
     def _early(self, memory: Memory, asked: int) -> bool:

@@ -104,13 +104,16 @@ class Captioner(Annotating, nn.Module):
         self,
         word: Float[Tensor, "*rows embedding"],
         hidden: Float[Tensor, "*rows hidden"],
-        context: Float[Tensor, "*rows memory"],
+        looked: Float[Tensor, "*rows features"],
         paths: int = 1,
     ) -> Float[Tensor, "*rows symbols"]:
-        """Deep output L_o(E y + L_h h + L_z z) (equation 7); the `paths` rows of a caption share their dropout."""
-        if self.deep_hidden is None or self.deep_context is None:
+        """Deep output L_o(E y + L_h h + L_z z) (equation 7), where `looked` is L_z z; without it L_o h.
+
+        The `paths` rows of a caption share their dropout.
+        """
+        if self.deep_hidden is None:
             return self.output(self._drop(hidden, paths, "hidden"))
-        deep = torch.tanh(word + self.deep_hidden(self._drop(hidden, paths, "hidden")) + self.deep_context(context))
+        deep = torch.tanh(word + self.deep_hidden(self._drop(hidden, paths, "hidden")) + looked)
         return self.output(self._drop(deep, paths, "deep"))
 
     @contextlib.contextmanager
@@ -151,7 +154,8 @@ class Captioner(Annotating, nn.Module):
         """Log-probabilities of the next word after `tokens`, the weights looked with, and the new state."""
         word = self._words(tokens)
         state, context, _, weights = self.decoder.step(self.decoder.project(word), state, memory, self.look)
-        return self.logits(word, state.hidden, context).float().log_softmax(dim=-1), weights, state
+        looked = context if self.deep_context is None else self.deep_context(context)
+        return self.logits(word, state.hidden, looked).float().log_softmax(dim=-1), weights, state
 
     def forward(
         self,
@@ -199,7 +203,8 @@ class Captioner(Annotating, nn.Module):
             grouped = alpha.unflatten(1, (-1, rows))  # batch captions rows regions
             return torch.cat([select(grouped[:, :, :paths]), grouped[:, :, paths:]], dim=2).flatten(1, 2)
 
-        steps = self.decoder(words, state, memory, with_soft if soft else select)
+        readout = None if self.deep_context is None else self.deep_context.weight
+        steps = self.decoder(words, state, memory, with_soft if soft else select, readout)
         logits = self.logits(words, steps.hidden, steps.contexts, rows)
         return Paths(*(part.unflatten(0, (-1, captions, rows)) for part in (logits, steps.alphas, steps.weights)))
 
