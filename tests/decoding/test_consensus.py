@@ -123,6 +123,7 @@ def test_scores_fall_and_missing_hypotheses_come_last(make_table):
     ("options", "message"),
     [
         ({"consensus": -1, "beam": 4}, "consensus -1 is below 0"),
+        ({"consensus": 5, "beam": 4, "temperature": 0.5, "n_best": 5}, "n-best 5 is larger than the beam's 4"),
         ({"consensus": 5}, "consensus 5 chooses among a beam's hypotheses; use --beam 20"),
     ],
     ids=str,

@@ -22,8 +22,7 @@ def by_consensus(decoded: Decoded, samples: Int[Tensor, "batch m other"], n_best
     ).masked_fill(decoded.scores == -torch.inf, -torch.inf)
     scores, order = similarity.topk(n_best, dim=1)
     batch = torch.arange(len(order), device=order.device).unsqueeze(1)
-    chosen = decoded._replace(scores=similarity)
-    return Decoded(*(part[batch, order] for part in chosen))._replace(scores=scores)
+    return Decoded(*(part[batch, order] for part in decoded))._replace(scores=scores)
 
 
 def expected_similarity(hypotheses: Int[Tensor, "n length"], samples: Int[Tensor, "m other"]) -> Float[Tensor, " n"]:

@@ -64,7 +64,7 @@ class Search:
             raise ValueError(f"consensus {consensus} chooses among a beam's hypotheses; use --beam 20, say")
         if beam > 1 and temperature is not None and not consensus:
             raise ValueError(f"beam {beam} and sampling exclude each other; leave one out")
-        if temperature is None and n_best > beam:
+        if n_best > beam and (temperature is None or consensus):
             raise ValueError(f"n-best {n_best} is larger than the beam's {beam}; use --beam {n_best}")
         self.max_length = max_length
         self.beam = beam
