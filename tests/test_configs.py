@@ -68,3 +68,11 @@ def test_an_experiments_attention_and_decoder_can_be_exchanged(experiment: str, 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         model = construct(compose("train", choices).model, **sizes)
     assert sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_runs_that_begin_together_have_directories_of_their_own() -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        composed = [compose("train", ["experiment=toy_chat"], return_hydra_config=True) for _ in range(3)]
+    folders = {str(config.hydra[mode].dir) for config in composed for mode in ("run", "sweep")}
+    assert len(folders) == 6
