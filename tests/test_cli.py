@@ -435,5 +435,5 @@ def test_a_lone_checkpoint_is_a_run(attendgen: Command, trained, tmp_path: Path)
 def test_runs_lists_experiments_and_scores(attendgen: Command, trained) -> None:
     outcome = attendgen("runs", trained["toy_chat"].parent)
     assert outcome.code == 0
-    for word in ("toy_chat", "novels", "flickr8k_soft", "val/bits_per_character", "val/cider", "val/exact_match"):
+    for word in ("toy_chat", "novels", "flickr8k_soft", "val/bits_per_character", "val/bleu4", "val/exact_match"):
         assert word in outcome.out
