@@ -62,4 +62,8 @@ def test_a_packaged_encoder_is_left_out_and_found_again(tmp_path: Path) -> None:
     assert fingerprint(model.encoder) == fingerprint(own)
     bundle(run, "again", tmp_path, {"data.root": "data", "data.cache": "data/cache"})
     again = Run(tmp_path, tmp_path / WEIGHTS, run.config, run.vocabulary).build().model
-    torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
+    expected = {
+        name: weight if name.startswith("encoder.") else weight.half().float()  # kept in sixteen bits
+        for name, weight in model.state_dict().items()
+    }
+    torch.testing.assert_close(dict(again.state_dict()), expected, rtol=0, atol=0)
