@@ -61,20 +61,23 @@ def gradient(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator) ->
 
 @dataclass
 class Spread:
-    """Of an estimate: the mean, flat, and the variance summed over the parameters."""
+    """Of an estimate: the mean, flat, the variance summed over the parameters, and the paths that it costs."""
 
     mean: Tensor
     variance: float
+    cost: int
 
 
-def spread(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator, repeats: int) -> Spread:
-    """How estimates of one batch's gradient are spread."""
+def spread(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator, paths: int) -> Spread:
+    """How as many estimates of one batch's gradient are spread as so many paths buy, two at least."""
+    cost = estimator.paths + estimator.soft
+    repeats = max(2, paths // cost)
     total, squares = torch.zeros(()), 0.0
     for _ in tqdm(range(repeats), leave=False):
         estimate = gradient(task, batch, estimator)
         total, squares = total + estimate, squares + estimate.square().sum().item()
     mean = total / repeats
-    return Spread(mean, (squares / repeats - mean.square().sum().item()) * repeats / (repeats - 1))
+    return Spread(mean, (squares / repeats - mean.square().sum().item()) * repeats / (repeats - 1), cost)
 
 
 def pooled(spreads: list[Spread]) -> Tensor:
@@ -127,21 +130,20 @@ def main() -> None:
     for name, estimator in chosen.items():
         if isinstance(estimator, torch.nn.Module):
             estimator.eval()
-        repeats = max(2, options.paths // (estimator.paths + estimator.soft))
-        spreads[name] = spread(task, batch, estimator, repeats)
+        spreads[name] = spread(task, batch, estimator, options.paths)
     true = pooled([spreads[name] for name, estimator in chosen.items() if isinstance(estimator, UNBIASED)])
-    rows, variances = [], []
-    for name, estimator in chosen.items():
-        cost = spreads[name].variance * (estimator.paths + estimator.soft)
-        factor = (spreads[name].mean @ true / true.square().sum()).item()
-        variances.append(cost / factor**2)
-        first = spreads[next(iter(chosen))].variance
+    norm = true.square().sum().item()
+    rows, costly, variances = [], [], []
+    for name, found in spreads.items():
+        factor = (found.mean @ true).item() / norm
+        costly.append(found.variance * found.cost)
+        variances.append(costly[-1] / factor**2)
         rows.append(
             [
                 name,
-                str(estimator.paths + estimator.soft),
-                f"{spreads[name].variance:.3g}",
-                f"{first / cost:.2g}",
+                str(found.cost),
+                f"{found.variance:.3g}",
+                f"{costly[0] / costly[-1]:.2g}",
                 f"{factor:.2f}",
                 f"{variances[-1]:.3g}",
                 f"{variances[0] / variances[-1]:.2g}",
@@ -149,7 +151,7 @@ def main() -> None:
         )
     print(
         f"{len(batch.images)} pictures, {nats:.2f} nats a word, {options.paths} paths each; "
-        f"the gradient's squared norm is {true.square().sum().item():.3g}"
+        f"the gradient's squared norm is {norm:.3g}"
     )
     head = [
         "estimator",

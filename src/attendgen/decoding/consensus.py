@@ -35,6 +35,7 @@ def expected_similarity(hypotheses: Int[Tensor, "n length"], samples: Int[Tensor
     longest = max(hypotheses.size(1), samples.size(1), ORDERS)
     rows = torch.cat([_padded(part, longest) for part in (hypotheses, samples)])
     real = (rows != PAD) & (rows != EOS)
+    symbols = int(rows.max()) + 1
     information = rows.float().log1p()
     total = torch.zeros((), device=rows.device)
     grams = torch.zeros_like(rows)
@@ -43,7 +44,7 @@ def expected_similarity(hypotheses: Int[Tensor, "n length"], samples: Int[Tensor
     for order in range(ORDERS):
         # an n-gram is an (n-1)-gram and the symbol after it; numbering them anew keeps the products small
         places = longest - order
-        pairs = grams[:, :places] * (int(rows.max()) + 1) + rows[:, order:]
+        pairs = grams[:, :places] * symbols + rows[:, order:]
         found, grams = pairs.unique(return_inverse=True)
         weights = weights[:, :places] + information[:, order:]
         whole = whole[:, :places] & real[:, order:]

@@ -116,12 +116,13 @@ def decode(
         if not bool(left.any()):
             break
         going, widest = (left > 0).nonzero().squeeze(1), int(left.max())
-        if len(going) * widest * 8 <= len(row) * 7:  # a smaller batch is worth a copy of the memory
+        if len(going) * widest * 8 <= len(row) * 7:  # a smaller batch is worth a copy of its rows
             first_open = open_[going].int().argsort(dim=1, descending=True, stable=True)[:, :widest]
             rows = (going.unsqueeze(1) * each + first_open).flatten()
             each = widest
-            memory, state = take_rows(memory, going), take_rows(state, rows)
-            symbols, row = symbols[rows], row[rows]
+            if len(going) < len(left):
+                memory = take_rows(memory, going)
+            state, symbols, row = take_rows(state, rows), symbols[rows], row[rows]
     assert attention is not None
     tokens, log_probs, attention = (part[:, :length].unsqueeze(1) for part in (tokens, log_probs, attention))
     return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)

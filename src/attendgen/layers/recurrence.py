@@ -179,7 +179,7 @@ class AttentiveLSTM(nn.Module):
         of_context, of_hidden = self.recurrent.weight.split([memory.values.size(2), self.hidden], dim=1)
         early = self._early(memory, len(inputs) // len(memory.values) * inputs.size(1))
         # W_z sum_l alpha_l a_l = sum_l alpha_l W_z a_l: one product for all steps that look at a memory
-        maps = of_context if readout is None else torch.cat([of_context, readout.to(of_context.dtype)])
+        maps = of_context if readout is None else torch.cat([of_context, readout])
         known = memory._replace(values=functional.linear(memory.values, maps)) if early else memory
         weight = of_hidden if early else self.recurrent.weight
         read: list[Tensor] = []
