@@ -23,11 +23,12 @@ def main() -> None:
     parser.add_argument("description")
     parser.add_argument("defaults", metavar="key=value", nargs="*")
     parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a weight")
+    parser.add_argument("--four-bits", metavar="REGEX", help="names of matrices whose weights have 4 bits")
     arguments = parser.parse_intermixed_args()
     folder = SOURCE / "data" / "models" / arguments.name
     pairs = (default.partition("=") for default in arguments.defaults)
     defaults = {key: yaml.safe_load(value) for key, _, value in pairs}
-    bundle(Run.find(arguments.run), arguments.name, folder, defaults, arguments.bits)
+    bundle(Run.find(arguments.run), arguments.name, folder, defaults, arguments.bits, arguments.four_bits)
     write_text(folder / "README.md", f"{arguments.description}\n")
     print(f"{folder}: {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB; {Path(arguments.run)}")
 

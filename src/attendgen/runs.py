@@ -302,7 +302,9 @@ def open_split(data: Any, split: str) -> None:
     data.setup("validate")
 
 
-def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any], bits: int = 16) -> None:
+def bundle(
+    run: Run, name: str, folder: Path, defaults: dict[str, Any], bits: int = 16, four_bits: str | None = None
+) -> None:
     """Write a trained model as one that travels with the package: config, vocabulary and weights.
 
     The weights of a frozen encoder that another package holds are left out.
@@ -310,10 +312,11 @@ def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any], bits: in
     Args:
         folder: of the new model.
         defaults: fields of the config that must not say where this machine keeps its files, by dotted key.
-        bits: of a weight, 16 or 8.
+        bits, four_bits: of a weight; see `save_weights`.
 
     Raises:
-        UserError: a field of the config names an absolute path that `defaults` does not replace.
+        UserError: a field of the config names an absolute path that `defaults` does not replace, or `four_bits` finds
+            no matrix.
     """
     config = OmegaConf.create({key: run.config[key] for key in BUNDLED if key in run.config})
     paths = {"paths.outputs": "outputs", "paths.cache": "data/cache", "paths.run": f"outputs/bundled/{name}"}
@@ -326,9 +329,9 @@ def bundle(run: Run, name: str, folder: Path, defaults: dict[str, Any], bits: in
     model = run.build().model
     assert isinstance(model, torch.nn.Module)
     packaged = _comes_with_a_package(run.config.model.get("encoder"), model)
-    save_vocabulary(run.vocabulary, folder / "vocabulary.json")
     with without_encoder(model) if packaged else contextlib.nullcontext():
-        save_weights(model, folder / WEIGHTS, bits)
+        save_weights(model, folder / WEIGHTS, bits, four_bits)
+    save_vocabulary(run.vocabulary, folder / "vocabulary.json")
     write_text(folder / "config.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 
