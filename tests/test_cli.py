@@ -82,7 +82,8 @@ def assert_mistake(outcome: Outcome, *parts: str | Path) -> None:
 
 
 def test_help_names_every_command_and_option(attendgen: Command) -> None:
-    assert {"train", "evaluate", "generate", "caption", "ensemble", "runs"} <= set(attendgen("--help").out.split())
+    commands = {"train", "evaluate", "generate", "caption", "ensemble", "calibrate", "runs"}
+    assert commands <= set(attendgen("--help").out.split())
     for command, words in {
         "train": ["experiment=", "toy_chat", "resume=RUN", "-m"],
         "evaluate": ["--split", "--out", "--text", "KEY=VALUE"],
@@ -285,6 +286,17 @@ def test_an_ensemble_is_made_of_runs(attendgen: Command, trained, tmp_path: Path
     outcome = attendgen("ensemble", *two, "--out", tmp_path / "fitted", "--fit", "val")
     assert outcome.code == 0, outcome.err
     assert "weights: " in outcome.err
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_run_is_calibrated(attendgen: Command, trained, tmp_path: Path) -> None:
+    outcome = attendgen("calibrate", trained["toy_chat"], "--out", tmp_path / "made", "data.batch_size=4")
+    assert outcome.code == 0, outcome.err
+    before, after = re.search(r"val: (\S+) -> (\S+) bits a symbol", outcome.err).groups()
+    assert float(after) < float(before)
+    assert attendgen("generate", tmp_path / "made", "Tu vas").code == 0
+    assert_mistake(attendgen("calibrate", trained["toy_chat"], "--out", tmp_path / "made"), "made", "holds a run")
+    assert_mistake(attendgen("calibrate", trained["toy_chat"], "--out", tmp_path / "more", "--fit", "dawn"), "dawn")
     assert not (tmp_path / "more").exists()
 
 

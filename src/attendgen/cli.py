@@ -1,5 +1,7 @@
-"""The command line: attendgen train | evaluate | generate | caption | import | ensemble | runs."""
+"""The command line: attendgen train | evaluate | generate | caption | import | ensemble | calibrate | runs."""
 
+import inspect
+import math
 import sys
 import traceback
 from pathlib import Path
@@ -25,6 +27,11 @@ app = typer.Typer(
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run directory, a .ckpt file, or a bundled model's name.")
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE ...]", help="Changes of the run's config, as decoding.beam=5 or data.root=DIR."),
+]
+MadeRun = Annotated[Path, typer.Option(metavar="RUN", help="The run directory to make.")]
 Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy.")]
 NBest = Annotated[int | None, typer.Option(min=1, help="Outputs to print: of the beam, or samples.")]
 Alpha = Annotated[float | None, typer.Option(min=0.0, help="Length penalty ((5 + length) / 6)^alpha of the beam.")]
@@ -102,12 +109,7 @@ def print_train_help() -> None:
 @app.command(context_settings={"ignore_unknown_options": False})
 def evaluate(
     run: RunArgument,
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE ...]", help="Changes of the run's config, as decoding.beam=5 or data.root=DIR."
-        ),
-    ] = None,
+    arguments: Changes = None,
     split: Annotated[str, typer.Option(help="train, val (or dev) or test.")] = "val",
     out: Annotated[
         Path | None, typer.Option(help="Where to write scores and outputs; default: the run directory.")
@@ -178,6 +180,7 @@ def generate(
     ] = None,
 ) -> None:
     """Answer, translate or continue texts; a single continuation appears as it is made."""
+    arguments = locals()
     import torch
 
     from attendgen import plotting
@@ -196,10 +199,7 @@ def generate(
         model.to_bfloat16()
     if attention is not None:
         plotting.check_suffix(attention)
-    options = {"beam": beam, "n_best": n_best, "alpha": alpha, "average": average, "coverage": coverage}
-    options |= {"consensus": consensus, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    options |= {"min_length": min_length, "max_length": max_length, "no_repeat": no_repeat}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given = search_options(arguments)
     streamed = False
     if score is not None:
         if given:
@@ -245,6 +245,7 @@ def caption(
     ] = None,
 ) -> None:
     """Caption pictures, and show where the model looked for each word."""
+    given = search_options(locals())
     from attendgen import plotting
     from attendgen.data.images import open_image
     from attendgen.inference import PictureCaptioner, load
@@ -255,11 +256,9 @@ def caption(
     if not isinstance(model, PictureCaptioner):
         raise UserError(f"{run}: no captioner; use `attendgen generate {run} TEXT`")
     names = attention_names(images)
-    options = {"beam": beam, "alpha": alpha, "average": average, "coverage": coverage}
-    options |= {"min_length": min_length, "max_length": max_length, "no_repeat": no_repeat, "consensus": consensus}
     entries = []
     for path, name, picture in zip(images, names, pictures, strict=True):
-        result = model.caption(picture, **options)[0]
+        result = model.caption(picture, **given)[0]
         figure = plotting.caption_panels(picture, result.tokens, result.attention)
         plotting.save(figure, out / name)
         entries.append((result.text, f"{path.name}, log-probability {result.log_probs.sum():.2f}", figure))
@@ -267,6 +266,14 @@ def caption(
         print(f"attention: {out / name}", file=sys.stderr)
     if html is not None:
         write_report(html, f"Captions of {model.run.checkpoint}", entries)
+
+
+def search_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those of a command's arguments that set a field of the search, and were given."""
+    from attendgen.decoding.search import Search
+
+    fields = inspect.signature(Search).parameters
+    return {name: value for name, value in arguments.items() if name in fields and value is not None}
 
 
 def attention_names(images: list[Path]) -> list[str]:
@@ -283,7 +290,7 @@ def attention_names(images: list[Path]) -> list[str]:
 def import_(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="textgenerate: a published character model.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Its checkpoint.")],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to make.")],
+    out: MadeRun,
 ) -> None:
     """Make a run of another project's checkpoint."""
     from attendgen.importers import import_run
@@ -295,7 +302,7 @@ def import_(
 @app.command()
 def ensemble(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Runs of one family and vocabulary.")],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to make.")],
+    out: MadeRun,
     weights: Annotated[
         str | None,
         typer.Option(metavar="W,W,...", help="Exponents of their probabilities; default: one by their number."),
@@ -315,6 +322,23 @@ def ensemble(
 
     chosen = make_ensemble(runs, out, given, fit)
     print(f"weights: {','.join(f'{weight:.4f}' for weight in chosen)}\nrun: {out}", file=sys.stderr)
+
+
+@app.command()
+def calibrate(
+    run: RunArgument,
+    out: MadeRun,
+    arguments: Changes = None,
+    fit: Annotated[str, typer.Option(metavar="SPLIT", help="What the model shall predict best.")] = "val",
+) -> None:
+    """Turn a trained model's matrices up or down until it predicts a split best that it did not learn from."""
+    from attendgen import calibration
+    from attendgen.runs import Run
+
+    found = Run.find(run)
+    before, after = calibration.calibrate(found, found.overridden(arguments or []), out, fit)
+    bits = " -> ".join(f"{nats / math.log(2):.4f}" for nats in (before, after))
+    print(f"{fit}: {bits} bits a symbol\nrun: {out}", file=sys.stderr)
 
 
 @app.command()
