@@ -1,9 +1,11 @@
 """Every shipped config composes, and every target in it exists."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -68,6 +70,27 @@ def test_an_experiments_attention_and_decoder_can_be_exchanged(experiment: str, 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         model = construct(compose("train", choices).model, **sizes)
     assert sum(parameter.numel() for parameter in model.parameters())
+
+
+ABLATIONS = sorted(path.stem for path in (conf_dir() / "ablation").glob("*.yaml"))
+
+
+def test_an_ablation_changes_one_thing_of_a_captioner() -> None:
+    register_resolvers()
+    made = {}
+    for name in ABLATIONS:
+        choices = ["experiment=flickr8k_soft", f"ablation={name}", "model.encoder.pretrained=false", "model.hidden=4"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = compose("train", [*choices, "model.encoder.size=64", "model.embedding=4"])
+        made[name] = OmegaConf.to_container(config)
+        model = construct(config.model, symbols=9)
+        logits, _ = model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.tensor([[[1, 5, 6]]]))
+        assert logits.isfinite().all()
+    reference = made.pop("nothing")
+    for name, config in made.items():
+        changed = {group for group in config if config[group] != reference[group]}
+        assert changed == {"task" if name == "no_penalty" else "model"}
+    assert len({json.dumps(config, sort_keys=True) for config in made.values()}) == len(made)
 
 
 def test_runs_that_begin_together_have_directories_of_their_own() -> None:

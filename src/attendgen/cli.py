@@ -100,7 +100,7 @@ def print_train_help() -> None:
     print("  attendgen train sweep=toy_chat                                search with Optuna")
     print("  attendgen train experiment=toy_chat --cfg job                 print the config, train nothing")
     print("  attendgen train resume=RUN                                    continue an interrupted run\n")
-    for group in ("experiment", "sweep", "trainer", "data", "model", "task", "decoding"):
+    for group in ("experiment", "ablation", "sweep", "trainer", "data", "model", "task", "decoding"):
         names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
         print(f"{group}=  {' '.join(names)}")
     print("\n--hydra-help lists Hydra's own options.")
