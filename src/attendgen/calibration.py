@@ -61,7 +61,7 @@ def fit_gains(task: Any, batches: Callable[[], Iterable[Any]]) -> dict[str, Floa
     gates, set how much of the past its state keeps.
 
     Args:
-        batches: all of the texts, anew at each call.
+        batches: all of the split, anew at each call.
 
     Returns:
         By the parameter's name in the model.
@@ -71,6 +71,7 @@ def fit_gains(task: Any, batches: Callable[[], Iterable[Any]]) -> dict[str, Floa
     gains = {name: torch.ones(gates, requires_grad=True) for name, gates in adjustable(model).items()}
     if not gains:
         return {}
+    task.requires_grad_(False)
     optimiser = torch.optim.Adam(gains.values(), lr=RATE, betas=(0.8, 0.95))  # short memory: few steps
     count = sum(1 for _ in batches())
     steps = max(PASSES, math.ceil(STEPS / count)) * count
