@@ -34,7 +34,10 @@ def train(tmp_path: Path):
     return run
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "coco_hard" else []) for name in EXPERIMENTS],
+)
 def test_every_experiment_survives_two_steps(train, experiment: str) -> None:
     folder = train(experiment, "trainer=smoke")
     assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
