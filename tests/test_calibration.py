@@ -32,8 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
     def make(name: str) -> Run:
         if not (folder / name).exists():
             settings = ["trainer=smoke", "trainer.max_epochs=-1", "trainer.limit_train_batches=1.0"]
-            settings += ["callbacks.progress=null", f"paths.cache={folder}/cache"]
-            settings += [f"data.root={roots[name]}"] if name in roots else []
+            settings += ["callbacks.progress=null", f"paths.cache={folder}/cache", f"data.root={roots[name]}"]
             run_hydra([f"hydra.run.dir='{folder / name}'", *settings, *RUNS[name]])
         return Run.find(folder / name)
 

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from attendgen.construction import construct
 from attendgen.errors import UserError
-from attendgen.runs import Run, open_split, require_new, require_split, save_made, serve
+from attendgen.runs import Run, opened, require_new, require_split, save_made
 
 PASSES = 3  # over the split, at least
 STEPS = 60  # at least; a small split is passed over more often
@@ -39,9 +39,7 @@ def calibrate(run: Run, config: DictConfig, folder: Path, split: str = "val") ->
     require_split("--fit", split)
     require_new(folder)
     task: Any = run.build(config)
-    data = construct(config.data)
-    serve(data, task, run.vocabulary)
-    open_split(data, split)
+    data = opened(config, task, run.vocabulary, split)
     before = cross_entropy(task, data.val_dataloader)
     trained = {name: value.detach().clone() for name, value in task.model.named_parameters()}
     gains = fit_gains(task, data.val_dataloader)
@@ -54,7 +52,7 @@ def calibrate(run: Run, config: DictConfig, folder: Path, split: str = "val") ->
     return before, after
 
 
-def fit_gains(task: Any, batches: Callable[[], Iterable[Any]]) -> dict[str, Float[Tensor, " gates"]]:
+def fit_gains(task: Any, batches: Callable[[], DataLoader[Any]]) -> dict[str, Float[Tensor, " gates"]]:
     """The gains of a task's matrices with which it predicts batches best, by Adam from 1; the weights stay as they are.
 
     The output layer's gain is temperature scaling (Guo et al. 2017); those of a recurrent layer, one for each of its
@@ -73,7 +71,7 @@ def fit_gains(task: Any, batches: Callable[[], Iterable[Any]]) -> dict[str, Floa
         return {}
     task.requires_grad_(False)
     optimiser = torch.optim.Adam(gains.values(), lr=RATE, betas=(0.8, 0.95))  # short memory: few steps
-    count = sum(1 for _ in batches())
+    count = len(batches())
     steps = max(PASSES, math.ceil(STEPS / count)) * count
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     predictions = Predictions(task)

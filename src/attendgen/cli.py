@@ -180,7 +180,7 @@ def generate(
     ] = None,
 ) -> None:
     """Answer, translate or continue texts; a single continuation appears as it is made."""
-    arguments = locals()
+    given = search_options(locals())
     import torch
 
     from attendgen import plotting
@@ -199,7 +199,6 @@ def generate(
         model.to_bfloat16()
     if attention is not None:
         plotting.check_suffix(attention)
-    given = search_options(arguments)
     streamed = False
     if score is not None:
         if given:

@@ -22,11 +22,10 @@ from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, ReaderEnsembl
 from attendgen.runs import (
     Run,
     fetch_no_weights,
-    open_split,
+    opened,
     require_new,
     require_split,
     save_made,
-    serve,
     without_encoder,
 )
 from attendgen.tasks.captioning import CaptioningTask
@@ -87,9 +86,7 @@ def make_ensemble(
             member.load_state_dict(task.model.state_dict())
     if fit is not None:
         task = construct(config.task, model=model, vocabulary=first.vocabulary)
-        data = construct(config.data)
-        serve(data, task, first.vocabulary)
-        open_split(data, fit)
+        data = opened(config, task, first.vocabulary, fit)
         config.model.weights = fit_weights(task, data.val_dataloader)
     save_made(folder, config, first.vocabulary, model)
     return model.weights.tolist()

@@ -302,6 +302,18 @@ def open_split(data: Any, split: str) -> None:
     data.setup("validate")
 
 
+def opened(config: DictConfig, task: Any, vocabulary: AnyVocabulary, split: str) -> Any:
+    """A config's data module, given what it takes from a task; its validation batches are those of a split.
+
+    Raises:
+        UserError: the data has no such split, or its files are missing or broken.
+    """
+    data = construct(config.data)
+    serve(data, task, vocabulary)
+    open_split(data, split)
+    return data
+
+
 def bundle(
     run: Run, name: str, folder: Path, defaults: dict[str, Any], bits: int = 16, four_bits: str | None = None
 ) -> None:
