@@ -5,8 +5,8 @@
     python scripts/tabulate_results.py SWEEP --split dev --out docs/results_flickr8k.md
 
 A setting is what the runs' command lines differ in, the seed apart; of several runs with the same setting and seed the
-last counts. Runs without `metrics_<split>.json` are named and left out. The document quotes the commands that made the
-runs.
+last counts. Runs without `metrics_<split>.json` are named and left out. The document quotes the commands that make the
+runs again.
 """
 
 import argparse
@@ -22,7 +22,8 @@ import yaml
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text, write_text
 
-PLACES = ("data.root=", "paths.", "hydra.", "init=")  # of one machine
+PLACES = ("data.root=", "init=")  # of one machine
+OURS = ("paths.", "hydra.", "hydra/")  # where runs are put and who trains them
 PERCENT = ("bleu1", "bleu2", "bleu3", "bleu4", "bleu4_nobp", "meteor", "rouge_l")
 
 
@@ -33,7 +34,7 @@ class Trial(NamedTuple):
     settings: tuple[str, ...]  # key=value, without seed, data and places
     seed: int
     scores: dict[str, float]
-    command: str
+    given: tuple[str, ...]  # all of the command line's key=value, DIR for places
 
 
 def read_trial(folder: Path, split: str) -> Trial | None:
@@ -43,10 +44,10 @@ def read_trial(folder: Path, split: str) -> Trial | None:
         return None
     overrides = yaml.safe_load(read_text(folder / ".hydra" / "overrides.yaml")) or []
     config = yaml.safe_load(read_text(folder / "config.yaml"))
-    settings = tuple(sorted(item for item in overrides if not item.startswith((*PLACES, "experiment=", "seed="))))
-    words = read_json(folder / "environment.json")["command"]
-    words = [f"{word.partition('=')[0]}=DIR" if word.startswith(PLACES) else word for word in words]
-    return Trial(config["name"], settings, config["seed"], read_json(path), " ".join(["attendgen train", *words]))
+    given = [item for item in overrides if not item.startswith(OURS)]
+    settings = tuple(sorted(item for item in given if not item.startswith((*PLACES, "experiment=", "seed="))))
+    given = [f"{item.partition('=')[0]}=DIR" if item.startswith(PLACES) else item for item in given]
+    return Trial(config["name"], settings, config["seed"], read_json(path), tuple(given))
 
 
 def summary(values: Sequence[float], factor: float) -> str:
@@ -81,15 +82,31 @@ def table(trials: Sequence[Trial], metrics: Sequence[str]) -> list[str]:
     return lines
 
 
+def commands(trials: Sequence[Trial]) -> list[str]:
+    """One sweep for each experiment whose trials are all combinations of their values, else a command a trial."""
+    lines: list[str] = []
+    for experiment in dict.fromkeys(trial.experiment for trial in trials):
+        own = [trial.given for trial in trials if trial.experiment == experiment]
+        values: dict[str, dict[str, None]] = {}  # of each key, in the order given
+        for given in own:
+            for item in given:
+                key, _, value = item.partition("=")
+                values.setdefault(key, {})[value] = None
+        if len(own) > 1 and len(own) == math.prod(map(len, values.values())):
+            lines.append(" ".join(["attendgen train -m", *(f"{key}={','.join(values[key])}" for key in values)]))
+        else:
+            lines += [" ".join(["attendgen train", *given]) for given in own]
+    return lines
+
+
 def document(title: str, split: str, trials: Sequence[Trial], metrics: Sequence[str]) -> str:
     """The table with the commands that it comes from."""
-    commands = list(dict.fromkeys(trial.command for trial in trials))
     lines = [
         f"# {title}",
         "",
         f"Scores of the {split} split, in percent except CIDEr; mean and standard deviation over seeds. Trained by",
         "",
-        *(f"    {command}" for command in commands),
+        *(f"    {command}" for command in commands(trials)),
         "",
         f"each run scored by `attendgen evaluate RUN --split {split}`, and tabulated by `scripts/tabulate_results.py`.",
         "",

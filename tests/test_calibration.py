@@ -15,28 +15,19 @@ from attendgen.calibration import adjustable, calibrate, fit_gains, multiplied
 from attendgen.errors import UserError
 from attendgen.evaluation import evaluate
 from attendgen.runs import Run
-from attendgen.training import run_hydra
 
 RUNS = {
-    "stream": ["experiment=novels_causal", "trainer.max_steps=40", "steps=40", *tiny.SMALL["novels"]],
-    "captions": ["experiment=flickr8k_soft", "model.encoder.size=64", *tiny.SMALL["flickr8k"]],
+    "stream": ["novels_causal", "trainer.max_steps=40", "steps=40"],
+    "captions": ["flickr8k_soft"],
 }
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    """A run by its name, trained for a moment."""
-    folder = tmp_path_factory.mktemp("runs")
-    roots = {"stream": tiny.novels(folder / "novels"), "captions": tiny.flickr8k(folder / "flickr8k")}
-
-    def make(name: str) -> Run:
-        if not (folder / name).exists():
-            settings = ["trainer=smoke", "trainer.max_epochs=-1", "trainer.limit_train_batches=1.0"]
-            settings += ["callbacks.progress=null", f"paths.cache={folder}/cache", f"data.root={roots[name]}"]
-            run_hydra([f"hydra.run.dir='{folder / name}'", *settings, *RUNS[name]])
-        return Run.find(folder / name)
-
-    return make
+    """A run by its name."""
+    whole = ["trainer.max_epochs=-1", "trainer.limit_train_batches=1.0"]
+    runs = tiny.Runs(tmp_path_factory.mktemp("runs"), RUNS, *whole)
+    return lambda name: Run.find(runs(name))
 
 
 class Reader(nn.Module):

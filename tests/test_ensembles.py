@@ -1,7 +1,6 @@
 """Runs joined to one run: read, scored and used like any other; what cannot be joined is named."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,43 +15,28 @@ from attendgen.errors import UserError
 from attendgen.evaluation import evaluate
 from attendgen.inference import load
 from attendgen.runs import Run, bundle, serve
-from attendgen.training import run_hydra
 
-TEXTS = ["data.context=16", "data.time=24", "data.batch_size=4", "model.hidden=16"]
 LONGER = ["trainer.max_steps=40", "trainer.max_epochs=-1", "trainer.limit_train_batches=1.0", "steps=40"]
 LONGER += ["trainer.check_val_every_n_epoch=100"]
+ATTENDING = ["novels_causal", "model.reach=20", "model.ngrams=0"]
 RUNS = {
-    "chat": ["experiment=toy_chat"],
-    "chat, other symbols": ["experiment=toy_chat_letters", "epochs=1"],
-    "stream": ["experiment=novels_causal", *TEXTS],
-    "stream, attending": ["experiment=novels_causal", "model.reach=20", *TEXTS, "model.hidden=8", "model.ngrams=0"],
-    "stream, trained": ["experiment=novels_causal", *TEXTS, *LONGER],
-    "stream, attending, trained": ["experiment=novels_causal", "model.reach=20", "model.ngrams=0", *TEXTS, *LONGER],
-    "carried": ["experiment=novels", "model=lm_context_carried", "data.streams=true", "model.window=16", *TEXTS],
-    "windows": ["experiment=novels", *TEXTS],
-    "captions": ["experiment=flickr8k_soft"],
-    "captions, wide": ["experiment=flickr8k_soft", "model.hidden=12", "model.gate=none"],
-    "captions, other encoder": ["experiment=flickr8k_soft", "model.encoder.pretrained=true"],
+    "chat": ["toy_chat"],
+    "chat, other symbols": ["toy_chat_letters", "epochs=1"],
+    "stream": ["novels_causal"],
+    "stream, attending": [*ATTENDING, "model.hidden=8"],
+    "stream, trained": ["novels_causal", *LONGER],
+    "stream, attending, trained": [*ATTENDING, *LONGER],
+    "carried": ["novels", "model=lm_context_carried", "data.streams=true", "model.window=16"],
+    "windows": ["novels"],
+    "captions": ["flickr8k_soft"],
+    "captions, wide": ["flickr8k_soft", "model.hidden=12", "model.gate=none"],
+    "captions, other encoder": ["flickr8k_soft", "model.encoder.variant=lite0"],
 }
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A run by its name, trained for a moment."""
-    folder = tmp_path_factory.mktemp("runs")
-    texts, pictures = tiny.novels(folder / "novels"), tiny.flickr8k(folder / "flickr8k")
-
-    def make(name: str) -> Path:
-        if not (folder / name).exists():
-            settings = ["trainer=smoke", "callbacks.progress=null", f"paths.cache={folder}/cache"]
-            if RUNS[name][0].startswith("experiment=novels"):
-                settings.append(f"data.root={texts}")
-            if RUNS[name][0] == "experiment=flickr8k_soft":
-                settings += [f"data.root={pictures}", "model.encoder.size=64", *tiny.SMALL["flickr8k"]]
-            run_hydra([f"hydra.run.dir='{folder / name}'", *settings, *RUNS[name]])
-        return folder / name
-
-    return make
+def run(tmp_path_factory: pytest.TempPathFactory) -> tiny.Runs:
+    return tiny.Runs(tmp_path_factory.mktemp("runs"), RUNS)
 
 
 def refusal(names: list[str | Path], out: Path, **options: object) -> str:

@@ -11,29 +11,24 @@ from attendgen.decoding.protocol import Reader
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.inference import TextGenerator, load
-from attendgen.training import run_hydra
 
 MODELS = {
-    "causal": ["experiment=novels_causal", "model.reach=20"],
-    "carried": ["experiment=novels", "model=lm_context_carried", "data.streams=true", "model.window=16"],
-    "windows": ["experiment=novels"],
+    "causal": ["novels_causal", "model.reach=20"],
+    "carried": ["novels", "model=lm_context_carried", "data.streams=true", "model.window=16"],
+    "windows": ["novels"],
 }
 
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TextGenerator]:
-    folder = tmp_path_factory.mktemp("runs")
-    small = ["data.context=16", "data.time=24", "data.batch_size=4", "model.hidden=16"]
-    options = [*small, f"data.root={tiny.novels(folder / 'novels')}", "callbacks.progress=null", "trainer=smoke"]
+    runs = tiny.Runs(tmp_path_factory.mktemp("runs"), MODELS)
 
-    def train(name: str) -> TextGenerator:
-        if not (folder / name).exists():
-            run_hydra([*MODELS[name], f"hydra.run.dir={folder / name}", *options])
-        model = load(folder / name)
+    def make(name: str) -> TextGenerator:
+        model = load(runs(name))
         assert isinstance(model, TextGenerator)
         return model
 
-    return train
+    return make
 
 
 @pytest.fixture(params=MODELS)

@@ -23,12 +23,11 @@ def script() -> ModuleType:
 
 def run(folder: Path, gate: str, seed: int, cider: float | None) -> None:
     overrides = ["experiment=flickr8k_soft", "data.root=/somewhere", f"seed={seed}", f"model.gate={gate}", "steps=9"]
+    overrides += ["paths.outputs=/somewhere", "hydra/launcher=joblib"]
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     (folder / ".hydra" / "config.yaml").write_text("{}")
     (folder / "config.yaml").write_text(yaml.safe_dump({"name": "flickr8k_soft", "seed": seed}))
-    command = ["-m", *overrides[:2], "seed=1,2", "model.gate=none,scalar", "steps=9"]
-    (folder / "environment.json").write_text(json.dumps({"command": command}))
     if cider is not None:
         (folder / "metrics_dev.json").write_text(json.dumps({"cider": cider, "bleu4": cider / 2}))
 
@@ -51,6 +50,15 @@ def test_a_row_is_a_setting_with_mean_and_deviation_over_seeds(script, tmp_path,
     assert text.count(command) == 1
     assert "/somewhere" not in text
     assert "metrics_dev.json; left out" in capsys.readouterr().err
+
+
+def test_trials_that_are_no_grid_are_quoted_one_by_one(script, tmp_path, capsys):
+    for gate, seed in (("none", 1), ("scalar", 1), ("scalar", 2)):
+        run(tmp_path / f"{gate}{seed}", gate, seed, 0.4)
+    script.main([str(tmp_path)])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for gate, seed in (("none", 1), ("scalar", 1), ("scalar", 2)):
+        assert f"attendgen train experiment=flickr8k_soft data.root=DIR seed={seed} model.gate={gate} steps=9" in lines
 
 
 def test_nothing_to_tabulate_is_a_mistake(script, tmp_path, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from attendgen.data.batching import Resumable
+from attendgen.training import run_hydra
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 CAPTIONS = ("a {} square on the wall", "the {} picture", "something {} hangs here", "a {} thing", "all is {}")
@@ -70,9 +71,10 @@ def multi30k(root: Path) -> Path:
     return root
 
 
+GRID = ["model.encoder.pretrained=false", "model.encoder.size=64"]  # 2x2 regions
 SMALL = {
-    "flickr8k": ["model.encoder.pretrained=false", "model.hidden=8", "model.embedding=8", "data.min_frequency=1"],
-    "coco": ["model.encoder.pretrained=false", "model.hidden=8", "model.embedding=8", "data.min_frequency=1"],
+    "flickr8k": [*GRID, "model.hidden=8", "model.embedding=8", "data.min_frequency=1", "decoding.max_length=8"],
+    "coco": [*GRID, "model.hidden=8", "model.embedding=8", "data.min_frequency=1", "decoding.max_length=8"],
     "novels": ["data.context=16", "data.time=24", "model.hidden=16", "data.batch_size=4", "decoding.max_length=30"],
     "shapes": ["data.limit=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
     "toy": [],
@@ -112,8 +114,28 @@ def arguments(experiment: str, folder: Path, *overrides: str, name: str = "run")
     make = {"flickr8k": flickr8k, "coco": coco, "novels": novels, "multi30k": multi30k}.get(family)
     root = folder / family
     data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
-    common = [f"paths.cache={folder}/cache", f"hydra.run.dir={folder / name}", "callbacks.progress=null"]
+    common = [f"paths.cache={folder}/cache", f"hydra.run.dir='{folder / name}'", "callbacks.progress=null"]
     return [f"experiment={experiment}", *data, *SMALL[family], *common, *overrides]
+
+
+class Runs:
+    """Runs by name, each trained for a moment when it is first asked for.
+
+    Args:
+        settings: of each run by its name: the experiment's name, and overrides.
+        overrides: for all of them; they come first.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, list[str]], *overrides: str) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.overrides = ["trainer=smoke", *overrides]
+
+    def __call__(self, name: str) -> Path:
+        if not (self.folder / name).exists():
+            experiment, *own = self.settings[name]
+            run_hydra(arguments(experiment, self.folder, *self.overrides, *own, name=name))
+        return self.folder / name
 
 
 class Joined(Resumable):

@@ -56,6 +56,7 @@ LAYERS = {
     "general": (lambda: General(QUERY, MEMORY), MEMORY, general_score),
     "scaled general": (lambda: General(QUERY, MEMORY, scaled=True), MEMORY, scaled_general_score),
     "additive": (lambda: Additive(QUERY, MEMORY, KEY), MEMORY, additive_score),
+    "additive, as wide as the query": (lambda: Additive(QUERY, MEMORY), MEMORY, additive_score),
     "additive, rectified": (lambda: Additive(QUERY, MEMORY, KEY, "relu"), MEMORY, rectified_score),
     "additive, two layers": (lambda: Additive(QUERY, MEMORY, KEY, layers=2), MEMORY, two_layer_score),
     "mean": (lambda: Mean(QUERY, MEMORY), MEMORY, no_score),

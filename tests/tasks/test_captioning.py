@@ -105,7 +105,7 @@ def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monke
     temperature = 0.6
     task = make(None, look=look, self_critical=SelfCritical(3, baseline, temperature))
     # features are left out, the same ones for writing as for scoring
-    task.model.memory_dropout.p = task.model.dropout.p = task.model.word_dropout.p = 0.5
+    task.model.memory_dropout = task.model.dropout.p = task.model.word_dropout.p = 0.5
     started, held = [], []
     start = task.model.start
 

@@ -64,9 +64,9 @@ def _cosines(
     """Clipped cosine of each hypothesis, the first rows, with each sample, over n-grams of one order."""
     # each place adds its n-gram's weight: the count times the weight
     vectors = weights.new_zeros(len(grams), number).scatter_add(1, grams, weights * whole)
-    ours, theirs = vectors[:hypotheses].unsqueeze(1), vectors[hypotheses:]
-    shared = (torch.minimum(ours, theirs) * theirs).sum(dim=-1)
-    norms = vectors.norm(dim=1)
+    theirs, norms = vectors[hypotheses:], vectors.norm(dim=1)
+    # one hypothesis at a time: all of them with all samples are as many times as large
+    shared = torch.stack([(torch.minimum(ours, theirs) * theirs).sum(dim=-1) for ours in vectors[:hypotheses]])
     return shared / (norms[:hypotheses].unsqueeze(1) * norms[hypotheses:]).clamp_min(torch.finfo(shared.dtype).tiny)
 
 

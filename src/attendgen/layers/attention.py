@@ -165,6 +165,7 @@ class Additive(nn.Module):
     """score(q, k) = v . f(W q + U k) with f = tanh (Bahdanau et al. 2015, A.1.2), or with one more layer within f.
 
     Args:
+        dim: numbers that f is taken of; null: as many as the query has.
         activation: f, "tanh" or "relu".
         layers: 2 scores f(V f(W q + U k)) instead.
 
@@ -172,12 +173,15 @@ class Additive(nn.Module):
         UserError: there is no such activation or number of layers.
     """
 
-    def __init__(self, query: int, memory: int, dim: int = 512, activation: str = "tanh", layers: int = 1) -> None:
+    def __init__(
+        self, query: int, memory: int, dim: int | None = None, activation: str = "tanh", layers: int = 1
+    ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise UserError(f"model.attention.activation={activation}: unknown; choose {' or '.join(ACTIVATIONS)}")
         if layers not in (1, 2):
             raise UserError(f"model.attention.layers={layers}: a scorer has 1 or 2")
+        dim = dim or query
         self.activation = activation
         self.inner = nn.Linear(dim, dim) if layers == 2 else None
         self.map = nn.Linear(memory, dim)

@@ -85,7 +85,7 @@ class Captioner(Annotating, nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.held: dict[str, Tensor] | None = None  # factors of features, by layer, while dropout is held
         self.word_dropout = nn.Dropout(word_dropout)
-        self.memory_dropout = nn.Dropout(memory_dropout)
+        self.memory_dropout = memory_dropout
         with torch.no_grad():
             self.embedding.weight.uniform_(-0.1, 0.1)
             self.embedding.weight[PAD] = 0.0
@@ -95,7 +95,7 @@ class Captioner(Annotating, nn.Module):
     ) -> tuple[Memory, LSTMState]:
         """The memory to attend to and the first state, from the mean annotation vector (equations 5 and 6)."""
         values = self.project(self.annotate(images))
-        values = functional.dropout(values, self.memory_dropout.p, self.training or self.held is not None)
+        values = functional.dropout(values, self.memory_dropout, self.training or self.held is not None)
         mean = values.mean(dim=1)
         state = LSTMState(torch.tanh(self.first_hidden(mean)), torch.tanh(self.first_cell(mean)))
         return Memory(self.decoder.attention.project(values), values, None), state
