@@ -31,10 +31,14 @@ class Trial(NamedTuple):
     """A run of a sweep."""
 
     experiment: str
-    settings: tuple[str, ...]  # key=value, without seed, data and places
     seed: int
     scores: dict[str, float]
-    given: tuple[str, ...]  # all of the command line's key=value, DIR for places
+    given: tuple[str, ...]  # the command line's key=value, DIR for places
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What the trial tries."""
+        return tuple(sorted(item for item in self.given if not item.startswith((*PLACES, "experiment=", "seed="))))
 
 
 def read_trial(folder: Path, split: str) -> Trial | None:
@@ -44,10 +48,9 @@ def read_trial(folder: Path, split: str) -> Trial | None:
         return None
     overrides = yaml.safe_load(read_text(folder / ".hydra" / "overrides.yaml")) or []
     config = yaml.safe_load(read_text(folder / "config.yaml"))
-    given = [item for item in overrides if not item.startswith(OURS)]
-    settings = tuple(sorted(item for item in given if not item.startswith((*PLACES, "experiment=", "seed="))))
-    given = [f"{item.partition('=')[0]}=DIR" if item.startswith(PLACES) else item for item in given]
-    return Trial(config["name"], settings, config["seed"], read_json(path), tuple(given))
+    given = (item for item in overrides if not item.startswith(OURS))
+    given = (f"{item.partition('=')[0]}=DIR" if item.startswith(PLACES) else item for item in given)
+    return Trial(config["name"], config["seed"], read_json(path), tuple(given))
 
 
 def summary(values: Sequence[float], factor: float) -> str:
