@@ -30,7 +30,9 @@ RUNS = {
     "windows": ["novels"],
     "captions": ["flickr8k_soft"],
     "captions, wide": ["flickr8k_soft", "model.hidden=12", "model.gate=none"],
-    "captions, other encoder": ["flickr8k_soft", "model.encoder.variant=lite0"],
+    "captions, other encoder": ["flickr8k_soft", "model.encoder.pretrained=true"],
+    "captions, joined maps": ["flickr8k_soft", "model.encoder.joined=[6]"],
+    "captions, larger": ["flickr8k_soft", "model.encoder.size=96"],
 }
 
 
@@ -124,7 +126,9 @@ def test_answers_are_the_same_when_all_members_are(run, tmp_path):
         (["chat", "chat, other symbols"], ["other symbols", "vocabulary"]),
         (["stream", "windows"], ["windows", "data.streams"]),
         (["stream", "carried"], ["carried", "CarriedContextLM"]),
-        (["captions", "captions, other encoder"], ["other encoder", "model.encoder"]),
+        (["captions", "captions, other encoder"], ["other encoder", "model.encoder: efficientnet_lite2-64px-"]),
+        (["captions", "captions, joined maps"], ["joined maps", "model.encoder: efficientnet_lite2_6-64px-"]),
+        (["captions", "captions, larger"], ["larger", "model.encoder: efficientnet_lite2-96px-"]),
     ],
 )
 def test_what_cannot_be_joined_is_named(run, tmp_path, names, words):

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from attendgen.construction import construct
-from attendgen.data.features import fingerprint
+from attendgen.data.features import signature
 from attendgen.decoding.protocol import PieceReader, Reader
 from attendgen.errors import UserError
 from attendgen.models.encoders import GridEncoder
@@ -148,10 +148,10 @@ def _require_one_encoder(names: Sequence[str], encoders: Sequence[GridEncoder]) 
     Raises:
         UserError: captioners look through different encoders.
     """
-    prints = [fingerprint(encoder) for encoder in encoders]
-    for name, one in zip(names, prints, strict=True):
-        if one != prints[0]:
-            raise UserError(f"{name}: model.encoder: another one than that of {names[0]}, or other weights")
+    signatures = [signature(encoder) for encoder in encoders]
+    for name, one in zip(names, signatures, strict=True):
+        if one != signatures[0]:
+            raise UserError(f"{name}: model.encoder: {one}, not the {signatures[0]} of {names[0]}")
 
 
 def _kind(name: str, task: Any) -> type[Ensemble]:

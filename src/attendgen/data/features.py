@@ -1,18 +1,21 @@
 """Grid features of a frozen encoder, computed once and read back through a memory map."""
 
 import contextlib
+import copy
 import fcntl
 import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
@@ -39,6 +42,8 @@ class ImageEncoder(Protocol):
 
     def eval(self) -> Any: ...
 
+    def modules(self) -> Iterator[nn.Module]: ...
+
 
 def fingerprint(encoder: ImageEncoder) -> str:
     """A digest of an encoder's parameters and buffers, in order and by name."""
@@ -50,12 +55,17 @@ def fingerprint(encoder: ImageEncoder) -> str:
     return digest.hexdigest()
 
 
+def signature(encoder: ImageEncoder) -> str:
+    """What an encoder's features depend on: name, picture size, digest of its weights."""
+    return f"{encoder.name}-{encoder.size}px-{fingerprint(encoder)[:12]}"
+
+
 def cache_key(encoder: ImageEncoder, images: Sequence[Path], view: int = 0) -> str:
-    """The cache file's stem: encoder, picture size, digests of its weights and of the list of images, and the view."""
+    """The cache file's stem: the encoder's signature, a digest of the list of images, and the view."""
     stats = ((os.path.basename(path), os.stat(path).st_size) for path in images)
     listing = hashlib.sha256("\n".join(f"{name}\t{size}" for name, size in stats).encode()).hexdigest()
     end = f"-view{view}" if view else ""
-    return f"{encoder.name}-{encoder.size}px-{fingerprint(encoder)[:12]}-{listing[:12]}{end}"
+    return f"{signature(encoder)}-{listing[:12]}{end}"
 
 
 class PixelData(Dataset[Tensor]):
@@ -133,8 +143,10 @@ def cached_features(
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):  # two trainings that begin together fill one cache once
-            if not final.is_file():
+        with locked(partial):  # two trainings that begin together fill one cache once
+            if final.is_file():
+                partial.unlink(missing_ok=True)
+            else:
                 fill(encoder, PixelData(images, encoder.size, view), final, partial, progress, batch_size, workers)
     except OSError as error:
         raise UserError(f"{folder}: the feature cache cannot be written: {error.strerror or error}") from error
@@ -142,14 +154,30 @@ def cached_features(
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone; the lock goes with the process, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file, made if it is not there, for this process alone; the lock goes with the process, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def folded(encoder: ImageEncoder) -> ImageEncoder:
+    """A copy of an encoder in evaluation mode, its batch norms folded into the convolutions before them.
+
+    Its features are the same up to rounding. Only layers that follow each other in an `nn.Sequential` are folded.
+    """
+    copied = copy.deepcopy(encoder).eval()
+    for layers in copied.modules():
+        if not isinstance(layers, nn.Sequential):
+            continue
+        for index, (first, second) in enumerate(pairwise(layers)):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                layers[index] = fuse_conv_bn_eval(first, second)
+                layers[index + 1] = nn.Identity()
+    return copied
 
 
 def fill(
@@ -163,9 +191,9 @@ def fill(
 ) -> None:
     """Compute all features into `partial`, from where `progress` says the last call stopped; rename it to `final`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = encoder.to(device, memory_format=torch.channels_last).eval()
+    encoder = folded(encoder).to(device, memory_format=torch.channels_last)
     regions, dim = encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)).shape[1:]
-    done = read_json(progress)["done"] if progress.is_file() and partial.is_file() else 0
+    done = read_json(progress)["done"] if progress.is_file() and partial.stat().st_size else 0
     shape = (len(pictures), regions, dim)
     rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.float16, shape if not done else None)
     log.info("caching %d x %s features (%.0f MB) in %s", *shape[:1], shape[1:], rows.nbytes / 1e6, final)

