@@ -99,7 +99,7 @@ def test_training_starts_from_another_runs_weights(train, tmp_path: Path) -> Non
     [pytest.param("greedy", "expected", marks=pytest.mark.slow), ("leave_one_out", "sampled")],
 )
 def test_self_critical_training_starts_from_a_run(train, baseline: str, look: str) -> None:
-    first = train("flickr8k_soft", "trainer=smoke", name="first")
+    first = train("flickr8k_joined", "trainer=smoke", name="first")
     settings = [f"init={first}", f"task.self_critical.baseline={baseline}", f"model.look={look}", "seed=2"]
     folder = train("flickr8k_scst", "trainer=smoke", *settings)
     assert json.loads((folder / "metrics_fit.json").read_text())["steps"] == 2
