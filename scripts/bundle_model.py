@@ -6,10 +6,12 @@ The changes of the config replace what is true on this machine alone, as data.ro
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import yaml
 
+from attendgen.errors import UserError
 from attendgen.files import write_text
 from attendgen.resources import SOURCE
 from attendgen.runs import WEIGHTS, Run, bundle
@@ -28,7 +30,11 @@ def main() -> None:
     folder = SOURCE / "data" / "models" / arguments.name
     pairs = (default.partition("=") for default in arguments.defaults)
     defaults = {key: yaml.safe_load(value) for key, _, value in pairs}
-    bundle(Run.find(arguments.run), arguments.name, folder, defaults, arguments.bits, arguments.four_bits)
+    try:
+        bundle(Run.find(arguments.run), arguments.name, folder, defaults, arguments.bits, arguments.four_bits)
+    except UserError as error:
+        print(f"bundle_model: {error}", file=sys.stderr)
+        sys.exit(2)
     write_text(folder / "README.md", f"{arguments.description}\n")
     print(f"{folder}: {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB; {Path(arguments.run)}")
 

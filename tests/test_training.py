@@ -80,7 +80,7 @@ def test_hard_attention_trains_by_every_estimator(train, estimator: str) -> None
 
 
 def test_training_starts_from_another_runs_weights(train, tmp_path: Path) -> None:
-    soft = train("flickr8k_soft", "trainer=smoke", name="soft")
+    soft = train("flickr8k_joined", "trainer=smoke", name="soft")
     hard = train("flickr8k_hard", "trainer=smoke", f"init={soft}", "task.optimiser.lr=0", name="hard")
     first, second = (Run.find(folder).build().model.state_dict() for folder in (soft, hard))
     for name, weight in first.items():

@@ -238,7 +238,7 @@ class InvertedResidual(nn.Module):
 class JoinedMaps(nn.Sequential):
     """Layers whose last map has those of some earlier layers joined to it, so that a region also says what they saw.
 
-    A classifier's last map knows little of colours, say, which name no class. An earlier map is averaged to the last
+    A classifier's last map need not keep what names no class, such as colours. An earlier map is averaged to the last
     one's grid and its vectors are standardised: its scale is whatever the layer after it was trained on (Liu et al.
     2015, ParseNet, section 3.3, which has their norms instead).
 
@@ -310,8 +310,7 @@ def efficientnet_lite(
     """
     if variant not in LITE_SCALES:
         raise UserError(f"encoder.variant={variant}: unknown; choose one of {', '.join(LITE_SCALES)}")
-    stages = range(1, len(LITE_STAGES) + 1)
-    if len(set(joined)) < len(joined) or not set(joined) <= set(stages):
+    if len(set(joined)) < len(joined) or not set(joined) <= set(range(1, len(LITE_STAGES) + 1)):
         raise UserError(f"encoder.joined={list(joined)}: expected different stages from 1 to {len(LITE_STAGES)}")
     backbone, dim = efficientnet_lite_backbone(variant, joined)
     if pretrained:
