@@ -71,10 +71,11 @@ def multi30k(root: Path) -> Path:
     return root
 
 
-GRID = ["model.encoder.pretrained=false", "model.encoder.size=64"]  # 2x2 regions
+CAPTIONER = ["model.encoder.pretrained=false", "model.encoder.size=64"]  # 2x2 regions
+CAPTIONER += ["model.hidden=8", "model.embedding=8", "data.min_frequency=1", "decoding.max_length=8"]
 SMALL = {
-    "flickr8k": [*GRID, "model.hidden=8", "model.embedding=8", "data.min_frequency=1", "decoding.max_length=8"],
-    "coco": [*GRID, "model.hidden=8", "model.embedding=8", "data.min_frequency=1", "decoding.max_length=8"],
+    "flickr8k": CAPTIONER,
+    "coco": CAPTIONER,
     "novels": ["data.context=16", "data.time=24", "model.hidden=16", "data.batch_size=4", "decoding.max_length=30"],
     "shapes": ["data.limit=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
     "toy": [],

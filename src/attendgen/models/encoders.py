@@ -287,8 +287,8 @@ def efficientnet_lite_backbone(variant: str, joined: Sequence[int] = ()) -> tupl
             inputs = outputs
         ends.append((len(blocks) - 1, outputs))
     blocks += [nn.Conv2d(inputs, 1280, 1, bias=False), _batch_norm(1280), nn.ReLU6()]
-    places, widths = zip(*(ends[stage - 1] for stage in joined), strict=True) if joined else ((), ())
-    return JoinedMaps(blocks, places), 1280 + sum(widths)
+    chosen = [ends[stage - 1] for stage in joined]
+    return JoinedMaps(blocks, [index for index, _ in chosen]), 1280 + sum(channels for _, channels in chosen)
 
 
 def efficientnet_lite(
