@@ -64,7 +64,7 @@ def assert_mistake(outcome: Outcome, *parts: str | Path) -> None:
 
 
 def test_help_names_every_command_and_option(attendgen: Command) -> None:
-    commands = {"train", "evaluate", "generate", "caption", "ensemble", "calibrate", "runs"}
+    commands = {"train", "evaluate", "generate", "caption", "ensemble", "merge", "calibrate", "runs"}
     assert commands <= set(attendgen("--help").out.split())
     for command, words in {
         "train": ["experiment=", "toy_chat", "resume=RUN", "-m"],
@@ -271,6 +271,19 @@ def test_an_ensemble_is_made_of_runs(attendgen: Command, trained, tmp_path: Path
     outcome = attendgen("ensemble", *two, "--out", tmp_path / "fitted", "--fit", "val")
     assert outcome.code == 0, outcome.err
     assert "weights: " in outcome.err
+    assert not (tmp_path / "more").exists()
+
+
+def test_runs_are_merged(attendgen: Command, trained, tmp_path: Path) -> None:
+    two = [trained["toy_chat"]] * 2
+    outcome = attendgen("merge", *two, "--out", tmp_path / "one", "--weights", "3,1")
+    assert outcome.code == 0, outcome.err
+    assert "weights: 0.7500,0.2500" in outcome.err
+    alone, merged = (attendgen("generate", run, "Tu vas") for run in (trained["toy_chat"], tmp_path / "one"))
+    assert merged.out == alone.out
+    assert attendgen("merge", *two, "--out", tmp_path / "half").code == 0
+    assert_mistake(attendgen("merge", *two, "--out", tmp_path / "one"), tmp_path / "one", "holds a run")
+    assert_mistake(attendgen("merge", *two, "--out", tmp_path / "more", "--weights", "3;1"), "--weights", "3;1")
     assert not (tmp_path / "more").exists()
 
 

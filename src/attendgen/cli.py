@@ -1,4 +1,4 @@
-"""The command line: attendgen train | evaluate | generate | caption | import | ensemble | calibrate | runs."""
+"""The command line: attendgen train | evaluate | generate | caption | import | ensemble | merge | calibrate | runs."""
 
 import inspect
 import math
@@ -311,16 +311,41 @@ def ensemble(
     ] = None,
 ) -> None:
     """Join trained models to one that writes with a weighted product of their probabilities."""
-    try:
-        given = [float(weight) for weight in weights.split(",")] if weights else None
-    except ValueError:
-        raise UserError(f"--weights {weights}: expected numbers with commas between") from None
+    given = _weights(weights)
     if given and fit:
         raise UserError("--weights and --fit exclude each other; leave one out")
     from attendgen.ensembles import make_ensemble
 
-    chosen = make_ensemble(runs, out, given, fit)
-    print(f"weights: {','.join(f'{weight:.4f}' for weight in chosen)}\nrun: {out}", file=sys.stderr)
+    _print_made(make_ensemble(runs, out, given, fit), out)
+
+
+@app.command()
+def merge(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="A run and what it was fine-tuned to.")],
+    out: MadeRun,
+    weights: Annotated[
+        str | None, typer.Option(metavar="W,W,...", help="Of the models, divided by their sum; default: all the same.")
+    ] = None,
+) -> None:
+    """Make one model of several: the mean of their weights."""
+    from attendgen import merging
+
+    _print_made(merging.merge(runs, out, _weights(weights)), out)
+
+
+def _weights(text: str | None) -> list[float] | None:
+    """
+    Raises:
+        UserError: they are no numbers.
+    """
+    try:
+        return [float(weight) for weight in text.split(",")] if text else None
+    except ValueError:
+        raise UserError(f"--weights {text}: expected numbers with commas between") from None
+
+
+def _print_made(weights: list[float], out: Path) -> None:
+    print(f"weights: {','.join(f'{weight:.4f}' for weight in weights)}\nrun: {out}", file=sys.stderr)
 
 
 @app.command()

@@ -50,14 +50,10 @@ def make_ensemble(
         UserError: there are fewer than two; they differ in family, vocabulary, encoder, or in how they read texts; one
             is an ensemble itself; the folder holds a run; or there is no such split.
     """
-    if len(names) < 2:
-        raise UserError("ensemble: name two runs or more")
     if fit is not None:
         require_split("--fit", fit)
-    require_new(folder)
-    found = [Run.find(name) for name in names]
+    found = find_alike("ensemble", names, folder)
     first = found[0]
-    _require_alike(names, found)
     tasks: list[Any] = [run.build() for run in found]
     kinds = {_kind(name, task) for name, task in zip(names, tasks, strict=True)}
     if len(kinds) > 1:
@@ -128,11 +124,17 @@ def fit_weights(task: Any, batches: Callable[[], Iterable[Any]]) -> list[float]:
     return best.tolist()
 
 
-def _require_alike(names: Sequence[str], runs: Sequence[Run]) -> None:
-    """
+def find_alike(command: str, names: Sequence[str], folder: Path) -> list[Run]:
+    """The runs that a command makes one of, in a new folder.
+
     Raises:
-        UserError: runs differ in family or vocabulary, or one is an ensemble.
+        UserError: there are fewer than two; they differ in family or vocabulary; one is an ensemble; or the folder
+            holds a run.
     """
+    if len(names) < 2:
+        raise UserError(f"{command}: name two runs or more")
+    require_new(folder)
+    runs = [Run.find(name) for name in names]
     first = runs[0]
     for name, run in zip(names, runs, strict=True):
         if run.config.task._target_ != first.config.task._target_:
@@ -141,6 +143,7 @@ def _require_alike(names: Sequence[str], runs: Sequence[Run]) -> None:
             raise UserError(f"{name}: vocabulary: other symbols than those of {names[0]}")
         if "members" in run.config.model:
             raise UserError(f"{name}: model.members: an ensemble itself; name its members")
+    return runs
 
 
 def _require_one_encoder(names: Sequence[str], encoders: Sequence[GridEncoder]) -> None:
