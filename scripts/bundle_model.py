@@ -6,17 +6,17 @@ The changes of the config replace what is true on this machine alone, as data.ro
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import yaml
 
-from attendgen.errors import UserError
+from attendgen.errors import script
 from attendgen.files import write_text
 from attendgen.resources import SOURCE
 from attendgen.runs import WEIGHTS, Run, bundle
 
 
+@script
 def main() -> None:
     """Write data/models/NAME."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,11 +30,7 @@ def main() -> None:
     folder = SOURCE / "data" / "models" / arguments.name
     pairs = (default.partition("=") for default in arguments.defaults)
     defaults = {key: yaml.safe_load(value) for key, _, value in pairs}
-    try:
-        bundle(Run.find(arguments.run), arguments.name, folder, defaults, arguments.bits, arguments.four_bits)
-    except UserError as error:
-        print(f"bundle_model: {error}", file=sys.stderr)
-        sys.exit(2)
+    bundle(Run.find(arguments.run), arguments.name, folder, defaults, arguments.bits, arguments.four_bits)
     write_text(folder / "README.md", f"{arguments.description}\n")
     print(f"{folder}: {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB; {Path(arguments.run)}")
 

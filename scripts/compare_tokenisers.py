@@ -5,12 +5,11 @@ python scripts/compare_tokenisers.py --flickr8k Flickr8k.token.txt --coco captio
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from attendgen.errors import UserError
+from attendgen.errors import UserError, script
 from attendgen.files import read_json, read_text
 from attendgen.metrics.captions import tokenise
 
@@ -55,6 +54,7 @@ def java_tokenise(captions: Sequence[str]) -> list[str]:
     return [tokenised[index][0] for index in range(len(captions))]
 
 
+@script
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the Python caption tokeniser with pycocoevalcap's in Java.")
     parser.add_argument("--flickr8k", metavar="FILE", help="Flickr8k.token.txt")
@@ -75,8 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    main()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attendgen.downloads import fetch, file_digest, unpack
-from attendgen.errors import UserError
+from attendgen.errors import UserError, script
 from attendgen.files import read_text, write_text
 
 
@@ -132,6 +132,7 @@ def multi30k(root: Path) -> None:
             print(f"{pairs}: {found}: not the pairs that the README's results come from ({digest})", file=sys.stderr)
 
 
+@script
 def main(arguments: list[str] | None = None) -> None:
     """Fetch what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,14 +141,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     root = options.root or Path("data") / options.name
     root.mkdir(parents=True, exist_ok=True)
-    try:
-        if options.name in ARCHIVES:
-            archives(root, options.name)
-        else:
-            {"novels": novels, "multi30k": multi30k}[options.name](root)
-    except UserError as error:
-        print(f"download_data: {error}", file=sys.stderr)
-        sys.exit(2)
+    if options.name in ARCHIVES:
+        archives(root, options.name)
+    else:
+        {"novels": novels, "multi30k": multi30k}[options.name](root)
 
 
 if __name__ == "__main__":

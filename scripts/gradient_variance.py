@@ -26,7 +26,7 @@ from attendgen.cli import print_table
 from attendgen.construction import construct
 from attendgen.data.batch import CaptionBatch
 from attendgen.data.captions import CaptionDataModule
-from attendgen.errors import UserError
+from attendgen.errors import UserError, script
 from attendgen.layers.selection import SemiSampled, StraightThroughGumbel, sampled
 from attendgen.losses.reinforce import Estimator, LeaveOneOut, MovingBaseline, Pathwise, SoftBaseline
 from attendgen.runs import Run, serve
@@ -101,6 +101,7 @@ def draw(names: list[str], variances: list[float], path: Path) -> None:
     plotting.save(figure, path)
 
 
+@script
 def main() -> None:
     """Measure, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import yaml
 
-from attendgen.errors import UserError
+from attendgen.errors import UserError, script
 from attendgen.files import read_json, read_text, write_text
 
 PLACES = ("data.root=", "init=")  # of one machine
@@ -118,6 +118,7 @@ def document(title: str, split: str, trials: Sequence[Trial], metrics: Sequence[
     return "\n".join(lines) + "\n"
 
 
+@script
 def main(arguments: list[str] | None = None) -> None:
     """Read the runs and write the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,23 +129,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="printed unless given")
     options = parser.parse_args(arguments)
     folders = [path.parent for folder in options.folders for path in sorted(folder.rglob("config.yaml"))]
-    try:
-        runs = {folder: read_trial(folder, options.split) for folder in folders if folder.name != ".hydra"}
-        for folder, trial in runs.items():
-            if trial is None:
-                print(f"{folder}: no metrics_{options.split}.json; left out", file=sys.stderr)
-        last = {(one.experiment, one.settings, one.seed): one for one in runs.values() if one is not None}
-        trials = list(last.values())
-        if not trials:
-            raise UserError(f"{options.folders[0]}: no run with metrics_{options.split}.json; evaluate one first")
-        text = document(options.title, options.split, trials, options.metrics)
-        if options.out:
-            write_text(options.out, text)
-        else:
-            print(text, end="")
-    except UserError as error:
-        print(f"tabulate_results: {error}", file=sys.stderr)
-        sys.exit(2)
+    runs = {folder: read_trial(folder, options.split) for folder in folders if folder.name != ".hydra"}
+    for folder, trial in runs.items():
+        if trial is None:
+            print(f"{folder}: no metrics_{options.split}.json; left out", file=sys.stderr)
+    last = {(one.experiment, one.settings, one.seed): one for one in runs.values() if one is not None}
+    trials = list(last.values())
+    if not trials:
+        raise UserError(f"{options.folders[0]}: no run with metrics_{options.split}.json; evaluate one first")
+    text = document(options.title, options.split, trials, options.metrics)
+    if options.out:
+        write_text(options.out, text)
+    else:
+        print(text, end="")
 
 
 if __name__ == "__main__":

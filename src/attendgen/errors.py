@@ -1,6 +1,14 @@
 """What ends a command: mistakes a user can mend, a training that diverges, a signal."""
 
+import functools
+import inspect
 import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
 
 
 class UserError(Exception):
@@ -27,3 +35,17 @@ class Interrupted(BaseException):
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
         self.number = number
+
+
+def script(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """A script's `main` that ends a user's mistake with one line and exit code 2, as the command line does."""
+
+    @functools.wraps(main)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            main(*args, **kwargs)
+        except UserError as error:
+            print(f"{Path(inspect.getfile(main)).stem}: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    return run
