@@ -1,8 +1,11 @@
 """Minimum Bayes risk: of some hypotheses, those most like whatever else the model might have said."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from attendgen.decoding.protocol import Decoded
 from attendgen.vocabulary import EOS, PAD
@@ -70,5 +73,32 @@ def _cosines(
     return shared / (norms[:hypotheses].unsqueeze(1) * norms[hypotheses:]).clamp_min(torch.finfo(shared.dtype).tiny)
 
 
-def _padded(tokens: Int[Tensor, "rows length"], length: int) -> Int[Tensor, "rows longer"]:
-    return torch.nn.functional.pad(tokens, (0, length - tokens.size(1)), value=PAD)
+def _padded(tokens: Int[Tensor, "*rows length"], length: int) -> Int[Tensor, "*rows longer"]:
+    return functional.pad(tokens, (0, length - tokens.size(-1)), value=PAD)
+
+
+def gathered(found: Sequence[Decoded]) -> Decoded:
+    """Several models' outputs of the same inputs as one, in this order; what comes again has a score of -inf.
+
+    Attention that reaches less far ends where the farthest does.
+    """
+    longest = max(decoded.tokens.size(2) for decoded in found)
+    widest = max(decoded.attention.size(3) for decoded in found)
+    fields = []
+    for tokens, scores, log_probs, attention in found:
+        later, wider = longest - tokens.size(2), widest - attention.size(3)
+        attention = functional.pad(attention, (wider, 0, 0, later))
+        fields.append((_padded(tokens, longest), scores, functional.pad(log_probs, (0, later)), attention))
+    joined = Decoded(*(torch.cat(parts, dim=1) for parts in zip(*fields, strict=True)))
+    same = (joined.tokens.unsqueeze(2) == joined.tokens.unsqueeze(1)).all(dim=-1)
+    return joined._replace(scores=joined.scores.masked_fill(same.tril(-1).any(dim=-1), -torch.inf))
+
+
+def parted(count: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers that sum to `count`, in proportion to shares that sum to 1 (method of largest remainders)."""
+    exact = [count * share for share in shares]
+    parts = [int(part) for part in exact]
+    largest = sorted(range(len(parts)), key=lambda index: parts[index] - exact[index])
+    for index in largest[: count - sum(parts)]:
+        parts[index] += 1
+    return parts

@@ -51,6 +51,14 @@ class PieceReader(Reader, Protocol):
         """Memory and state for going on after a context."""
 
 
+@runtime_checkable
+class Several(Generator, Protocol):
+    """A generator made of others, each of which can be asked by itself."""
+
+    def apart(self, memory: Any, state: Any) -> list[tuple[float, Generator, Any, Any]]:
+        """Each one's share, from 0 to 1, itself, and what is its own of a memory and a state."""
+
+
 class Decoded(NamedTuple):
     """The `n` best outputs of each input, best first; positions after <eos> are <pad> with zero attention.
 

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attendgen.decoding.beam import beam_search
-from attendgen.decoding.consensus import by_consensus
-from attendgen.decoding.protocol import Decoded, Generator, take_rows
+from attendgen.decoding.consensus import by_consensus, gathered, parted
+from attendgen.decoding.protocol import Decoded, Generator, Several, take_rows
 from attendgen.decoding.ranking import Ranking
 from attendgen.decoding.sampling import Choice, Sample, best, decode
 from attendgen.vocabulary import EOS, PAD, SOS
@@ -29,7 +29,8 @@ class Search:
         temperature, top_k, top_p: of sampling.
         seed: of sampling; None draws from torch's global stream, but for a consensus, which then has seed 0.
         consensus: samples drawn of each input, at `temperature` or else 1; the beam's hypotheses are ranked by their
-            likeness to these (see `by_consensus`) in place of their probability. 0 is none.
+            likeness to these (see `by_consensus`) in place of their probability. 0 is none. Of several models each has
+            a beam of its own and draws its share.
     """
 
     def __init__(
@@ -115,20 +116,31 @@ class Search:
         if self.beam > 1:
             if watch is not None:
                 raise ValueError(f"beam {self.beam} cannot be watched: its symbols are known only at the end")
-            kept = self.beam if self.consensus else self.n_best
-            found = beam_search(
-                model, memory, state, self.max_length, self.beam, kept, self.ranking, first=first, **rules
+            if self.consensus:
+                return self._agree(model, memory, state, first, rules)
+            return beam_search(
+                model, memory, state, self.max_length, self.beam, self.n_best, self.ranking, first=first, **rules
             )
-            if not self.consensus:
-                return found
-            samples = self._draw(model, memory, state, self.consensus, self._seeded(state), first, rules)
-            return by_consensus(found, samples.tokens, self.n_best)
         choose: Choice = self._seeded(state) if self.sampled else best
         if watch is not None:
             choose = watched(choose, watch)
         if self.n_best > 1:
             return self._draw(model, memory, state, self.n_best, choose, first, rules)
         return decode(model, memory, state, self.max_length, choose, first, **rules)
+
+    def _agree(
+        self, model: Generator, memory: Any, state: Any, first: Int[Tensor, " rows"] | None, rules: dict[str, Any]
+    ) -> Decoded:
+        """By consensus. Of several models each has a beam of its own, and draws its share of the samples."""
+        voices = model.apart(memory, state) if isinstance(model, Several) else [(1.0, model, memory, state)]
+        counts = parted(self.consensus, [voice[0] for voice in voices])
+        found, drawn = [], []
+        for count, (_, one, own, begun) in zip(counts, voices, strict=True):
+            if count:
+                size = self.max_length, self.beam, self.beam
+                found.append(beam_search(one, own, begun, *size, self.ranking, first=first, **rules))
+                drawn.append(self._draw(one, own, begun, count, self._seeded(begun), first, rules))
+        return by_consensus(gathered(found), gathered(drawn).tokens, self.n_best)
 
     def _seeded(self, state: Any) -> Sample:
         """The sample, from the seed's own stream if there is a seed."""

@@ -84,11 +84,19 @@ class Ensemble(nn.Module):
         each = torch.stack([score.float().log_softmax(dim=-1) for score in scores], dim=-1)
         return (each @ self.weights.float()).log_softmax(dim=-1)
 
+    def apart(self, memory: Joint, state: Joint) -> list[tuple[float, Any, Any, Any]]:
+        """Each member's share of the weights above 0, itself, and its own memory and state."""
+        return list(zip(self.shares(), self._each(), memory.each, state.each, strict=True))
+
+    def shares(self) -> list[float]:
+        """The members' weights, those below 0 as 0, divided by their sum."""
+        weights = [max(weight, 0.0) for weight in self.weights.tolist()]
+        return [weight / sum(weights) for weight in weights]
+
     def attention(self, alphas: Sequence[Float[Tensor, "*rows _source"]]) -> Float[Tensor, "*rows source"]:
         """The mean of what members attended to, of those that attend; a shorter reach ends where the longest does."""
         widest = max(alpha.size(-1) for alpha in alphas)
-        weights = [max(weight, 0.0) for weight in self.weights.tolist()]
-        shares = [weight * bool(alpha.size(-1)) for weight, alpha in zip(weights, alphas, strict=True)]
+        shares = [share * bool(alpha.size(-1)) for share, alpha in zip(self.shares(), alphas, strict=True)]
         total = sum(shares) or 1.0
         padded = [functional.pad(alpha.float(), (widest - alpha.size(-1), 0)) for alpha in alphas]
         return torch.stack([alpha * (share / total) for share, alpha in zip(shares, padded, strict=True)]).sum(dim=0)
