@@ -21,6 +21,7 @@ LONGER += ["trainer.check_val_every_n_epoch=100"]
 ATTENDING = ["novels_causal", "model.reach=20", "model.ngrams=0"]
 RUNS = {
     "chat": ["toy_chat"],
+    "chat, wide": ["toy_chat", "model.hidden=12"],
     "chat, other symbols": ["toy_chat_letters", "epochs=1"],
     "stream": ["novels_causal"],
     "stream, attending": [*ATTENDING, "model.hidden=8"],
@@ -94,6 +95,31 @@ def test_pictures_are_captioned_through_one_encoder(run, tmp_path, monkeypatch):
     name, caption = next(iter(captions.items()))
     found = load(out).caption(Path(Run.find(out).config.data.root) / "Images" / name, beam=3)[0]
     assert found.text == caption
+
+
+@pytest.mark.parametrize(
+    ("names", "given"), [(("chat", "chat, wide"), "Salut"), (("captions", "captions, wide"), None)]
+)
+def test_by_consensus_members_are_asked_one_by_one(run, tmp_path, names, given):
+    members = [str(run(name)) for name in names]
+    source = given or tiny.picture(tmp_path / "red.jpg", "red")
+    options = {"beam": 4, "consensus": 12, "seed": 3, "n_best": 4}
+
+    def ask(name: str | Path) -> list[tuple[str, np.ndarray]]:
+        model = load(name)
+        found = model.generate(source, max_length=8, **options) if given else model.caption(source, **options)
+        return [(one.text, one.log_probs) for one in found]
+
+    alone = [dict(ask(member)) for member in members]
+    make_ensemble(members, tmp_path / "second", [0.0, 2.0])
+    for (text, found), expected in zip(ask(tmp_path / "second"), alone[1].items(), strict=True):
+        assert text == expected[0]
+        np.testing.assert_allclose(found, expected[1], atol=1e-5)
+    make_ensemble(members, tmp_path / "both")
+    chosen = ask(tmp_path / "both")
+    assert len({text for text, _ in chosen}) == 4
+    for text, found in chosen:  # in the words of a member, as probable as that one holds them to be
+        assert any(text in own and np.allclose(found, own[text], atol=1e-5) for own in alone)
 
 
 def test_a_bundled_ensemble_is_a_run(run, tmp_path, monkeypatch):
