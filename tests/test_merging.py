@@ -10,12 +10,14 @@ import tiny
 from attendgen.data.features import fingerprint
 from attendgen.errors import UserError
 from attendgen.inference import load
+from attendgen.losses.reinforce import MovingBaseline
 from attendgen.merging import mean, merge
 from attendgen.runs import Run
 
 RUNS = {
     "soft": ["flickr8k_soft"],
     "soft, another seed": ["flickr8k_soft", "seed=2"],
+    "hard": ["flickr8k_soft", "task/estimator=moving_baseline", "task.penalty=0.0"],
     "soft, wide": ["flickr8k_soft", "model.hidden=12"],
     "soft, no gate": ["flickr8k_soft", "model.gate=none"],
     "soft, two layers": ["flickr8k_soft", "model.start_layers=2"],
@@ -74,6 +76,16 @@ def test_the_first_ones_settings_are_kept(run, tmp_path):
     assert merged.seed == first.seed == 2
     assert merged.model == first.model
     assert merged.data == first.data
+
+
+def test_a_hard_model_and_a_soft_one_make_a_hard_one(run, tmp_path):
+    merge([str(run("hard")), str(run("soft"))], tmp_path / "one")
+    estimator = Run.find(tmp_path / "one").build().estimator
+    assert isinstance(estimator, MovingBaseline)
+    assert estimator.state_dict()["baseline"].item() == 0.0
+    merged = weights(tmp_path / "one")
+    for name, value in weights(run("hard")).items():
+        np.testing.assert_allclose(merged[name], (value + weights(run("soft"))[name]) / 2, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(

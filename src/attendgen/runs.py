@@ -116,7 +116,8 @@ def save_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 def save_made(folder: Path, config: DictConfig, vocabulary: AnyVocabulary, model: torch.nn.Module) -> None:
-    """Write a run directory of a model that was made without training.
+    """Write a run directory of a model that was made without training; what its task keeps beside it, as an
+    estimator's baseline, is new.
 
     Raises:
         UserError: the folder holds a run.
@@ -125,7 +126,7 @@ def save_made(folder: Path, config: DictConfig, vocabulary: AnyVocabulary, model
     config.paths.run = str(folder.absolute())
     config.paths.cache = str(Path(config.paths.cache).absolute())
     record = plain(config)
-    state = {f"model.{name}": weight for name, weight in model.state_dict().items()}
+    state = construct(config.task, model=model, vocabulary=vocabulary).state_dict()
     save_run(folder, record, vocabulary)
     with replacing(folder / "checkpoints" / "best.ckpt") as temporary:
         torch.save({RECORD: {"config": record, "vocabulary": vocabulary.to_dict()}, "state_dict": state}, temporary)
