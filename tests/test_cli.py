@@ -85,7 +85,7 @@ def test_help_names_every_command_and_option(attendgen: Command) -> None:
             "--no-repeat",
             "--consensus",
         ],
-        "caption": ["--beam", "--consensus", "--out", "--html"],
+        "caption": ["--beam", "--consensus", "--neighbours", "--out", "--html"],
         "runs": ["DIR", "--csv"],
     }.items():
         outcome = attendgen(command, "--help")
@@ -236,6 +236,21 @@ def test_a_run_is_decoded_by_settings_newer_than_it(
         picture = tiny.picture(tmp_path / "red.jpg", "red")
         assert attendgen("caption", run, picture, *options, "--out", tmp_path).code == 0
     assert_mistake(attendgen("evaluate", run, "decoding.consensual=20"), "decoding.consensual", "no such field")
+
+
+def test_neighbours_are_asked_for_captions_alone(attendgen: Command, trained, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "")  # no Java
+    run, options = trained["flickr8k_soft"], ("decoding.beam=4", "decoding.neighbours=2")
+    outcome = attendgen("evaluate", run, "--split", "dev", "--out", tmp_path, *options)
+    assert outcome.code == 0, outcome.err
+    scored = json.loads((tmp_path / "captions_dev.json").read_text())
+    for row in scored:
+        picture = Path(Run.find(run).config.data.root) / "Images" / row["image_id"]
+        alone = attendgen("caption", run, picture, "--beam", 4, "--neighbours", 2, "--out", tmp_path)
+        assert alone.out.strip() == row["caption"]
+    assert_mistake(attendgen("evaluate", run, "--split", "train", *options), "decoding.neighbours=2", "split")
+    assert_mistake(attendgen("evaluate", run, "decoding.beam=4", "decoding.neighbours=999"), "training pictures")
+    assert_mistake(attendgen("evaluate", trained["toy_chat"], *options), "decoding.neighbours=2", "captioners")
 
 
 def test_a_bundled_model_is_a_run(attendgen: Command, trained, tmp_path: Path, monkeypatch) -> None:

@@ -42,6 +42,12 @@ Coverage = Annotated[
 Consensus = Annotated[
     int | None, typer.Option(min=0, help="Rank the beam by likeness to this many samples, not by probability.")
 ]
+NeighbourCount = Annotated[
+    int | None,
+    typer.Option(
+        "--neighbours", min=0, help="Rank the beam by likeness to the captions of this many training pictures, too."
+    ),
+]
 NoRepeat = Annotated[int | None, typer.Option(min=0, help="No n-gram of this many symbols may come twice.")]
 Temperature = Annotated[float | None, typer.Option(help="Sample, from softmax(log p / temperature).")]
 TopK = Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest symbols.")]
@@ -235,6 +241,7 @@ def caption(
     average: Average = None,
     coverage: Coverage = None,
     consensus: Consensus = None,
+    neighbours: NeighbourCount = None,
     min_length: MinLength = None,
     max_length: MaxLength = None,
     no_repeat: NoRepeat = None,

@@ -12,12 +12,14 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from attendgen.construction import construct
 from attendgen.data.batch import pad, real, shifted
 from attendgen.data.images import open_image, to_pixels, to_rgb
+from attendgen.data.neighbours import Neighbours
 from attendgen.decoding.protocol import Decoded, PieceReader, Reader, over_text, pieces_over_text, take_rows
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
-from attendgen.runs import Run
+from attendgen.runs import Run, serve
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.lm import LanguageModelTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
@@ -291,6 +293,19 @@ class PictureCaptioner:
         self.run = run
         self.task = task
         self.vocabulary = task.vocabulary
+        self._neighbours: dict[int, Neighbours] = {}  # by their number
+
+    def neighbours(self, number: int) -> Neighbours:
+        """So many training pictures like a picture, of the data that the run was trained on.
+
+        Raises:
+            UserError: the data is not where the run's config says, or there are not so many pictures.
+        """
+        if number not in self._neighbours:
+            data = construct(self.run.config.data)
+            serve(data, self.task, self.vocabulary)
+            self._neighbours[number] = data.neighbours(number)
+        return self._neighbours[number]
 
     @torch.inference_mode()
     def caption(self, image: str | Path | Image.Image, **options: Any) -> list[Result]:
@@ -303,8 +318,10 @@ class PictureCaptioner:
         picture = to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
         model = self.task.model
         pixels = to_pixels(picture, model.encoder.size).unsqueeze(0).to(self.task.device)
-        memory, state = model.start(pixels)
-        return results(search(model, memory, state, self.vocabulary.forbidden), 0, self.vocabulary)
+        annotations = model.annotate(pixels)
+        others = self.neighbours(search.neighbours)(annotations) if search.neighbours else ()
+        decoded = search(model, *model.start(annotations), self.vocabulary.forbidden, others=others)
+        return results(decoded, 0, self.vocabulary)
 
 
 Model = Translator | TextGenerator | PictureCaptioner

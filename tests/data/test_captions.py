@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -494,6 +495,22 @@ def test_cached_features_are_the_encoders_output(flickr, encoder, tmp_path):
             assert exact.std() > 0.02
             seen += len(paths)
         assert seen == len(captions)
+
+
+def test_neighbours_are_training_pictures_with_all_their_captions(flickr, encoder, tmp_path):
+    shutil.copy(flickr / "Images" / "c.png", flickr / "Images" / "d.png")  # a picture of val is one of training
+    data = module(flickr, encoder, cache=str(tmp_path / "cache"), captions=2)
+    vocabulary = data.build_vocabulary()
+    with torch.no_grad():
+        annotations = encoder(torch.stack([to_pixels(open_image(flickr / "Images" / "d.png"), SIZE)]))
+    said = [vocabulary.decode(ids) for ids in data.neighbours(1)(annotations)[0].tolist()]
+    assert said == [vocabulary.decode(vocabulary.encode(caption)) for caption in TRAIN["c.png"]]
+    assert "there are 3 training pictures" in refusal(lambda: data.neighbours(4))
+    data.eval_split = "train"
+    assert "choose another split" in refusal(lambda: data.neighbours(1))
+    data = module(flickr, encoder, cache=None)
+    data.build_vocabulary()
+    assert "set data.cache=DIR" in refusal(lambda: data.neighbours(1))
 
 
 def test_flickr_images_go_by_name_and_coco_images_by_number(flickr, coco, encoder):

@@ -13,6 +13,7 @@ from attendgen.data.batch import pad
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.consensus import expected_similarity, parted
 from attendgen.decoding.search import Search
+from attendgen.errors import UserError
 from attendgen.vocabulary import EOS, PAD
 
 LENGTH = 4
@@ -103,6 +104,33 @@ def test_the_choice_is_that_of_the_expectation_over_all_outputs(table):
     assert differs, "the likeliest output should not always be the one most like the others"
 
 
+@pytest.mark.parametrize("consensus", [0, 5_000], ids=["neighbours alone", "with the model's samples"])
+def test_neighbours_have_as_much_say_as_all_samples(table, consensus):
+    torch.manual_seed(0)
+    memory, state = table.start(range(4))
+    said = [[[3, 4], [5, EOS]], [[5, 5, 5]], [[4, 3, 5, 4], [3], [4, EOS]], [[5, 3, EOS]]]
+    others = [pad(outputs_) for outputs_ in said]
+    search = Search(LENGTH, beam=8, n_best=8, consensus=consensus, neighbours=1)
+    found = search(table, memory, state, others=others)
+    for which in range(4):
+        every = outputs(table, which)
+        assert found.scores[which].isfinite().any()
+        for ids, score in zip(found.tokens[which].tolist(), found.scores[which].tolist(), strict=True):
+            if score == -math.inf:
+                continue
+            tokens = [token for token in ids if token != PAD]
+            heard = [sum(similarity(tokens, other) for other in said[which]) / len(said[which])]
+            if consensus:
+                heard.append(sum(mass * similarity(tokens, list(other)) for other, mass in every.items()))
+            assert score == pytest.approx(sum(heard) / len(heard), abs=0.02 if consensus else 1e-6)
+
+
+def test_neighbours_that_nobody_knows_are_named(table):
+    memory, state = table.start(range(2))
+    with pytest.raises(UserError, match=r"decoding\.neighbours=3: only captioners"):
+        Search(LENGTH, beam=4, neighbours=3)(table, memory, state)
+
+
 class Several(NamedTuple):
     """Tables that are asked apart."""
 
@@ -173,6 +201,8 @@ def test_scores_fall_and_missing_hypotheses_come_last(make_table):
         ({"consensus": -1, "beam": 4}, "consensus -1 is below 0"),
         ({"consensus": 5, "beam": 4, "temperature": 0.5, "n_best": 5}, "n-best 5 is larger than the beam's 4"),
         ({"consensus": 5}, "consensus 5 chooses among a beam's hypotheses; use --beam 20"),
+        ({"neighbours": 5}, "neighbours 5 chooses among a beam's hypotheses; use --beam 20"),
+        ({"neighbours": -1, "beam": 4}, "neighbours -1 is below 0"),
     ],
     ids=str,
 )

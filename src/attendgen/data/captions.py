@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from attendgen.data.batch import CaptionBatch, shifted
 from attendgen.data.batching import bucket_loader, require_positive
-from attendgen.data.features import ImageEncoder, PixelData, cached_features, missing_images
+from attendgen.data.features import FeatureCache, ImageEncoder, PixelData, cached_features, missing_images
+from attendgen.data.neighbours import Neighbours
 from attendgen.data.packed import Groups, Packed, Strings, without_collection
 from attendgen.errors import UserError
 from attendgen.files import read_json, read_text
@@ -414,6 +415,23 @@ class CaptionDataModule(lightning.LightningDataModule):
                 "set data.cache=null"
             )
         return cached_features(self.encoder, paths, Path(self.cache), workers=self.workers, view=view)
+
+    def neighbours(self, number: int) -> Neighbours:
+        """So many training pictures that look like a picture, by the encoder's features.
+
+        Raises:
+            UserError: features are not cached, there are not so many training pictures, or these are to be scored.
+        """
+        assert self.vocabulary is not None
+        if self.eval_split == "train":
+            raise UserError(f"decoding.neighbours={number}: training pictures are their own; choose another split")
+        paths = self.rows("train").paths()
+        if number > len(paths):
+            raise UserError(f"decoding.neighbours={number}: there are {len(paths)} training pictures")
+        pictures = self.pictures(paths)
+        if not isinstance(pictures, FeatureCache):
+            raise UserError(f"decoding.neighbours={number}: asks for cached features; set data.cache=DIR")
+        return Neighbours(pictures.means(), self.encoded("train", self.vocabulary), number)
 
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """The raw captions of each picture, by index."""

@@ -104,6 +104,11 @@ class FeatureCache:
     def __getitem__(self, index: int) -> Float[Tensor, "regions dim"]:
         return torch.from_numpy(self.rows[index].astype(np.float32))
 
+    def means(self, each: int = 256) -> Float[Tensor, "images dim"]:
+        """The mean annotation vector of every image, `each` of them read at a time."""
+        starts = tqdm(range(0, len(self.rows), each), desc="mean features", leave=False)
+        return torch.cat([torch.from_numpy(self.rows[i : i + each].mean(axis=1, dtype=np.float32)) for i in starts])
+
     def take(self, indices: Sequence[int]) -> Float[Tensor, "batch regions dim"]:
         """Several rows as one single-precision tensor."""
         return torch.from_numpy(self.rows[list(indices)].astype(np.float32))

@@ -14,14 +14,20 @@ ORDERS = 4
 SIGMA = 6.0  # in symbols
 
 
-def by_consensus(decoded: Decoded, samples: Int[Tensor, "batch m other"], n_best: int) -> Decoded:
+def by_consensus(decoded: Decoded, voices: Sequence[Sequence[Tensor]], n_best: int) -> Decoded:
     """The `n_best` hypotheses of each input with the greatest expected similarity, which becomes their score.
 
     With samples of the model's own distribution as the expectation (Eikema and Aziz 2020, 5; Kumar and Byrne 2004,
     equation 4): a hypothesis that agrees with many likely outputs wins over one that is merely the likeliest.
+
+    Args:
+        voices: those that are heard, with the same say: of each, for every input, some outputs [m, length].
     """
     similarity = torch.stack(
-        [expected_similarity(*input_) for input_ in zip(decoded.tokens, samples, strict=True)]
+        [
+            torch.stack([expected_similarity(tokens, said) for said in heard]).mean(dim=0)
+            for tokens, *heard in zip(decoded.tokens, *voices, strict=True)
+        ]
     ).masked_fill(decoded.scores == -torch.inf, -torch.inf)
     scores, order = similarity.topk(n_best, dim=1)
     batch = torch.arange(len(order), device=order.device).unsqueeze(1)

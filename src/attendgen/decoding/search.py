@@ -1,6 +1,6 @@
 """A choice of decoding algorithm with its settings, as configs name it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from attendgen.decoding.consensus import by_consensus, gathered, parted
 from attendgen.decoding.protocol import Decoded, Generator, Several, take_rows
 from attendgen.decoding.ranking import Ranking
 from attendgen.decoding.sampling import Choice, Sample, best, decode
+from attendgen.errors import UserError
 from attendgen.vocabulary import EOS, PAD, SOS
 
 Watcher = Callable[[Int[Tensor, " rows"]], None]
@@ -31,6 +32,9 @@ class Search:
         consensus: samples drawn of each input, at `temperature` or else 1; the beam's hypotheses are ranked by their
             likeness to these (see `by_consensus`) in place of their probability. 0 is none. Of several models each has
             a beam of its own and draws its share.
+        neighbours: the nearest training inputs, whose outputs the caller hands over as `others`; the beam's hypotheses
+            are ranked by their likeness to these, too, or to these alone if `consensus` is 0 (Devlin et al. 2015). Both
+            have the same say.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Search:
         top_p: float | None = None,
         seed: int | None = None,
         consensus: int = 0,
+        neighbours: int = 0,
     ) -> None:
         if max_length < 1:
             raise ValueError(f"max-length {max_length} leaves no room for an output; use at least 1")
@@ -61,8 +66,11 @@ class Search:
             temperature = 1.0
         if consensus < 0:
             raise ValueError(f"consensus {consensus} is below 0; 0 ranks the beam by probability")
-        if consensus and beam == 1:
-            raise ValueError(f"consensus {consensus} chooses among a beam's hypotheses; use --beam 20, say")
+        if neighbours < 0:
+            raise ValueError(f"neighbours {neighbours} is below 0; 0 asks none")
+        for name, count in (("consensus", consensus), ("neighbours", neighbours)):
+            if count and beam == 1:
+                raise ValueError(f"{name} {count} chooses among a beam's hypotheses; use --beam 20, say")
         if beam > 1 and temperature is not None and not consensus:
             raise ValueError(f"beam {beam} and sampling exclude each other; leave one out")
         if n_best > beam and (temperature is None or consensus):
@@ -75,6 +83,7 @@ class Search:
         self.no_repeat = no_repeat
         self.sampled = temperature is not None
         self.consensus = consensus
+        self.neighbours = neighbours
         self.sample = Sample(1.0 if temperature is None else temperature, top_k, top_p)
         self.seed = 0 if consensus and seed is None else seed
 
@@ -87,6 +96,7 @@ class Search:
         first: Int[Tensor, " rows"] | None = None,
         stop: int | None = EOS,
         watch: Watcher | None = None,
+        others: Sequence[Int[Tensor, "_m _length"]] = (),
     ) -> Decoded:
         """Decode from a model's memory and state, in single precision; the ids in `forbidden` are never chosen.
 
@@ -94,15 +104,19 @@ class Search:
             first: the symbols before the first one; <sos> unless given.
             stop: the id that ends an output; None goes on to the maximum length.
             watch: called with each step's symbols as they are chosen.
+            others: of each input, the outputs of its `neighbours`.
 
         Raises:
             ValueError: a beam is watched, whose symbols are known only at the end.
+            UserError: neighbours are wanted of a model that is given none.
         """
+        if self.neighbours and not others:
+            raise UserError(f"decoding.neighbours={self.neighbours}: only captioners know inputs like the one at hand")
         # scores must not depend on the training's precision, and autocast would convert the weights anew at each step
         with torch.autocast(state[0].device.type, enabled=False):
             memory, state = single(memory), single(state)
             rules = {"min_length": self.min_length, "no_repeat": self.no_repeat, "forbidden": forbidden, "stop": stop}
-            return self._search(model, memory, state, first, rules, watch)
+            return self._search(model, memory, state, first, rules, watch, others)
 
     def _search(
         self,
@@ -112,12 +126,13 @@ class Search:
         first: Int[Tensor, " rows"] | None,
         rules: dict[str, Any],
         watch: Watcher | None,
+        others: Sequence[Tensor],
     ) -> Decoded:
         if self.beam > 1:
             if watch is not None:
                 raise ValueError(f"beam {self.beam} cannot be watched: its symbols are known only at the end")
-            if self.consensus:
-                return self._agree(model, memory, state, first, rules)
+            if self.consensus or self.neighbours:
+                return self._agree(model, memory, state, first, rules, others)
             return beam_search(
                 model, memory, state, self.max_length, self.beam, self.n_best, self.ranking, first=first, **rules
             )
@@ -129,18 +144,28 @@ class Search:
         return decode(model, memory, state, self.max_length, choose, first, **rules)
 
     def _agree(
-        self, model: Generator, memory: Any, state: Any, first: Int[Tensor, " rows"] | None, rules: dict[str, Any]
+        self,
+        model: Generator,
+        memory: Any,
+        state: Any,
+        first: Int[Tensor, " rows"] | None,
+        rules: dict[str, Any],
+        others: Sequence[Tensor],
     ) -> Decoded:
         """By consensus. Of several models each has a beam of its own, and draws its share of the samples."""
         voices = model.apart(memory, state) if isinstance(model, Several) else [(1.0, model, memory, state)]
         counts = parted(self.consensus, [voice[0] for voice in voices])
         found, drawn = [], []
-        for count, (_, one, own, begun) in zip(counts, voices, strict=True):
-            if count:
+        for count, (share, one, own, begun) in zip(counts, voices, strict=True):
+            if count or (share and not self.consensus):
                 size = self.max_length, self.beam, self.beam
                 found.append(beam_search(one, own, begun, *size, self.ranking, first=first, **rules))
+            if count:
                 drawn.append(self._draw(one, own, begun, count, self._seeded(begun), first, rules))
-        return by_consensus(gathered(found), gathered(drawn).tokens, self.n_best)
+        heard: list[Sequence[Tensor]] = [gathered(drawn).tokens.unbind()] if drawn else []
+        if self.neighbours:
+            heard.append(others)
+        return by_consensus(gathered(found), heard, self.n_best)
 
     def _seeded(self, state: Any) -> Sample:
         """The sample, from the seed's own stream if there is a seed."""

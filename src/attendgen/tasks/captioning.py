@@ -1,6 +1,7 @@
 """Training and scoring a captioner."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -74,6 +75,7 @@ class CaptioningTask(lightning.LightningModule):
         self.self_critical = self_critical
         self.encoder_lr = encoder_lr
         self.reward: CiderD | None = None
+        self.neighbours: Callable[[Tensor], Sequence[Tensor]] | None = None  # captions of pictures like some others
         self.captions: dict[int, str] = {}  # decoded in the current validation, by the picture's index
         self.bits = BitsPerSymbol()
 
@@ -185,8 +187,8 @@ class CaptioningTask(lightning.LightningModule):
         return loss
 
     @torch.no_grad()
-    def _write(self, memory: Any, state: Any, search: Search) -> Decoded:
-        decoded = search(self.model, memory, state, self.vocabulary.forbidden)
+    def _write(self, memory: Any, state: Any, search: Search, others: Sequence[Tensor] = ()) -> Decoded:
+        decoded = search(self.model, memory, state, self.vocabulary.forbidden, others=others)
         return Decoded(*(part.clone() for part in decoded))  # decoding's own tensors may not enter a gradient
 
     def _forbidden(self) -> Tensor:
@@ -203,11 +205,14 @@ class CaptioningTask(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.captions = {}
+        if self.search.neighbours and self.neighbours is None:
+            self.neighbours = self.trainer.datamodule.neighbours(self.search.neighbours)  # type: ignore[attr-defined]
 
     def decode(self, batch: CaptionBatch) -> Decoded:
         """Captions of a batch's pictures."""
-        memory, state = self.model.start(batch.images)
-        return self._write(memory, state, self.search)
+        annotations = self.model.annotate(batch.images)
+        others = self.neighbours(annotations) if self.neighbours is not None else ()
+        return self._write(*self.model.start(annotations), self.search, others)
 
     def nats(self, batch: CaptionBatch) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of a batch's captions, and how many words they have."""
