@@ -320,7 +320,8 @@ class PictureCaptioner:
         pixels = to_pixels(picture, model.encoder.size).unsqueeze(0).to(self.task.device)
         annotations = model.annotate(pixels)
         others = self.neighbours(search.neighbours)(annotations) if search.neighbours else ()
-        decoded = search(model, *model.start(annotations), self.vocabulary.forbidden, others=others)
+        memory, state = model.start(annotations)
+        decoded = search(model, memory, state, self.vocabulary.forbidden, others=others)
         return results(decoded, 0, self.vocabulary)
 
 

@@ -212,7 +212,8 @@ class CaptioningTask(lightning.LightningModule):
         """Captions of a batch's pictures."""
         annotations = self.model.annotate(batch.images)
         others = self.neighbours(annotations) if self.neighbours is not None else ()
-        return self._write(*self.model.start(annotations), self.search, others)
+        memory, state = self.model.start(annotations)
+        return self._write(memory, state, self.search, others)
 
     def nats(self, batch: CaptionBatch) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of a batch's captions, and how many words they have."""
