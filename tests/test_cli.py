@@ -248,6 +248,10 @@ def test_neighbours_are_asked_for_captions_alone(attendgen: Command, trained, tm
         picture = Path(Run.find(run).config.data.root) / "Images" / row["image_id"]
         alone = attendgen("caption", run, picture, "--beam", 4, "--neighbours", 2, "--out", tmp_path)
         assert alone.out.strip() == row["caption"]
+    asked = ("caption", run, picture, "--beam", 4, "--neighbours", 2, "--out", tmp_path, "--data")
+    moved = shutil.copytree(Run.find(run).config.data.root, tmp_path / "moved")
+    assert attendgen(*asked, moved).out == alone.out
+    assert_mistake(attendgen(*asked, tmp_path / "nowhere"), "nowhere/Flickr_8k.trainImages.txt")
     assert_mistake(attendgen("evaluate", run, "--split", "train", *options), "decoding.neighbours=2", "split")
     assert_mistake(attendgen("evaluate", run, "decoding.beam=4", "decoding.neighbours=999"), "training pictures")
     assert_mistake(attendgen("evaluate", trained["toy_chat"], *options), "decoding.neighbours=2", "captioners")

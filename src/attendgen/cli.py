@@ -242,6 +242,10 @@ def caption(
     coverage: Coverage = None,
     consensus: Consensus = None,
     neighbours: NeighbourCount = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the training pictures are; default: where the run's config says."),
+    ] = None,
     min_length: MinLength = None,
     max_length: MaxLength = None,
     no_repeat: NoRepeat = None,
@@ -256,9 +260,13 @@ def caption(
     from attendgen.data.images import open_image
     from attendgen.inference import PictureCaptioner, load
     from attendgen.report import write_report
+    from attendgen.runs import Run
 
     pictures = [open_image(path) for path in images]  # all readable before anything is written
-    model = load(run)
+    found = Run.find(run)
+    if data is not None:
+        found.config.data.root = str(data)
+    model = load(found)
     if not isinstance(model, PictureCaptioner):
         raise UserError(f"{run}: no captioner; use `attendgen generate {run} TEXT`")
     names = attention_names(images)
