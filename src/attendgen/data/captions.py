@@ -424,7 +424,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         """
         assert self.vocabulary is not None
         if self.eval_split == "train":
-            raise UserError(f"decoding.neighbours={number}: training pictures are their own; choose another split")
+            raise UserError(f"decoding.neighbours={number}: a training picture finds itself; choose another split")
         paths = self.rows("train").paths()
         if number > len(paths):
             raise UserError(f"decoding.neighbours={number}: there are {len(paths)} training pictures")
