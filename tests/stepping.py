@@ -9,14 +9,20 @@ from torch import Tensor
 from attendgen.decoding.protocol import take_rows
 
 
-def assert_stepping_equals_teacher_forcing(model: Any, asked: Tensor, inputs: Tensor, forced: tuple) -> None:
+def assert_stepping_equals_teacher_forcing(
+    model: Any, asked: Tensor, inputs: Tensor, forced: tuple, **tolerance: float
+) -> None:
     """Step by step from what is `asked` (a context, a source, pictures), the logits and attention of `forced`."""
+    assert_steps_equal(model, *model.start(asked), inputs, forced, **tolerance)
+
+
+def assert_steps_equal(model: Any, memory: Any, state: Any, inputs: Tensor, forced: tuple, **tolerance: float) -> None:
+    """Step by step from a memory and a state, the logits and attention of `forced`."""
     logits, alphas = forced
-    memory, state = model.start(asked)
     for t in range(inputs.size(1)):
         log_probs, alpha, state = model.step(inputs[:, t], state, memory)
-        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1))
-        torch.testing.assert_close(alpha, alphas[:, t])
+        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1), **tolerance)
+        torch.testing.assert_close(alpha, alphas[:, t], **tolerance)
 
 
 def assert_rows_share_their_memory(model: Any, asked: Tensor, tokens: Tensor, run: Callable[..., tuple]) -> None:

@@ -23,7 +23,12 @@ CACHED = 2**20  # numbers that a processor's cache holds
 
 @runtime_checkable
 class Attention(Protocol):
-    """What decoders ask of an attention layer."""
+    """What decoders ask of an attention layer.
+
+    The context may be any function of the query and the memory: several heads, a gate, a squashed sum. A layer whose
+    context is `alpha @ memory` for every memory may declare `context_is_weighted_sum = True` in the class that defines
+    its `forward`. Only such a layer can serve hard attention, and only its products are reordered to save time.
+    """
 
     def project(self, memory: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
         """The keys that queries are compared with."""
@@ -35,7 +40,20 @@ class Attention(Protocol):
         memory: Float[Tensor, "batch source memory"],
         mask: Bool[Tensor, "batch source"] | None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
-        """The context (expected memory vector) of each query, and the attention weights alpha."""
+        """The context of each query, and the attention weights alpha."""
+
+
+def has_weighted_sum(attention: Attention) -> bool:
+    """Return whether a layer declares that its context is `alpha @ memory`.
+
+    A subclass that defines another `forward` must declare it anew.
+    """
+    for kind in type(attention).__mro__:
+        if "context_is_weighted_sum" in vars(kind):
+            return bool(vars(kind)["context_is_weighted_sum"])
+        if "forward" in vars(kind) or "__call__" in vars(kind):
+            return False
+    return False
 
 
 def attend(
@@ -62,6 +80,8 @@ def attend(
 class Mean(nn.Module):
     """No attention: every real position weighs the same, whatever is asked."""
 
+    context_is_weighted_sum = True
+
     def __init__(self, query: int, memory: int) -> None:
         super().__init__()
 
@@ -80,6 +100,8 @@ class Mean(nn.Module):
 
 class Dot(nn.Module):
     """score(q, k) = q . k (Luong et al. 2015, 3.1), divided by sqrt(dim) if `scaled` (Vaswani et al. 2017, 3.2.1)."""
+
+    context_is_weighted_sum = True
 
     def __init__(self, query: int, memory: int, scaled: bool = False) -> None:
         super().__init__()
@@ -172,6 +194,8 @@ class Additive(nn.Module):
     Raises:
         UserError: there is no such activation or number of layers.
     """
+
+    context_is_weighted_sum = True
 
     def __init__(
         self, query: int, memory: int, dim: int | None = None, activation: str = "tanh", layers: int = 1

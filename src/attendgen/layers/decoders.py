@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
+from attendgen.layers.lstm import run_lstm
 from attendgen.layers.recurrence import AttentiveLSTM, LSTMState, Memory
 
 
@@ -154,8 +155,9 @@ class Luong(nn.Module):
         """As many steps as need no feeding in between."""
         if self.feeding:
             inputs = torch.cat([inputs, state.feed.unsqueeze(1).to(inputs.dtype)], dim=-1)
-        before = tuple(part.transpose(0, 1).contiguous() for part in state[:2])  # layers rows hidden
-        hidden, after = self.recurrence(inputs, before)
+        # layers rows hidden
+        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+        hidden, after = run_lstm(self.recurrence, inputs, before)
         query = hidden.reshape(memory.values.size(0), -1, hidden.size(-1))  # rows of one input ask the same memory
         contexts, alphas = self.attention(query, *memory)
         contexts = contexts.reshape(*hidden.shape[:2], -1).to(hidden.dtype)

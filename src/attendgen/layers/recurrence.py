@@ -10,7 +10,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from attendgen.errors import UserError
-from attendgen.layers.attention import Attention
+from attendgen.layers.attention import Attention, has_weighted_sum
+from attendgen.layers.lstm import run_lstm
 from attendgen.layers.selection import Selection
 
 
@@ -68,10 +69,11 @@ class BidirectionalLSTM(nn.Module):
         reverse = torch.where(mask, lengths - 1 - time, time).unsqueeze(-1)
         last = (lengths - 1).clamp(min=0).unsqueeze(-1)
         outputs = inputs
-        for layer, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
+        pairs: list[tuple[Any, Any]] = list(zip(self.forwards, self.backwards, strict=True))  # modules, to mypy
+        for layer, (ahead, back) in enumerate(pairs):
             outputs = self.dropout(outputs) if layer else outputs
-            left, _ = ahead(outputs)
-            right, _ = back(outputs.take_along_dim(reverse, dim=1))
+            left, _ = run_lstm(ahead, outputs)
+            right, _ = run_lstm(back, outputs.take_along_dim(reverse, dim=1))
             final = torch.cat([left.take_along_dim(last, dim=1), right.take_along_dim(last, dim=1)], dim=-1)
             outputs = torch.cat([left, right.take_along_dim(reverse, dim=1)], dim=-1) * mask.unsqueeze(-1)
         return outputs, final.squeeze(1) * (lengths > 0)
@@ -129,6 +131,19 @@ class AttentiveLSTM(nn.Module):
         with torch.no_grad():
             self.project.bias[hidden : 2 * hidden] = 1.0  # remember at first (Jozefowicz et al. 2015)
 
+    def require_weighted_sum(self) -> None:
+        """Check that the attention can be hard: a selection replaces alpha in `alpha @ memory`.
+
+        Raises:
+            UserError: the layer does not declare that its context is this product.
+        """
+        if not has_weighted_sum(self.attention):
+            raise UserError(
+                f"model.attention: hard attention selects memory vectors, but the context of "
+                f"{type(self.attention).__name__} may be something else than alpha @ memory; train soft attention, or "
+                "set `context_is_weighted_sum = True` in that class if it is this product"
+            )
+
     def step(
         self,
         gates: Float[Tensor, "rows gates"],
@@ -138,7 +153,11 @@ class AttentiveLSTM(nn.Module):
     ) -> tuple[LSTMState, Float[Tensor, "rows memory"], Float[Tensor, "rows source"], Float[Tensor, "rows source"]]:
         """One step from the projected input; returns the new state, the context, alpha and the selected weights.
 
-        The context is the memory's sum with the weights that `select` makes of alpha; alpha's own unless given.
+        The context is the attention layer's own, or, with `select`, the memory's sum with the weights that `select`
+        makes of alpha.
+
+        Raises:
+            UserError: there is a `select`, but the layer's context is not a weighted sum.
         """
         context, alpha, weights, beta = self._look(state, memory, select)
         context = context if beta is None else beta * context
@@ -153,6 +172,7 @@ class AttentiveLSTM(nn.Module):
         context, alpha = self.attention(query, *memory)
         weights = alpha
         if select is not None:
+            self.require_weighted_sum()
             weights = select(alpha)
             context = weights @ memory.values.to(weights.dtype)
         beta = None if self.gate is None else torch.sigmoid(self.gate(state.hidden))
@@ -210,10 +230,11 @@ class AttentiveLSTM(nn.Module):
         return Steps(torch.stack(hidden, dim=1), context, alpha, weights)
 
     def _early(self, memory: Memory, asked: int) -> bool:
-        """Whether it is less work to multiply each memory vector by W_z once than each of the `asked` contexts.
+        """Return whether W_z may be multiplied with each memory vector, and that is less work than with each context.
 
-        Forward, and backward to the weight and, unless it is a constant, to what it is multiplied with.
+        There are `asked` contexts. The work is counted forward, and backward to the weight and, unless it is a
+        constant, to what it is multiplied with.
         """
         source, dim = memory.values.shape[1:]
         once = source * (2 + memory.values.requires_grad)
-        return self.commutes and once + 3 * asked * source / dim < 3 * asked
+        return self.commutes and has_weighted_sum(self.attention) and once + 3 * asked * source / dim < 3 * asked

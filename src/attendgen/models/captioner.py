@@ -48,7 +48,7 @@ class Captioner(Annotating, nn.Module):
         look: how decoding makes a context of alpha: "expected" (soft attention), "argmax" or "sampled" (hard).
 
     Raises:
-        UserError: there is no such look, gate, or number of layers.
+        UserError: there is no such look, gate, or number of layers; or the attention cannot be hard.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Captioner(Annotating, nn.Module):
         super().__init__()
         if look not in LOOKS:
             raise UserError(f"model.look={look}: unknown; choose one of {', '.join(LOOKS)}")
-        self.look = LOOKS[look]
         self.hard = look != "expected"
+        self.look = LOOKS[look] if self.hard else None  # the attention layer makes the expected context itself
         self.encoder = encoder
         memory = project or encoder.dim
         self.project = nn.Sequential(nn.Linear(encoder.dim, memory), nn.ReLU()) if project else nn.Identity()
@@ -79,6 +79,8 @@ class Captioner(Annotating, nn.Module):
         self.first_hidden = _perceptron(memory, hidden, start_layers)
         self.first_cell = _perceptron(memory, hidden, start_layers)
         self.decoder = AttentiveLSTM(embedding, hidden, memory, attention, gate)
+        if self.hard:
+            self.decoder.require_weighted_sum()
         self.deep_hidden = nn.Linear(hidden, embedding) if deep_output else None
         self.deep_context = nn.Linear(memory, embedding, bias=False) if deep_output else None
         self.output = nn.Linear(embedding if deep_output else hidden, symbols)

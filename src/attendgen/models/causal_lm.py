@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.errors import UserError
+from attendgen.layers.lstm import run_lstm
 from attendgen.layers.ngrams import NGrams
 from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
 from attendgen.layers.tying import tie
-from attendgen.layers.weight_drop import run_lstm
 from attendgen.models.reading import Nothing, read_padded, step_lstm
 from attendgen.vocabulary import PAD
 

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
+from attendgen.layers.lstm import run_lstm
 from attendgen.layers.past import Past, PastAttention, ReaderState, blank_past
 from attendgen.layers.recurrence import Memory
-from attendgen.layers.weight_drop import run_lstm
 from attendgen.models.reading import step_lstm
 from attendgen.vocabulary import PAD
 
@@ -70,12 +70,12 @@ class ContextLM(nn.Module):
         lengths = mask.sum(dim=1)
         embedded = self.embedding(context)
         if bool((lengths == context.size(1)).all()):  # full windows, the rule in training, run faster unpacked
-            values, (hidden, _) = self.encoder(embedded)
+            values, (hidden, _) = run_lstm(self.encoder, embedded)
         else:
             packed = nn.utils.rnn.pack_padded_sequence(
                 embedded, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
             )
-            outputs, (hidden, _) = self.encoder(packed)
+            outputs, (hidden, _) = run_lstm(self.encoder, packed)
             values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=context.size(1))
         values = self.dropout(values)
         return Memory(self.attention.project(values), values, mask), torch.cat([hidden[-2], hidden[-1]], dim=-1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
 from attendgen.layers.decoders import Bahdanau, Decoder
+from attendgen.layers.lstm import run_lstm
 from attendgen.layers.recurrence import BidirectionalLSTM, Memory
 from attendgen.layers.tying import tie
 from attendgen.vocabulary import PAD
@@ -79,7 +80,7 @@ class Seq2Seq(nn.Module):
         else:  # packed, for the cell state after the last real symbol
             lengths = mask.sum(dim=1).clamp(min=1).cpu()
             packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-            outputs, final = self.encoder(packed)
+            outputs, final = run_lstm(self.encoder, packed)
             values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=source.size(1))
             read = final[0][-1]
         values = self.dropout(values)

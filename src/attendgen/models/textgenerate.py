@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from attendgen.layers.lstm import run_lstm
 from attendgen.models.reading import WEIGHTS, Nothing, read_padded
 
 
@@ -60,12 +61,10 @@ class TextGenerateLM(nn.Module):
         for layer in range(self.lstm.num_layers):
             directions = []
             for stack in (2 * layer, 2 * layer + 1):
-                before = tuple(part[:, stack].unsqueeze(0).contiguous() for part in state)
-                output, *last = torch.lstm(
-                    values, before, self.weights(stack), True, 1, 0.0, self.training, False, True
-                )
+                hidden, cell = (part[:, stack].unsqueeze(0).contiguous() for part in state)
+                output, (hidden, cell) = run_lstm(self.lstm, values, (hidden, cell), weights=self.weights(stack))
                 directions.append(output)
-                after.append((last[0][0], last[1][0]))
+                after.append((hidden[0], cell[0]))
             values = torch.cat(directions, dim=-1)
         hidden, cell = (torch.stack(parts, dim=1) for parts in zip(*after, strict=True))
         return self.out(self.decoder(values)), values.new_zeros(*inputs.shape, 0), StackState(hidden, cell)
