@@ -23,7 +23,7 @@ import torch
 
 from attendgen.cli import print_table
 from attendgen.data.captions import CaptionDataModule, CocoNative
-from attendgen.data.features import cache_key
+from attendgen.data.features import SETTLED, cache_key
 from attendgen.models.encoders import GridEncoder, small_cnn
 
 WORDS = 27_000  # different ones in COCO's training captions
@@ -56,7 +56,8 @@ def build(root: Path, images: int, regions: int, dim: int) -> int:
         json.dump({"images": listed, "annotations": annotations}, file)
     paths = [folder / f"{i:012}.jpg" for i in range(images)]
     (root / "cache").mkdir()
-    path = root / "cache" / f"{cache_key(make_encoder(), paths)}.npy"
+    time.sleep(SETTLED)  # so that the digests of the last pictures are kept, too
+    path = root / "cache" / f"{cache_key(make_encoder(), paths, folder=root / 'cache')}.npy"
     rows = np.lib.format.open_memmap(path, "w+", np.float16, (images, regions, dim))
     return rows.nbytes // images
 

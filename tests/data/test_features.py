@@ -1,5 +1,9 @@
+import hashlib
+import json
 import os
 import pickle
+import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,11 +15,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from attendgen.data import features
 from attendgen.data.features import (
+    DIGESTS,
     FeatureCache,
     ImageEncoder,
     cache_key,
     cached_features,
+    digest_images,
     fingerprint,
     folded,
     locked,
@@ -79,6 +86,11 @@ def watched(encoder: GridEncoder, fail_at: int | None = None) -> Iterator[list[i
     handle.remove()
 
 
+def caches(folder: Path) -> list[str]:
+    """What a cache folder holds besides the images' digests."""
+    return sorted(set(os.listdir(folder)) - {DIGESTS})
+
+
 def test_a_grid_encoder_is_an_image_encoder(encoder):
     assert isinstance(encoder, ImageEncoder)
 
@@ -90,7 +102,7 @@ def test_cached_features_equal_computed_ones(encoder, images, folder, batch_size
     assert_half_equal(cache.take(range(NUMBER)), exact)
     assert_half_equal(cache.take([3, 0, 3]), exact[[3, 0, 3]])
     torch.testing.assert_close(cache[5], cache.take([5])[0], rtol=0, atol=0)
-    assert os.listdir(folder) == [f"{cache_key(encoder, images)}.npy"]
+    assert caches(folder) == [f"{cache_key(encoder, images)}.npy"]
 
 
 def test_every_view_has_a_cache_of_its_own(encoder, images, folder):
@@ -124,16 +136,16 @@ def test_an_interrupted_call_goes_on_where_it_noted(encoder, images, folder, fai
         cache = cached_features(encoder, images, folder, batch_size=3)
     assert sum(seen) == NUMBER - kept
     assert_half_equal(cache.take(range(NUMBER)), direct(encoder, images))
-    assert os.listdir(folder) == [cache.path.name]
+    assert caches(folder) == [cache.path.name]
 
 
 def test_trainings_that_begin_together_fill_one_cache_once(encoder, images, folder):
     with watched(encoder) as seen, ThreadPoolExecutor(2) as pool:
-        caches = list(pool.map(lambda _: cached_features(encoder, images, folder, batch_size=1), range(2)))
+        first, second = pool.map(lambda _: cached_features(encoder, images, folder, batch_size=1), range(2))
     assert sum(seen) == NUMBER
-    for cache in caches:
+    for cache in (first, second):
         assert_half_equal(cache.take(range(NUMBER)), direct(encoder, images))
-    assert os.listdir(folder) == [caches[0].path.name]
+    assert caches(folder) == [first.path.name]
 
 
 def test_a_cache_does_not_wait_for_another(encoder, images, folder):
@@ -193,6 +205,209 @@ def test_the_key_changes_with_what_the_features_depend_on(encoder, images):
     assert len(keys) == 8
 
 
+def draw(folder: Path, colour: str) -> list[Path]:
+    """A bitmap of one colour; all colours' files are of one size."""
+    folder.mkdir(parents=True)
+    path = folder / "0001.bmp"
+    Image.new("RGB", (8, 8), colour).save(path)
+    return [path]
+
+
+def test_images_of_one_name_and_size_have_their_own_features(encoder, tmp_path, folder):
+    red, blue = draw(tmp_path / "a", "red"), draw(tmp_path / "b", "blue")
+    assert red[0].stat().st_size == blue[0].stat().st_size
+    for images in (red, blue):
+        features = cached_features(encoder, images, folder).take([0])
+        torch.testing.assert_close(features, direct(encoder, images), rtol=2e-3, atol=2e-3)
+    assert not torch.allclose(direct(encoder, red), direct(encoder, blue), atol=1e-2)
+
+
+def test_the_key_is_of_content_and_name_wherever_the_images_lie(encoder, tmp_path):
+    images, copies = draw(tmp_path / "a", "red"), draw(tmp_path / "b", "red")
+    assert cache_key(encoder, images) == cache_key(encoder, copies)
+    renamed = [copies[0].rename(tmp_path / "b" / "0002.bmp")]
+    assert cache_key(encoder, images) != cache_key(encoder, renamed)  # crops depend on the name
+
+
+def test_the_key_changes_with_the_preprocessing(encoder, images, monkeypatch):
+    before = cache_key(encoder, images)
+    monkeypatch.setattr(features, "PREPROCESSING", features.PREPROCESSING + 1)
+    assert cache_key(encoder, images) != before
+
+
+def blake2b(paths: list[Path]) -> list[str]:
+    return [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in paths]
+
+
+@pytest.fixture
+def digested(monkeypatch) -> list[Path]:
+    """The files whose content is digested; a file's times are believed soon after its last change."""
+    seen: list[Path] = []
+    digest = features.digest_file
+
+    def watch(path: Path) -> str:
+        seen.append(path)
+        return digest(path)
+
+    monkeypatch.setattr(features, "digest_file", watch)
+    monkeypatch.setattr(features, "SETTLED", 0.02)
+    return seen
+
+
+def settle() -> None:
+    """Wait until the clock of the file system has moved on, and SETTLED has passed."""
+    time.sleep(0.1)
+
+
+def test_digests_are_computed_once(images, folder, digested):
+    settle()
+    assert digest_images(images, folder) == blake2b(images)
+    assert digested == images
+    digested.clear()
+    assert digest_images(images[::-1], folder) == blake2b(images)[::-1]
+    assert not digested
+    relative = [Path(os.path.relpath(path)) for path in images]
+    assert digest_images(relative, folder) == blake2b(images)
+    assert not digested
+
+
+@pytest.mark.parametrize("keep_times", [True, False])
+def test_an_image_overwritten_in_place_is_noticed(images, folder, digested, keep_times):
+    settle()
+    digest_images(images, folder)
+    digested.clear()
+    before = images[3].stat()
+    data = bytearray(images[3].read_bytes())
+    data[-20] ^= 1
+    images[3].write_bytes(data)
+    if keep_times:
+        os.utime(images[3], ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = images[3].stat()
+    assert (after.st_size, after.st_ino) == (before.st_size, before.st_ino)
+    assert (after.st_mtime_ns == before.st_mtime_ns) == keep_times
+    assert digest_images(images, folder) == blake2b(images)
+    assert digested == [images[3]]
+
+
+def test_a_digest_is_not_kept_soon_after_a_change(images, folder, digested, monkeypatch):
+    monkeypatch.setattr(features, "SETTLED", 3600.0)  # the next change may happen within one tick of the clock
+    for _ in range(2):
+        assert digest_images(images, folder) == blake2b(images)
+    assert digested == 2 * images
+
+
+def test_folders_that_change_places_are_noticed(tmp_path, folder, digested):
+    (red,), (blue,) = draw(tmp_path / "a", "red"), draw(tmp_path / "b", "blue")
+    os.utime(blue, ns=(red.stat().st_atime_ns, red.stat().st_mtime_ns))
+    settle()
+    before = digest_images([red, blue], folder)
+    (tmp_path / "a").rename(tmp_path / "c")
+    (tmp_path / "b").rename(tmp_path / "a")
+    (tmp_path / "c").rename(tmp_path / "b")
+    assert digest_images([red, blue], folder) == before[::-1] == blake2b([red, blue])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[" * 100_000,
+        lambda text: "[1, 2]",
+        lambda text: "9" * 5000,
+        lambda text: json.dumps(dict.fromkeys(json.loads(text), 3)),
+        lambda text: json.dumps({folder: {name: [1] for name in names} for folder, names in json.loads(text).items()}),
+        lambda text: re.sub(r" [0-9a-f]{32}\"", ' "', text),  # all digests would be equal
+        lambda text: re.sub(r"[0-9a-f]\"", '"', text),
+        lambda text: "\udcff",
+    ],
+    ids=["empty", "cut", "deep", "list", "number", "no folders", "no entries", "no digests", "cut digests", "bytes"],
+)
+def test_a_broken_store_is_computed_again(images, folder, digested, damage):
+    settle()
+    digest_images(images, folder)
+    store = folder / DIGESTS
+    store.write_text(damage(store.read_text()), errors="surrogateescape")
+    digested.clear()
+    assert digest_images(images, folder) == blake2b(images)
+    assert digested == images
+    digested.clear()
+    assert digest_images(images, folder) == blake2b(images)
+    assert not digested
+
+
+def test_a_store_that_cannot_be_written_costs_a_warning_alone(images, folder, digested, caplog, monkeypatch):
+    settle()
+    monkeypatch.setattr(features, "SAVE_EVERY", 0.0)
+    (folder / DIGESTS).mkdir(parents=True)  # a folder in its place
+    assert digest_images(images, folder) == blake2b(images)
+    assert digested == images
+    (record,) = caplog.records
+    assert DIGESTS in record.message
+    assert os.listdir(folder) == [DIGESTS]
+
+
+def test_interrupted_digests_go_on(images, folder, digested, monkeypatch):
+    settle()
+    digest = features.digest_file
+
+    def stop(path: Path) -> str:
+        if path == images[12]:
+            raise KeyboardInterrupt
+        return digest(path)
+
+    monkeypatch.setattr(features, "digest_file", stop)
+    with pytest.raises(KeyboardInterrupt):
+        digest_images(images, folder)
+    monkeypatch.setattr(features, "digest_file", digest)
+    digested.clear()
+    assert digest_images(images, folder) == blake2b(images)
+    assert digested == images[12:]
+
+
+def test_digests_are_written_on_the_way(images, folder, digested, monkeypatch):
+    settle()
+    monkeypatch.setattr(features, "SAVE_EVERY", 0.0)
+    digest = features.digest_file
+    kept: list[int] = []
+
+    def count(path: Path) -> str:
+        kept.append(sum(map(len, features.load_digests(folder / DIGESTS).values())))
+        return digest(path)
+
+    monkeypatch.setattr(features, "digest_file", count)
+    digest_images(images, folder)
+    assert kept == list(range(NUMBER))  # a process that is killed loses the last one
+
+
+def test_digests_of_processes_at_once_are_right(images, folder, digested):
+    settle()
+    halves = [images[:12], images[8:], images[::2], images[::-1]]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda paths: digest_images(paths, folder), 5 * halves))
+    assert found == [blake2b(paths) for paths in 5 * halves]
+    assert os.listdir(folder) == [DIGESTS]
+
+
+def test_any_name_can_be_kept(tmp_path, folder, digested):
+    paths = [tmp_path / os.fsdecode(name) for name in (b"\xff.png", 'é\n\t".png'.encode())]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]))
+    settle()
+    for _ in range(2):
+        assert digest_images(paths, folder) == blake2b(paths)
+    assert digested == paths
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_an_image_that_cannot_be_opened_is_named(encoder, images, folder, kind):
+    images[5].unlink()
+    images[5].mkdir() if kind == "folder" else images[5].symlink_to("nowhere")
+    with pytest.raises(UserError) as caught:
+        cached_features(encoder, images, folder)
+    assert str(caught.value).startswith(f"{images[5]}: cannot be read: ")
+
+
 def test_equal_weights_have_one_fingerprint(encoder):
     twin = small_cnn((4, 6), size=SIZE)
     assert fingerprint(twin) != fingerprint(encoder)
@@ -206,7 +421,7 @@ def test_other_weights_do_not_read_a_stale_cache(encoder, images, folder):
     with torch.no_grad():
         encoder.backbone[0].weight.mul_(-1)
     assert_half_equal(cached_features(encoder, images, folder).take(range(NUMBER)), direct(encoder, images))
-    assert len(os.listdir(folder)) == 2
+    assert len(caches(folder)) == 2
 
 
 def test_all_missing_images_are_in_one_error(encoder, images, folder):
@@ -229,10 +444,8 @@ def test_a_corrupt_image_is_named_and_nothing_final_is_written(encoder, images, 
     assert "\n" not in str(caught.value)
     assert f"{cache_key(encoder, images)}.npy" not in os.listdir(folder)
 
-    images[13].write_bytes(whole)  # as long as before, so the work done still counts
-    with watched(encoder) as seen:
-        cache = cached_features(encoder, images, folder)
-    assert sum(seen) == NUMBER - 8
+    images[13].write_bytes(whole)
+    cache = cached_features(encoder, images, folder)
     assert_half_equal(cache.take(range(NUMBER)), direct(encoder, images))
 
 

@@ -3,8 +3,10 @@ from collections import Counter
 import pytest
 import torch
 
-from attendgen.data.pairs import PairDataModule, collate, read_aligned, read_pairs
+from attendgen.construction import construct
+from attendgen.data.pairs import PairDataModule, collate, read_aligned, read_pairs, require_columns
 from attendgen.errors import UserError
+from attendgen.runs import Run
 from attendgen.vocabulary import EOS, PAD, SOS
 
 PAIRS = [("tu vas bien ?", "oui"), ("salut", "bonjour toi"), ("tu vas bien ?", "non, pas trop"), ("été", "à l'eau")]
@@ -40,9 +42,10 @@ def test_pairs_are_read_in_order(train):
         b"\xef\xbb\xbf" + lines(PAIRS).replace("\n", "\r\n").encode(),
         lines(PAIRS).replace("\n", "\n\n \n").encode(),
         lines(PAIRS).rstrip("\n").encode(),
-        lines(PAIRS).replace("\n", "\tCC-BY 2.0\tTatoeba\n").encode(),
+        lines(PAIRS).replace("\n", "\tCC-BY 2.0 (France) Attribution: tatoeba.org #1276\n").encode(),
+        lines(PAIRS).replace("\n", "\tCC-BY 2.0\t\t \n").encode(),
     ],
-    ids=["crlf", "bom", "bom and crlf", "blank lines", "no last line end", "more columns"],
+    ids=["crlf", "bom", "bom and crlf", "blank lines", "no last line end", "attribution", "blank columns"],
 )
 def test_the_same_pairs_are_read_whatever_wrote_the_file(tmp_path, data):
     (tmp_path / "pairs.tsv").write_bytes(data)
@@ -72,6 +75,135 @@ def test_bad_lines_are_named(tmp_path, data, said):
     path = tmp_path / "pairs.tsv"
     path.write_bytes(data)
     assert refusal(lambda: read_pairs(path)).startswith(f"{path}: {said}")
+
+
+def write(path, rows) -> str:
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def column(name) -> list[str]:
+    """A column of as many cells as there are pairs."""
+    return {
+        "source": [source for source, _ in PAIRS],
+        "target": [target for _, target in PAIRS],
+        "numbers": ["1276", "7", "1,119", "30%"],
+        "dates": ["2024-01-02", "02/01/2024", "12:30", "2.1.24"],
+        "ids": ["s0001", "s0002", "s10", "s4"],
+        "headed numbers": ["id", "1", "2", "3"],
+        "long ids": ["eng2016_07", "eng2016_08", "eng2016_9", "eng2016_10"],
+        "hyphened ids": ["train-0007", "train-0008", "train-0009", "train-0010"],
+        "repeated": ["s1", "s2", "s2", "s3"],
+        "mixed": ["eng_1", "eng_2", "fra_3", "eng_4"],
+        "sums": ["12+7", "1+1", "3+4", "7+12"],
+        "blank": [""] * 4,
+    }[name]
+
+
+def table(*names) -> list[tuple[str, ...]]:
+    return list(zip(*map(column, names), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("numbers", "source", "numbers", "target"), [2, 4]),
+        (("numbers", "target", "numbers", "source"), [4, 2]),
+        (("ids", "source", "target"), [2, 3]),
+        (("source", "numbers", "target"), (1, 3)),
+        (("blank", "source", "blank", "target"), [2, 4]),
+        (("source", "target"), [1, 2]),
+    ],
+)
+def test_columns_choose_source_and_target(tmp_path, names, columns):
+    path = write(tmp_path / "pairs.tsv", table(*names))
+    assert read_pairs(path, columns) == PAIRS
+    data = PairDataModule(path, level="words", columns=columns)
+    assert data.dataset("train").pairs == data.dataset("val").pairs == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("names", "seen", "advised"),
+    [
+        (("numbers", "source", "numbers", "target"), "line 1: 4 columns, of which the first is '1276'", "[2,4]"),
+        (("source", "target", "numbers", "ids"), "line 1: 4 columns, of which the first is 'tu vas bien ?'", "[1,2]"),
+        (("numbers", "source"), "column 1 holds only numbers, such as '1276'", "[1,2]"),
+        (("dates", "source", "target"), "column 1 holds only numbers, such as '2024-01-02'", "[2,3]"),
+        (("ids", "source", "target"), "column 1 holds only ids, such as 's0001'", "[2,3]"),
+        (("headed numbers", "source", "target"), "column 1 holds only numbers, such as '1'", "[2,3]"),
+        (("long ids", "source", "target"), "column 1 holds only ids, such as 'eng2016_07'", "[2,3]"),
+        (("hyphened ids", "source"), "column 1 holds only ids, such as 'train-0007'", "[1,2]"),
+        (("source", "numbers", "target"), "column 2 of 3 holds only numbers, such as '1276'", "[1,3]"),
+        (("numbers", "numbers"), "column 1 holds only numbers, such as '1276'", "[1,2]"),
+        (("numbers", "blank", "source", "target"), "line 1: 4 columns, of which the first is '1276'", "[3,4]"),
+    ],
+)
+def test_columns_that_are_no_sentences_are_refused(tmp_path, names, seen, advised):
+    path = write(tmp_path / "pairs.tsv", table(*names))
+    message = refusal(lambda: read_pairs(path))
+    assert message.startswith(f"{path}: {seen}")
+    assert f"data.columns={advised}" in message
+    columns = [int(number) for number in advised.strip("[]").split(",")]
+    expected = [(row[columns[0] - 1], row[columns[1] - 1]) for row in table(*names)]
+    assert read_pairs(path, columns) == expected  # the advice holds
+
+
+@pytest.mark.parametrize(
+    "names", [("sums", "numbers"), ("repeated", "target"), ("mixed", "target"), ("source", "target", "numbers")]
+)
+def test_what_may_be_meant_is_read(tmp_path, names):
+    rows = table(*names)
+    assert read_pairs(write(tmp_path / "pairs.tsv", rows)) == [row[:2] for row in rows]
+
+
+def test_one_sentence_among_numbers_or_a_lone_id_is_read(tmp_path):
+    for rows in ([("12", "douze"), ("douze", "12")], [("route66", "road66")]):
+        assert read_pairs(write(tmp_path / "pairs.tsv", rows)) == rows
+
+
+def test_the_line_with_more_columns_is_named(tmp_path):
+    path = write(tmp_path / "pairs.tsv", [*PAIRS, (), ("a", "b", "", "c")])
+    assert refusal(lambda: read_pairs(path)).startswith(f"{path}: line 6: 4 columns")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("1", "a", "2"), "line 6: no column 4, which data.columns=[2,4] asks for"),
+        (("no tab",), "line 6: no column 4"),
+        (("1", "a", "2", " "), "line 6: empty target"),
+        (("1", "", "2", "b"), "line 6: empty source"),
+    ],
+)
+def test_a_line_without_the_chosen_columns_is_named(tmp_path, row, said):
+    rows = [*table("numbers", "source", "numbers", "target"), (), row]
+    path = write(tmp_path / "pairs.tsv", rows)
+    assert refusal(lambda: read_pairs(path, [2, 4])).startswith(f"{path}: {said}")
+
+
+@pytest.mark.parametrize(
+    "columns", [[], [1], [1, 2, 3], [2, 2], [0, 1], [-1, 2], [1.0, 2], [True, 2], "2,4", 2, {1: 2}]
+)
+def test_bad_columns_are_named(train, columns):
+    said = f"data.columns={columns!r}: expected two different whole numbers"
+    assert refusal(lambda: require_columns(columns)).startswith(said)
+    if isinstance(columns, list) and all(type(number) is int for number in columns):  # tests check the types, too
+        assert refusal(lambda: PairDataModule(str(train), columns=columns)).startswith(said)
+
+
+def test_aligned_files_have_no_columns(train, aligned):
+    files = [str(path) for path in aligned]
+    data = PairDataModule(str(train), val=files, columns=[1, 2])
+    assert data.dataset("train").pairs == PAIRS
+    assert refusal(lambda: data.dataset("val")).startswith(f"data.columns=[1,2]: {files[0]} and {files[1]} are aligned")
+
+
+def test_a_run_from_before_there_were_columns_accepts_them(tmp_path):
+    path = write(tmp_path / "pairs.tsv", table("numbers", "source", "numbers", "target"))
+    run = Run.find("toy-chat")
+    run.config.data.pop("columns", None)
+    config = run.overridden([f"data.val={path}", "data.columns=[2,4]"])
+    assert construct(config.data).read("val") == PAIRS
 
 
 def test_a_missing_file_is_named(tmp_path, train):

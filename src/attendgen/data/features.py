@@ -4,8 +4,11 @@ import contextlib
 import copy
 import fcntl
 import hashlib
+import json
 import logging
 import os
+import re
+import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,11 +22,16 @@ from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
-from attendgen.data.images import look_at, open_image, to_pixels
+from attendgen.data.images import PREPROCESSING, look_at, open_image, to_pixels
 from attendgen.errors import UserError
-from attendgen.files import read_json, write_json
+from attendgen.files import read_json, replacing, write_json
 
 log = logging.getLogger(__name__)
+
+DIGESTS = "image_digests.json"  # in the cache folder
+SETTLED = 2.0  # seconds: a file system's clock is coarse, so two changes in quick succession can have the same time
+SAVE_EVERY = 10.0  # seconds between two writes of the digests
+DIGEST = re.compile("[0-9a-f]{32}")
 
 
 @runtime_checkable
@@ -60,12 +68,104 @@ def signature(encoder: ImageEncoder) -> str:
     return f"{encoder.name}-{encoder.size}px-{fingerprint(encoder)[:12]}"
 
 
-def cache_key(encoder: ImageEncoder, images: Sequence[Path], view: int = 0) -> str:
-    """The cache file's stem: the encoder's signature, a digest of the list of images, and the view."""
-    stats = ((os.path.basename(path), os.stat(path).st_size) for path in images)
-    listing = hashlib.sha256("\n".join(f"{name}\t{size}" for name, size in stats).encode()).hexdigest()
+def cache_key(encoder: ImageEncoder, images: Sequence[Path], view: int = 0, folder: Path | None = None) -> str:
+    """Return the stem of a cache file: the encoder's signature, a digest of the names and contents of images, the view.
+
+    The names count because crops depend on them (`images.look_at`). `folder` is where the contents' digests are kept.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    listing = hashlib.sha256(f"preprocessing {PREPROCESSING}".encode())
+    for path, digest in zip(images, digest_images(images, folder), strict=True):
+        listing.update(b"\0%b\0%b" % (os.fsencode(os.path.basename(path)), digest.encode()))
     end = f"-view{view}" if view else ""
-    return f"{signature(encoder)}-{listing[:12]}{end}"
+    return f"{signature(encoder)}-{listing.hexdigest()[:12]}{end}"
+
+
+def digest_images(images: Sequence[Path], folder: Path | None = None) -> list[str]:
+    """Return the digest of the content of each file, and keep the digests in `folder` for the next call.
+
+    A kept digest is used if the file's size, times and inode are unchanged. The time of the last status change (ctime)
+    is among them: programs can set back the modification time of a file, but not this one.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    store = folder / DIGESTS if folder else None
+    kept = load_digests(store) if store else {}
+    newest = time.time_ns() - int(SETTLED * 1e9)
+    folders: dict[str, dict[str, str]] = {}
+    digests: list[str] = []
+    pending: list[tuple[int, str, bool]] = []  # index, stamp, whether the stamp would show a later change
+    for index, path in enumerate(images):
+        parent, name = os.path.split(path)
+        if parent not in folders:
+            folders[parent] = kept.setdefault(os.path.abspath(parent), {})
+        try:
+            stat = os.stat(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino} "
+        entry = folders[parent].get(name, "")
+        known = entry.startswith(stamp) and DIGEST.fullmatch(entry, len(stamp))
+        digests.append(entry[len(stamp) :] if known else "")
+        if not known:
+            pending.append((index, stamp, stat.st_ctime_ns < newest))
+
+    saved, changed = time.monotonic(), False
+    try:
+        for index, stamp, settled in tqdm(pending, desc="image digests", unit="image", delay=1, leave=False):
+            digests[index] = digest_file(images[index])
+            if settled:
+                parent, name = os.path.split(images[index])
+                folders[parent][name] = stamp + digests[index]
+                changed = True
+            if store and changed and time.monotonic() - saved > SAVE_EVERY:
+                store = store if save_digests(store, kept) else None
+                saved, changed = time.monotonic(), False
+    finally:  # what is done survives an interruption
+        if store and changed:
+            save_digests(store, kept)
+    return digests
+
+
+def digest_file(path: Path) -> str:
+    """Return the digest of a file's content.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def load_digests(path: Path) -> dict[str, dict[str, str]]:
+    """Return what a store holds, by folder and file name; what is missing or broken in it is left out."""
+    try:
+        stored = read_json(path)
+    except (UserError, ValueError, RecursionError):
+        return {}
+    folders = stored.items() if isinstance(stored, dict) else ()
+    return {
+        folder: {name: entry for name, entry in entries.items() if isinstance(entry, str)}
+        for folder, entries in folders
+        if isinstance(entries, dict)
+    }
+
+
+def save_digests(path: Path, digests: dict[str, dict[str, str]]) -> bool:
+    """Return whether a store could be written; if not, warn that its digests will be computed again."""
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(digests), encoding="utf-8")  # no indent, which takes several times as long
+    except (OSError, UserError) as error:
+        log.warning("%s: the images' digests are not kept and will be computed again (%s)", path, error)
+        return False
+    return True
 
 
 class PixelData(Dataset[Tensor]):
@@ -141,13 +241,12 @@ def cached_features(
     missing = missing_images(images)
     if missing:
         raise UserError(f"{missing[0].parent}: {len(missing)} images missing: {', '.join(p.name for p in missing)}")
-    key = cache_key(encoder, images, view)
-    final, partial, progress = (folder / f"{key}{end}" for end in (".npy", ".partial.npy", ".progress.json"))
-    if final.is_file():
-        return FeatureCache(final)
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        key = cache_key(encoder, images, view, folder)
+        final, partial, progress = (folder / f"{key}{end}" for end in (".npy", ".partial.npy", ".progress.json"))
+        if final.is_file():
+            return FeatureCache(final)
         with locked(partial):  # two trainings that begin together fill one cache once
             if final.is_file():
                 partial.unlink(missing_ok=True)

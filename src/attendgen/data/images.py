@@ -44,6 +44,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+# Part of every feature cache's key. Raise it when `open_image`, `to_pixels` or `look_at` gives other pixels of the same
+# file than before: features that were computed from the former pixels are then computed again.
+PREPROCESSING = 1
+
+
 def to_pixels(image: Image.Image, size: int) -> UInt8[Tensor, "3 size size"]:
     """A picture resized to a square (the whole picture, not a crop, so that nothing it shows is lost)."""
     if image.size != (size, size):
