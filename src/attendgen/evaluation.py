@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from attendgen.errors import UserError
 from attendgen.files import write_json, write_text
 from attendgen.metrics.bits import perplexity
 from attendgen.metrics.captions import tokenise
-from attendgen.metrics.meteor import java_present, meteor
+from attendgen.metrics.meteor import MeteorError, java_present, meteor
 from attendgen.runs import Run, open_split, require_split, serve
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.dynamic import dynamic_bits
@@ -39,7 +39,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Scores of a run's model; written, with its outputs, into `out` or the run directory.
 
-    Of captions also METEOR, where there is Java, and the share that stands word for word in the training set.
+    Of captions also the share that stands word for word in the training set, and METEOR where Java works: METEOR comes
+    last, after everything else is written; if it fails, a warning says why and it is left out.
 
     `metrics_<split>.json` holds the scores, `captions_<split>.json` captions in the COCO results format,
     `outputs_<split>.txt` one line a sentence pair. With `texts`, a language model is scored on these files and the
@@ -90,13 +91,26 @@ def evaluate(
         with contextlib.suppress(UserError):  # the training captions may not be here
             train = {tokenise(text) for texts in data.references("train").values() for text in texts}
             scores["seen_in_training"] = sum(tokenise(text) in train for text in task.captions.values()) / len(names)
-        if java_present():
-            scores["meteor"] = meteor(task.captions, data.references(split))
-        else:
-            log.info("METEOR is left out: it needs Java")
         write_json(folder / f"captions_{split}.json", captions)
     if isinstance(task, Seq2SeqTask):
         lines = (task.texts[index].replace("\n", " ") for index in sorted(task.texts))
         write_text(folder / f"outputs_{split}.txt", "".join(f"{line}\n" for line in lines))
-    write_json(folder / f"metrics_{split}.json", scores)
+    metrics = folder / f"metrics_{split}.json"
+    write_json(metrics, scores)
+    if isinstance(task, CaptioningTask) and isinstance(data, CaptionDataModule):
+        # METEOR comes last: a Java program that fails or is interrupted must not cost the other scores
+        scores |= meteor_scores(task.captions, data.references(split))
+        write_json(metrics, scores)
     return scores
+
+
+def meteor_scores(captions: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> dict[str, float]:
+    """Return METEOR by its name, or nothing where Java is missing; log a warning where it fails."""
+    if not java_present():
+        log.info("METEOR is left out: it needs Java")
+        return {}
+    try:
+        return {"meteor": meteor(captions, references)}
+    except MeteorError as error:
+        log.warning("METEOR is left out: %s", error)
+        return {}
