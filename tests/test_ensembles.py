@@ -1,20 +1,28 @@
 """Runs joined to one run: read, scored and used like any other; what cannot be joined is named."""
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 import tiny
-from attendgen import evaluation, resources
+from attendgen import ensembles, evaluation, resources
+from attendgen.calibration import cross_entropy
 from attendgen.construction import construct
+from attendgen.data.batch import PairBatch
 from attendgen.ensembles import fit_weights, make_ensemble
 from attendgen.errors import UserError
 from attendgen.evaluation import evaluate
 from attendgen.inference import load
-from attendgen.runs import Run, bundle, serve
+from attendgen.losses.cross_entropy import masked_cross_entropy
+from attendgen.models.ensemble import Ensemble
+from attendgen.runs import Run, bundle, opened, serve
 
 LONGER = ["trainer.max_steps=40", "trainer.max_epochs=-1", "trainer.limit_train_batches=1.0", "steps=40"]
 LONGER += ["trainer.check_val_every_n_epoch=100"]
@@ -29,6 +37,7 @@ RUNS = {
     "stream, attending, trained": [*ATTENDING, *LONGER],
     "carried": ["novels", "model=lm_context_carried", "data.streams=true", "model.window=16"],
     "windows": ["novels"],
+    "windows, wide": ["novels", "model.hidden=24"],
     "captions": ["flickr8k_soft"],
     "captions, wide": ["flickr8k_soft", "model.hidden=12", "model.gate=none"],
     "captions, other encoder": ["flickr8k_soft", "model.encoder.pretrained=true"],
@@ -82,6 +91,155 @@ def test_weights_are_found_that_predict_a_split_best(run, tmp_path):
     data.setup("validate")
     task.model.weights = torch.tensor([2.0, -0.5])
     assert fit_weights(task, data.val_dataloader) == pytest.approx(found, abs=0.02)
+
+
+TARGETS, SYMBOLS = 600, 12
+
+
+class Lookup(nn.Module):
+    """A model whose logits for input i are row i of a table."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.table = table
+        self.calls = 0
+
+    def forward(self, source: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        return self.table[inputs], torch.zeros(*inputs.shape, 0)
+
+
+class Task(nn.Module):
+    """What `fit_weights` needs of a task."""
+
+    def __init__(self, model: Ensemble) -> None:
+        super().__init__()
+        self.model = model
+
+    def nats(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        return masked_cross_entropy(self.model(batch.source, batch.inputs)[0], batch.outputs)
+
+
+class Predicted:
+    """Synthetic members that predict targets which are drawn from the true distribution of each input.
+
+    Args:
+        noises: how far each member's logits are from the true ones.
+        scale: multiplies all members' logits; above 1 they are too sure of themselves.
+    """
+
+    def __init__(self, noises: tuple[float, ...], scale: float = 1.0) -> None:
+        truth = 2 * torch.randn(TARGETS, SYMBOLS)
+        self.targets = torch.multinomial(truth[:, 1:].softmax(dim=-1), 1).squeeze(1) + 1  # 0 is <pad>
+        self.tables = [scale * (truth + noise * torch.randn(TARGETS, SYMBOLS)) for noise in noises]
+        self.passes = 0
+
+    def batches(self) -> Iterator[PairBatch]:
+        self.passes += 1
+        for inputs in torch.arange(TARGETS).view(4, 15, 10):
+            outputs = torch.cat([self.targets[inputs], torch.zeros(15, 2, dtype=torch.long)], dim=1)
+            yield PairBatch(inputs[:, 0], inputs, functional.pad(inputs, (0, 2)), outputs)
+
+    def fit(self) -> tuple[list[float], Ensemble]:
+        model = Ensemble([partial(Lookup, table) for table in self.tables])
+        return fit_weights(Task(model), self.batches), model
+
+    def nats(self, weights: Tensor | list[float]) -> Tensor:
+        """Nats per target."""
+        each = torch.stack([table.double().log_softmax(dim=-1) for table in self.tables], dim=-1)
+        return functional.cross_entropy(each @ torch.as_tensor(weights, dtype=torch.double), self.targets)
+
+    def optimum(self) -> Tensor:
+        """The weights that L-BFGS finds."""
+        weights = torch.full((len(self.tables),), 1 / len(self.tables), dtype=torch.double, requires_grad=True)
+        search = torch.optim.LBFGS(
+            [weights], max_iter=500, tolerance_grad=1e-10, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            search.zero_grad()
+            nats = self.nats(weights)
+            nats.backward()
+            return nats
+
+        search.step(closure)
+        return weights.detach()
+
+
+@pytest.mark.parametrize(
+    ("noises", "scale"),
+    [
+        ((0.5, 1.0, 2.0), 1.0),
+        ((0.5, 1.0, 2.0), 3.0),
+        ((0.5, 1.0, 2.0), 6.0),
+        ((0.5, 1.0, 2.0), 30.0),  # even a 32nd of the first Newton step goes too far
+        ((1.0, 1.0), 2.5),
+        ((1.0, 1.0), 3.0),
+        ((1.0,) * 5, 3.0),
+    ],
+)
+def test_fitted_weights_are_those_that_l_bfgs_finds(noises, scale, caplog):
+    data = Predicted(noises, scale)
+    found, model = data.fit()
+    optimum = data.optimum()
+    assert float(data.nats(found)) == pytest.approx(float(data.nats(optimum)), rel=1e-4)
+    assert found == pytest.approx(optimum.tolist(), abs=1e-3)
+    assert model.weights.tolist() == found
+    # each member reads each of the four batches once per pass, however many step lengths are tried
+    assert [member.calls for member in model.members] == [4 * data.passes] * len(noises)
+    assert not caplog.records
+
+
+def test_equal_and_useless_members_are_fitted_too(caplog):
+    data = Predicted((1.0, 1.0), scale=3.0)
+    alone = data.optimum()
+    data.tables = [data.tables[0], *[data.tables[1]] * 3, torch.zeros(TARGETS, SYMBOLS)]
+    found, _ = data.fit()
+    assert found == pytest.approx([float(alone[0]), *[float(alone[1]) / 3] * 3, 1 / 5], abs=1e-3)
+    assert not caplog.records
+
+
+def test_members_that_know_all_targets_are_fitted(caplog):
+    data = Predicted((1.0, 1.0))
+    data.tables = [functional.one_hot(data.targets, SYMBOLS) * 3 + torch.rand(TARGETS, SYMBOLS) for _ in range(2)]
+    found, _ = data.fit()  # the larger the weights, the better: there is no optimum
+    assert data.nats(found) < 1e-4
+    assert not caplog.records
+
+
+def test_a_fit_that_ends_early_warns(monkeypatch, caplog):
+    monkeypatch.setattr(ensembles, "ITERATIONS", 1)
+    data = Predicted((0.5, 1.0, 2.0), scale=6.0)
+    found, _ = data.fit()
+    assert data.nats(found) < data.nats([1 / 3] * 3)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "did not converge in 1 iterations" in record.message
+    assert "\n" not in record.message
+
+
+def test_members_worse_than_chance_or_not_finite_are_refused():
+    data = Predicted((0.5, 1.0), scale=-3.0)
+    with pytest.raises(UserError, match="better than chance"):
+        data.fit()
+    data.tables[1][7, 3] = torch.nan
+    with pytest.raises(UserError, match="not finite"):
+        data.fit()
+
+
+@pytest.mark.parametrize(
+    "names", [("chat", "chat, wide"), ("captions", "captions, wide"), ("windows", "windows, wide")]
+)
+def test_weights_are_fitted_in_every_family(run, tmp_path, names):
+    found = make_ensemble([str(run(name)) for name in names], tmp_path / "fitted", fit="val")
+    fitted = Run.find(tmp_path / "fitted")
+    task = fitted.build()
+    data = opened(fitted.config, task, fitted.vocabulary, "val")
+    nats = {}
+    for change in ((0.0, 0.0), (0.2, 0.0), (-0.2, 0.0), (0.0, 0.2), (0.0, -0.2)):
+        task.eval().model.weights = torch.tensor(found) + torch.tensor(change)
+        nats[change] = cross_entropy(task, data.val_dataloader)
+    assert min(nats, key=nats.__getitem__) == (0.0, 0.0)
 
 
 def test_pictures_are_captioned_through_one_encoder(run, tmp_path, monkeypatch):

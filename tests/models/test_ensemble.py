@@ -74,6 +74,17 @@ def test_the_probabilities_of_texts_are_the_weighted_product():
     torch.testing.assert_close(alphas[..., 2:], mean([0.5 / 0.6, 0.1 / 0.6], [each[0][1], each[2][1][..., 2:]]))
 
 
+def test_log_probabilities_of_the_members_are_recorded():
+    model, inputs = readers(), torch.randint(1, SYMBOLS, (2, 9))
+    with model.recording() as recorded:
+        logits, _, _ = model.read(inputs, model.blank(2))
+    model.read(inputs, model.blank(2))  # is not recorded
+    (each,) = recorded
+    for member, log_probs in zip(model.members, each.unbind(-1), strict=True):
+        torch.testing.assert_close(log_probs, member.read(inputs, member.blank(2))[0].log_softmax(dim=-1))
+    torch.testing.assert_close(logits.exp(), product(WEIGHTS, list(each.unbind(-1))))
+
+
 def test_readers_read_on():
     model, inputs = readers(), torch.randint(1, SYMBOLS, (2, 9))
     stepping.assert_several_reads_equal_one(model, inputs, (4, 1, 4))

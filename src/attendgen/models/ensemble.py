@@ -6,7 +6,8 @@ attendgen ensemble RUN RUN ... --out RUN
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -78,11 +79,27 @@ class Ensemble(nn.Module):
             raise UserError(f"model.weights={given}: expected numbers, some of them above 0")
         self.members = nn.ModuleList(make(**sizes) for make in members)
         self.register_buffer("weights", torch.tensor(given, dtype=torch.float), persistent=False)
+        self._recorded: list[Tensor] | None = None
 
     def mix(self, scores: Sequence[Float[Tensor, "*rows symbols"]]) -> Float[Tensor, "*rows symbols"]:
         """Log-probabilities from the members' logits or log-probabilities."""
         each = torch.stack([score.float().log_softmax(dim=-1) for score in scores], dim=-1)
+        if self._recorded is not None:
+            self._recorded.append(each)
         return (each @ self.weights.float()).log_softmax(dim=-1)
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Tensor]]:
+        """Yield a list to which `mix` appends the members' log-probabilities, of shape *rows symbols members.
+
+        They do not depend on the weights, so that one reading of a batch serves to try many weights.
+        """
+        recorded: list[Tensor] = []
+        self._recorded = recorded
+        try:
+            yield recorded
+        finally:
+            self._recorded = None
 
     def apart(self, memory: Joint, state: Joint) -> list[tuple[float, Any, Any, Any]]:
         """Each member's share of the weights above 0, itself, and its own memory and state."""
