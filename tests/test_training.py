@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -123,7 +124,9 @@ def test_a_run_directory_holds_what_the_design_lists(train) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=conf_dir(), capture_output=True, text=True, check=False)
     assert environment["commit"] == (head.stdout.strip() or None)
     assert environment["device"]
-    assert "${" not in (folder / "config.yaml").read_text(), "config.yaml is resolved"
+    config = (folder / "config.yaml").read_text()
+    assert "search: ${decoding}" in config, "references to other fields stay"
+    assert not re.search(r"\$\{\w+:", config), "all else is resolved"
 
 
 def test_tensorboard_holds_losses_scores_samples_and_maps(train) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +47,11 @@ class RunRecord(lightning.Callback):
         checkpoint[RECORD] = self.record
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """A checkpoint's contents on the CPU.
+
+    Args:
+        mapped: leave the tensors in the file, for the little that stands beside them.
 
     Raises:
         UserError: the file is missing, broken, or not one of AttendGen's.
@@ -56,11 +60,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint")
     checkpoint = None
     with contextlib.suppress(Exception):  # torch raises a dozen kinds for what is one mistake
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = mapped and zipfile.is_zipfile(path)  # torch's older format cannot be mapped
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: broken, or not a checkpoint that loads as plain weights")
     if RECORD not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"{path}: field '{RECORD}' is missing: not a checkpoint of AttendGen")
+    record = checkpoint[RECORD]
+    if not isinstance(record, dict) or not {"config", "vocabulary"} <= record.keys():
+        raise UserError(f"{path}: field '{RECORD}' holds no config and vocabulary: not a checkpoint of AttendGen")
     return checkpoint
 
 

@@ -57,6 +57,23 @@ MaxLength = Annotated[int | None, typer.Option(min=1, help="Most symbols of an o
 Seed = Annotated[int | None, typer.Option(help="Seed of the samples.")]
 
 
+def _trust_packages(packages: list[str] | None) -> list[str] | None:
+    from attendgen.trust import trust
+
+    trust(packages or [])
+    return packages
+
+
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PACKAGE",
+        callback=_trust_packages,
+        help="Let the run name classes of this Python package, whose code is then run; may be given several times.",
+    ),
+]
+
+
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def train(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]")] = None,
@@ -105,7 +122,8 @@ def print_train_help() -> None:
     print("  attendgen train -m experiment=toy_chat seed=1,2,3             one run for each value")
     print("  attendgen train sweep=toy_chat                                search with Optuna")
     print("  attendgen train experiment=toy_chat --cfg job                 print the config, train nothing")
-    print("  attendgen train resume=RUN                                    continue an interrupted run\n")
+    print("  attendgen train resume=RUN                                    continue an interrupted run")
+    print("  attendgen train resume=RUN --trust PACKAGE                    ... that names code of this package\n")
     for group in ("experiment", "ablation", "sweep", "trainer", "data", "model", "task", "decoding"):
         names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
         print(f"{group}=  {' '.join(names)}")
@@ -132,6 +150,7 @@ def evaluate(
     dynamic_decay: Annotated[
         float, typer.Option(metavar="SHARE", help="How far each step of --dynamic goes back to the trained weights.")
     ] = 0.0,
+    trust: Trust = None,
 ) -> None:
     """Score a trained model; prints a table and writes metrics_<split>.json and the outputs."""
     texts = list(text or [])
@@ -184,6 +203,7 @@ def generate(
         Path | None,
         typer.Option(metavar="FILE", help="Save a heat map of the first output's attention (png, pdf, svg)."),
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Answer, translate or continue texts; a single continuation appears as it is made."""
     given = search_options(locals())
@@ -253,6 +273,7 @@ def caption(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write one HTML page that holds it all.")
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Caption pictures, and show where the model looked for each word."""
     given = search_options(locals())
@@ -324,6 +345,7 @@ def ensemble(
     fit: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Find the weights that predict this split best; val, say.")
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Join trained models to one that writes with a weighted product of their probabilities."""
     given = _weights(weights)
@@ -341,6 +363,7 @@ def merge(
     weights: Annotated[
         str | None, typer.Option(metavar="W,W,...", help="Of the models, divided by their sum; default: all the same.")
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Make one model of several: the mean of their weights."""
     from attendgen import merging
@@ -369,6 +392,7 @@ def calibrate(
     out: MadeRun,
     arguments: Changes = None,
     fit: Annotated[str, typer.Option(metavar="SPLIT", help="What the model shall predict best.")] = "val",
+    trust: Trust = None,
 ) -> None:
     """Turn a trained model's matrices up or down until it predicts a split best that it did not learn from."""
     from attendgen import calibration

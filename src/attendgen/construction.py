@@ -10,8 +10,11 @@ from omegaconf import DictConfig
 from attendgen.errors import UserError
 
 
-def construct(config: DictConfig, **arguments: Any) -> Any:
+def construct(config: DictConfig, field: str = "config", /, **arguments: Any) -> Any:
     """Instantiate a config; a wrong field is a user's mistake.
+
+    Args:
+        field: what the message names.
 
     Raises:
         UserError: the target is unknown, or refuses its arguments.
@@ -24,7 +27,7 @@ def construct(config: DictConfig, **arguments: Any) -> Any:
             raise cause from None
         mistakes = (TypeError, ValueError, ImportError, AttributeError, MisconfigurationException)
         if isinstance(cause, mistakes) or cause is None:
-            raise UserError(f"config: {first_line(cause or error)}") from error
+            raise UserError(f"{field}: {first_line(cause or error)}") from error
         raise
 
 

@@ -1,5 +1,6 @@
 """A trained model ready to use: text in, or a picture in, text and attention out."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from hydra.utils import get_object
 from jaxtyping import Float, Int
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
@@ -17,12 +20,12 @@ from attendgen.data.batch import pad, real, shifted
 from attendgen.data.images import open_image, to_pixels, to_rgb
 from attendgen.data.neighbours import Neighbours
 from attendgen.decoding.protocol import Decoded, PieceReader, Reader, over_text, pieces_over_text, take_rows
-from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.runs import Run, serve
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.lm import LanguageModelTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
+from attendgen.trust import trust as trust_packages
 from attendgen.vocabulary import PAD, Vocabulary
 
 
@@ -89,24 +92,31 @@ def joined(parts: Sequence[Decoded], windows: bool = False) -> Decoded:
     return Decoded(tokens, log_probs.sum(dim=2), log_probs, torch.cat([first, *rest], dim=2))
 
 
-def make_search(run: Run, options: dict[str, Any]) -> Search:
-    """The run's own decoding, changed by the options that are not None.
+def make_search(run: Run, options: dict[str, Any]) -> Any:
+    """Make the search that the run's validation uses, with the options that are not None in place of its settings.
 
     Raises:
-        UserError: an option is out of range, or two exclude each other.
+        UserError: an option is out of range, two exclude each other, or the search has no such setting.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    settings = {name: value for name, value in run.config.decoding.items() if name != "_target_"}
+    own = OmegaConf.select(run.config, "task.search")
+    settings: Any = OmegaConf.to_container(run.config.decoding if own is None else own, resolve=True)
+    for name in given:
+        if not _takes(get_object(settings["_target_"]), name):
+            raise UserError(f"decoding: {settings['_target_']} has no setting {name!r}")
     sampling = {"temperature", "top_k", "top_p"} & given.keys()
     if sampling and not given.get("consensus", settings.get("consensus", 0)):
         settings.pop("beam", None)  # sampling instead of the run's beam
     if given.get("beam", 1) > 1 and not sampling:
         for name in ("temperature", "top_k", "top_p"):
             settings.pop(name, None)
-    try:
-        return Search(**{**settings, **given})
-    except (TypeError, ValueError) as error:
-        raise UserError(f"decoding: {error}") from error
+    return construct(OmegaConf.create({**settings, **given}), "decoding")
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    """Return whether a function or class takes an argument by this name."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 class Translator:
@@ -174,16 +184,16 @@ class TextGenerator:
         Raises:
             UserError: an option is wrong.
         """
-        return self.search(options).n_best
+        return getattr(self.search(options), "n_best", 1)
 
-    def search(self, options: dict[str, Any]) -> Search:
-        """The run's own decoding, changed by the options.
+    def search(self, options: dict[str, Any]) -> Any:
+        """The search that the run names, changed by the options.
 
         Raises:
             UserError: an option is wrong.
         """
         search = make_search(self.run, options)
-        if search.beam > 1:
+        if getattr(search, "beam", 1) > 1:
             raise UserError(f"beam={search.beam}: a language model samples or decodes greedily; leave --beam out")
         return search
 
@@ -196,18 +206,22 @@ class TextGenerator:
         the weights over `source`: the context of the first window, or all of the text if a model reads on.
 
         Args:
-            watch: called with each character of a single continuation as it is made.
+            watch: called with each character of a single continuation as it is made, or with all characters of a
+                window where the search cannot be watched.
 
         Raises:
             UserError: the text is empty or has no known character, or an option is wrong.
         """
         search = self.search(options)
-        rows, search.n_best = search.n_best, 1  # every continuation is a row of its own: their texts soon differ
+        rows = getattr(search, "n_best", 1)
+        search.n_best = 1  # every continuation is a row of its own: their texts soon differ
         ids = self.vocabulary.encode_known(text, "text")
         texts = torch.tensor([ids], device=self.task.device)
         parts: list[Decoded] = []
         model, wanted, state = self.task.model, search.max_length, None
-        tell = None if watch is None else lambda chosen: watch(self.vocabulary.symbols[int(chosen[0])])
+        extra: dict[str, Any] = {}
+        if watch is not None and _takes(search, "watch"):
+            extra["watch"] = lambda chosen: watch(self.vocabulary.symbols[int(chosen[0])])
         context, time = self.window(len(ids), wanted)
         if isinstance(model, PieceReader):
             time = model.piece
@@ -218,8 +232,10 @@ class TextGenerator:
             if not parts:  # the context is read once, however many continue it
                 copies = torch.zeros(rows, dtype=torch.long, device=texts.device)
                 texts, state = texts[copies], take_rows(state, copies)
-            decoded = search(model, memory, state, self.task.forbidden, first=texts[:, -1], stop=None, watch=tell)
+            decoded = search(model, memory, state, self.task.forbidden, first=texts[:, -1], stop=None, **extra)
             parts.append(decoded)
+            if watch is not None and not extra:  # a search of the user's own that shows nothing until it is done
+                watch("".join(self.vocabulary.symbols[i] for i in decoded.tokens[0, 0].tolist()))
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
             new = search.max_length + 1 if isinstance(model, PieceReader) else context
         read = [self.vocabulary.symbols[i] for i in ids[-context:]]
@@ -319,9 +335,10 @@ class PictureCaptioner:
         model = self.task.model
         pixels = to_pixels(picture, model.encoder.size).unsqueeze(0).to(self.task.device)
         annotations = model.annotate(pixels)
-        others = self.neighbours(search.neighbours)(annotations) if search.neighbours else ()
+        wanted = getattr(search, "neighbours", 0)
+        extra = {"others": self.neighbours(wanted)(annotations)} if wanted else {}
         memory, state = model.start(annotations)
-        decoded = search(model, memory, state, self.vocabulary.forbidden, others=others)
+        decoded = search(model, memory, state, self.vocabulary.forbidden, **extra)
         return results(decoded, 0, self.vocabulary)
 
 
@@ -334,12 +351,22 @@ FAMILIES: dict[type[lightning.LightningModule], Callable[[Run, Any], Model]] = {
 }
 
 
-def load(run: str | Path | Run) -> Model:
+def load(run: str | Path | Run, trust: Sequence[str] = ()) -> Model:
     """A trained model from a run directory or a `.ckpt` file, on the CPU.
 
+    A task of the user's own is served as the task of AttendGen that it is derived from.
+
+    Args:
+        trust: Python packages of the user's own, whose classes the run may name.
+
     Raises:
-        UserError: it is missing or broken.
+        UserError: it is missing or broken, or its task belongs to no family.
     """
+    trust_packages(trust)
     run = run if isinstance(run, Run) else Run.find(run)
     task = run.build()
-    return FAMILIES[type(task)](run, task)
+    for kind in type(task).__mro__:
+        if kind in FAMILIES:
+            return FAMILIES[kind](run, task)
+    tasks = ", ".join(kind.__name__ for kind in FAMILIES)
+    raise UserError(f"{run.checkpoint}: task {run.config.task._target_} is derived from none of {tasks}")

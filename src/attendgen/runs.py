@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import inspect
+import logging
 import platform
 import re
 import subprocess
@@ -22,36 +23,31 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import safe_open
 
 from attendgen.checkpointing import LAST, RECORD, read_checkpoint
-from attendgen.construction import construct
+from attendgen.construction import construct, first_line
 from attendgen.data.captions import CaptionDataModule
 from attendgen.data.features import fingerprint
 from attendgen.errors import UserError
 from attendgen.files import read_text, replacing, write_json, write_text
 from attendgen.records import given_arguments
 from attendgen.resources import SOURCE, bundled_models, register_resolvers
+from attendgen.run_folder import require_free
+from attendgen.trust import REFERENCE, require_trusted
 from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
 from attendgen.weights import load_weights, save_weights
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"  # a bundled model's
 BUNDLED = ("name", "seed", "steps", "epochs", "validate_every", "monitor", "decoding", "data", "model", "task")
 
 SPLITS = ("train", "val", "dev", "test")
 
+OWN_FIELD = re.compile(r"\$\{\.*[A-Za-z_][\w.\[\]-]*\}")  # a reference to another field of a config
+
 NO_WEIGHTS = {"weights": None, "pretrained": False}  # the encoders' fields
 
-# the saved config is resolved: what was a reference to another field must follow a change of that field
-COPIES = (
-    ("task.search", "decoding"),
-    ("data.seed", "seed"),
-    ("trainer.max_steps", "steps"),
-    ("trainer.max_epochs", "epochs"),
-    ("trainer.check_val_every_n_epoch", "validate_every"),
-    ("task.schedule.steps", "steps"),
-)
-
-
 # files and folders in a config: on a command line they are named from where the user stands
-PATHS = ("data.root", "data.train", "data.val", "data.test", "paths.cache")
+PATHS = ("data.root", "data.train", "data.val", "data.test", "data.cache", "paths.cache")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -59,6 +55,45 @@ def plain(config: DictConfig) -> dict[str, Any]:
     data = OmegaConf.to_container(config, resolve=True)
     assert isinstance(data, dict)
     return {str(key): value for key, value in data.items()}
+
+
+def recorded(config: DictConfig, kept: re.Pattern[str] = OWN_FIELD) -> dict[str, Any]:
+    """Return a config as plain data in which references to other fields stay, so that they follow later changes.
+
+    What depends on the machine or the moment, such as Hydra's folder or an environment variable, is resolved.
+
+    Args:
+        kept: finds the references that stay.
+    """
+
+    def choose(raw: Any, resolved: Any) -> Any:
+        if isinstance(raw, str) and "${" in raw:
+            return resolved if "${" in kept.sub("", raw) else raw
+        if isinstance(raw, dict):
+            return {str(key): choose(value, resolved[key]) for key, value in raw.items()}
+        if isinstance(raw, list):
+            return [choose(*pair) for pair in zip(raw, resolved, strict=True)]
+        return resolved
+
+    return choose(OmegaConf.to_container(config, resolve=False), plain(config))
+
+
+def read_config(data: Any, source: Path) -> DictConfig:
+    """Return the config of a saved run, checked to instantiate nothing but what `trust` lets it.
+
+    Raises:
+        UserError: it is no run's config, a reference in it leads nowhere, or it names code that is not trusted.
+    """
+    if not isinstance(data, dict) or any(not isinstance(data.get(key), dict) for key in ("model", "task")):
+        raise UserError(f"{source}: fields 'model' and 'task' are missing")
+    register_resolvers()
+    try:
+        require_trusted(data, source)
+        config = OmegaConf.create(data)
+        require_trusted(plain(config), source)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise UserError(f"{source}: {first_line(error)}") from error
+    return config
 
 
 def environment(folder: Path) -> dict[str, Any]:
@@ -125,7 +160,7 @@ def save_made(folder: Path, config: DictConfig, vocabulary: AnyVocabulary, model
     require_new(folder)
     config.paths.run = str(folder.absolute())
     config.paths.cache = str(Path(config.paths.cache).absolute())
-    record = plain(config)
+    record = recorded(config)
     state = construct(config.task, model=model, vocabulary=vocabulary).state_dict()
     save_run(folder, record, vocabulary)
     with replacing(folder / "checkpoints" / "best.ckpt") as temporary:
@@ -135,10 +170,9 @@ def save_made(folder: Path, config: DictConfig, vocabulary: AnyVocabulary, model
 def require_new(folder: Path) -> None:
     """
     Raises:
-        UserError: the folder holds a run.
+        UserError: the folder holds a run, or files of the names that a run has.
     """
-    if (folder / "config.yaml").exists():
-        raise UserError(f"{folder}: holds a run already; give another --out")
+    require_free(folder, "--out")
 
 
 @dataclass
@@ -166,23 +200,20 @@ class Run:
         if not path.exists() and str(name) in (bundled := bundled_models()):
             register_resolvers()
             path = bundled[str(name)]
-            config = OmegaConf.create(yaml.safe_load(read_text(path / "config.yaml")))
-            assert isinstance(config, DictConfig)
+            config = read_config(yaml.safe_load(read_text(path / "config.yaml")), path / "config.yaml")
             outputs = Path(config.paths.run)  # the package itself is not written to
             return cls(outputs, path / WEIGHTS, config, load_vocabulary(path / "vocabulary.json"))
         if path.is_file():
-            record = read_checkpoint(path)[RECORD]
-            config = OmegaConf.create(record["config"])
+            record = read_checkpoint(path, mapped=True)[RECORD]
+            config = read_config(record["config"], path)
             return cls(None, path, config, vocabulary_from_dict(record["vocabulary"], path))
         if not path.is_dir():
             raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
         text = read_text(path / "config.yaml")
         try:
-            config = OmegaConf.create(yaml.safe_load(text))
+            config = read_config(yaml.safe_load(text), path / "config.yaml")
         except yaml.YAMLError as error:
             raise UserError(f"{path / 'config.yaml'}: broken YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(config, DictConfig) or "model" not in config or "task" not in config:
-            raise UserError(f"{path / 'config.yaml'}: fields 'model' and 'task' are missing")
         vocabulary = load_vocabulary(path / "vocabulary.json")
         folder = path / "checkpoints"
         checkpoint = folder / "best.ckpt"
@@ -190,6 +221,8 @@ class Run:
             checkpoint = folder / LAST
         if trained and not checkpoint.is_file():
             raise UserError(f"{folder / 'best.ckpt'}: no such checkpoint")
+        if trained:
+            restore_settings(config, checkpoint)
         return cls(path, checkpoint, config, vocabulary)
 
     def overridden(self, overrides: list[str]) -> DictConfig:
@@ -200,12 +233,14 @@ class Run:
         """
         config = self.config.copy()
         OmegaConf.set_struct(config, True)
+        changed = [override.partition("=")[0] for override in overrides]
         for override in overrides:
             key, equals, value = override.partition("=")
             if not equals:
                 raise UserError(f"{override}: expected key=value")
-            if OmegaConf.is_config(OmegaConf.select(config, key)) and not value.startswith(("{", "[")):
+            if isinstance(OmegaConf.select(config, key), DictConfig) and not value.startswith(("{", "[")):
                 raise UserError(f"{override}: {key} is a group of fields; change one of them, as {key}.NAME=VALUE")
+            _detach(config, key)
             if _accepted(config, key):
                 OmegaConf.update(config, key, None, force_add=True)
             try:
@@ -214,13 +249,6 @@ class Run:
                 raise UserError(
                     f"{key}: no such field in the run's config ({' '.join(str(error).split())[:120]})"
                 ) from error
-        changed = [override.partition("=")[0] for override in overrides]
-        for copied, original in COPIES:
-            if (
-                any(f"{key}.".startswith(f"{original}.") for key in changed)
-                and OmegaConf.select(config, copied) is not None
-            ):
-                OmegaConf.update(config, copied, OmegaConf.select(config, original), merge=False)
         for key in changed:
             if key == "data.root" or (key in PATHS and "data.root" not in changed):
                 files = OmegaConf.select(config, key)
@@ -261,6 +289,48 @@ class Run:
                 f"{self.checkpoint}: weights of another model: {str(error).splitlines()[-1].strip()}"
             ) from error
         return task.eval()
+
+
+def restore_settings(config: DictConfig, checkpoint: Path) -> None:
+    """Give a config the settings that its checkpoint was trained with, should the run have been continued with others.
+
+    Those are the model's, and the task's but for how it optimises and decodes.
+
+    Raises:
+        UserError: the checkpoint is broken, or names code that is not trusted.
+    """
+    source = read_config(read_checkpoint(checkpoint, mapped=True)[RECORD]["config"], checkpoint)
+    if source.task._target_ != config.task._target_:
+        return  # another family's checkpoint, as `build` says
+    own, now = (
+        {f"{group}.{name}": value for group in ("model", "task") for name, value in plain(each)[group].items()}
+        for each in (source, config)
+    )
+    different = [
+        field
+        for field in dict.fromkeys([*own, *now])
+        if field.removeprefix("task.") not in ("optimiser", "schedule", "search") and own.get(field) != now.get(field)
+    ]
+    OmegaConf.set_struct(config, False)
+    for field in different:
+        if field in own:
+            OmegaConf.update(config, field, own[field], merge=False)
+        else:
+            group, _, name = field.partition(".")
+            del config[group][name]
+    if different:
+        log.warning("%s: trained with other settings than config.yaml's; its own are used: %s", checkpoint, different)
+
+
+def _detach(config: DictConfig, key: str) -> None:
+    """Make groups of fields above a key that are references to others into copies of their own."""
+    group: Any = config
+    for name in key.split(".")[:-1]:
+        if not isinstance(group, DictConfig) or name not in group:
+            return
+        if OmegaConf.is_interpolation(group, name):
+            group[name] = OmegaConf.to_container(group[name], resolve=True)
+        group = group[name]
 
 
 def _accepted(config: DictConfig, key: str) -> bool:
@@ -331,11 +401,16 @@ def bundle(
         UserError: a field of the config names an absolute path that `defaults` does not replace, or `four_bits` finds
             no matrix.
     """
-    config = OmegaConf.create({key: run.config[key] for key in BUNDLED if key in run.config})
+    whole = recorded(run.config)
+    config = OmegaConf.create({key: whole[key] for key in BUNDLED if key in whole})
     paths = {"paths.outputs": "outputs", "paths.cache": "data/cache", "paths.run": f"outputs/bundled/{name}"}
     for key, value in {**paths, **defaults}.items():
         OmegaConf.update(config, key, value, merge=False)
-    data = OmegaConf.to_container(config)
+    try:
+        data = recorded(config, kept=REFERENCE)
+    except OmegaConfBaseException as error:
+        kept = ", ".join(BUNDLED)
+        raise UserError(f"{run.folder}: a bundled model keeps {kept} only: {first_line(error)}") from error
     for key, value in _leaves(data):
         if isinstance(value, str) and Path(value).is_absolute():
             raise UserError(f"{run.folder}: {key}={value} names a place on this machine; give another")

@@ -29,7 +29,7 @@ from attendgen.errors import Interrupted, UserError
 from attendgen.files import read_json, read_text, write_json, write_text
 from attendgen.gpus import reserved
 from attendgen.records import ERROR, TRIAL
-from attendgen.runs import plain
+from attendgen.runs import recorded
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def trial(config: DictConfig, folder: Path, train: Train) -> float | None:
         raise UserError(f"trainer.devices={devices}: isolate=false trains on one device a trial; use isolate=true")
     log.info("trial %s: %s", number, " ".join(hydra.overrides.task))
     logs = OmegaConf.to_container(hydra.job_logging, resolve=True)
-    write_text(folder / TRIAL, yaml.safe_dump({"config": plain(config), "logging": logs}, sort_keys=False))
+    write_text(folder / TRIAL, yaml.safe_dump({"config": recorded(config), "logging": logs}, sort_keys=False))
     if not config.isolate:
         attempt(config, folder, train)
     else:

@@ -5,7 +5,6 @@
 Started as a script by Lightning for the further processes of a multi-device run.
 """
 
-import contextlib
 import logging
 import math
 import os
@@ -15,7 +14,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 import lightning
@@ -25,21 +24,25 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
-from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, Saved, newest_checkpoint
+from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, newest_checkpoint
 from attendgen.construction import construct, first_line
 from attendgen.errors import Interrupted, UserError
 from attendgen.files import write_json
+from attendgen.loggers import make_loggers
 from attendgen.resources import conf_dir, register_resolvers
-from attendgen.runs import Run, plain, save_config, save_run, serve
+from attendgen.run_folder import RefusedError, RunFolder, remove_unstarted_run, require_free
+from attendgen.runs import Run, plain, recorded, save_config, save_run, serve
 from attendgen.sweeps import Sweep, trial
+from attendgen.trust import trust
 
 log = logging.getLogger(__name__)
 
@@ -72,19 +75,24 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
         start_from(model, first)
     task = construct(config.task, model=model, vocabulary=vocabulary)
     serve(data, task, vocabulary)
-    record = plain(config)
+    record = recorded(config)
     callbacks = [construct(callback) for callback in config.callbacks.values() if callback]
-    if not config.logger:  # Lightning refuses to watch the rate then
+    if not config.get("logger"):  # Lightning refuses to watch the rate then
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     callbacks += [
         RunRecord(record, vocabulary.to_dict()),
         StepSeed(config.seed),
         FiniteLoss(),
-        Hyperparameters(record, config.monitor.metric),
+        Hyperparameters(plain(config), config.monitor.metric),
     ]
-    logger = make_logger(config.logger, last) if config.logger else False
+    # a run that starts over for want of a checkpoint keeps nothing of its log
+    loggers = make_loggers(config.logger, None if not resume else last.step if last else 0)
     trainer: lightning.Trainer = construct(
-        config.trainer, callbacks=callbacks, logger=logger, plugins=[AtomicCheckpointIO()], default_root_dir=str(folder)
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(folder),
     )
     # else Lightning takes an epoch at whose end the run was saved for unfinished if the steps are limited, and counts
     # it twice: the next epoch would be shuffled as the one after it
@@ -118,7 +126,7 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     best = [c.best_model_score for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
     score = float("nan") if not best or best[0] is None else float(best[0])
     if trainer.is_global_zero:
-        parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        parameters = sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
         summary = {
             config.monitor.metric: score if math.isfinite(score) else None,  # JSON knows no NaN
             "steps": trainer.global_step,
@@ -130,16 +138,9 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
         write_json(folder / "metrics_fit.json", summary)
         log.info("%s %.4g after %d steps in %.1f s", config.monitor.metric, score, trainer.global_step, seconds)
         log.info("run: %s", folder)
-        if logger:
+        if any(isinstance(logger, TensorBoardLogger) for logger in loggers):
             log.info("watch: tensorboard --logdir %s", folder / "tensorboard")
     return score
-
-
-def make_logger(config: DictConfig, last: Saved | None) -> Any:
-    """The logger; of a continued run, what TensorBoard holds from after the checkpoint on is dropped."""
-    if last is None or not config._target_.endswith(".TensorBoardLogger"):
-        return construct(config)
-    return construct(config, purge_step=last.step)
 
 
 def require_space(folder: Path, model: torch.nn.Module) -> None:
@@ -179,7 +180,7 @@ def quiet() -> None:
         "in eval mode at the start",
         "num_workers",
         "log interval",
-        "exists and is not empty",  # a run that goes on
+        "Checkpoint directory .* exists and is not empty",  # a run that goes on
         "broadcast_buffers",
     ):
         warnings.filterwarnings("ignore", f".*{message}.*")
@@ -203,18 +204,34 @@ def job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     child = "LOCAL_RANK" in os.environ  # a further process of a run on several devices
-    if (folder / "config.yaml").exists() and not child:
-        raise UserError(f"{folder}: holds a run already; continue it with resume={folder}")
+    is_trial = hydra_config.mode == RunMode.MULTIRUN
+    if not child:
+        # Hydra has written its own files by now
+        require_free(folder, "hydra.sweep.dir" if is_trial else "hydra.run.dir", ignored=(".hydra", "train.log"))
     try:
         absolute_paths(config)
+        require_own_folder(config, folder)
         profile(config)
-        if hydra_config.mode == RunMode.MULTIRUN:
+        if is_trial:
             return trial(config, folder, train)
         return train(config, folder)
     except UserError:
         if not child and not (folder / "checkpoints").exists():
-            forget(folder)
+            remove_unstarted_run(folder, is_trial)
         raise
+
+
+def require_own_folder(config: DictConfig, folder: Path) -> None:
+    """Check that a run writes into its own folder: a saved run's config names the folder of that run.
+
+    Raises:
+        UserError: `paths.run` is another folder.
+    """
+    if os.path.realpath(config.paths.run) != os.path.realpath(folder):
+        raise UserError(
+            f"paths.run={config.paths.run}: not the folder of this run, {folder}; to train anew by the config of "
+            "another run add 'paths.run=${hydra:runtime.output_dir}'"
+        )
 
 
 PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
@@ -233,20 +250,9 @@ def profile(config: DictConfig) -> None:
         raise UserError(f"trainer.profiler={name}: unknown; choose one of {', '.join(PROFILERS)}")
     config.trainer.profiler = {
         "_target_": f"lightning.pytorch.profilers.{PROFILERS[name]}",
-        "dirpath": os.path.join(config.paths.run, "profiler"),
+        "dirpath": "${paths.run}/profiler",
         "filename": name,
     }
-
-
-def forget(folder: Path) -> None:
-    """Remove what a run that never started has written, and the folder if nothing else is in it."""
-    logging.shutdown()  # train.log lies in the folder
-    for name in ("train.log", "config.yaml", "vocabulary.json", "environment.json"):
-        (folder / name).unlink(missing_ok=True)
-    for name in (".hydra", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    with contextlib.suppress(OSError):  # not empty
-        folder.rmdir()
 
 
 NO_PLUGIN = "no such plugin is installed; pip install 'attendgen[sweep]' (optuna, joblib) or 'attendgen[cluster]'"
@@ -258,6 +264,7 @@ def run_hydra(arguments: list[str]) -> Path | None:
     Raises:
         UserError: the arguments or the composed config are wrong.
     """
+    arguments = take_trust(arguments)
     # Lightning starts further processes with this argv: it must name a script that takes overrides alone
     sys.argv = [__file__, *arguments]
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
@@ -274,9 +281,11 @@ def run_hydra(arguments: list[str]) -> Path | None:
         refuse("--run, --multirun, --cfg, --info and --shell-completion exclude each other")
     # Hydra itself wants the overrides side by side
     sys.argv[1:] = [*parsed.overrides, *(argument for argument in arguments if argument not in parsed.overrides)]
-    Sweep.folder = None
+    Sweep.folder = RunFolder.before = None
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    except RefusedError as error:
+        raise error.reason from None
     except (HydraException, OmegaConfBaseException) as error:
         message = first_line(error)
         plugin = re.search(r"hydra/(launcher|sweeper)/\w+", message)
@@ -288,6 +297,25 @@ def run_hydra(arguments: list[str]) -> Path | None:
             raise
         # Optuna's sweeper asks for the best of trials that all failed
     return Sweep.folder
+
+
+def take_trust(arguments: list[str]) -> list[str]:
+    """Trust the packages that `--trust PACKAGE` names; returns the arguments without these.
+
+    Raises:
+        UserError: one is not a package's name.
+    """
+    rest: list[str] = []
+    packages = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, equals, value = argument.partition("=")
+        if name != "--trust":
+            rest.append(argument)
+        else:
+            packages.append(value if equals else next(waiting, ""))
+    trust(packages)
+    return rest
 
 
 def refuse(message: str) -> NoReturn:
@@ -319,15 +347,10 @@ def resume_run(name: str, overrides: list[str]) -> None:
 
 
 def moved(config: DictConfig, folder: Path) -> DictConfig:
-    """A run's config with its own folder's old name replaced, should the folder have been moved."""
-    old = config.paths.run
-
-    def rename(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: rename(item) for key, item in value.items()}
-        return value.replace(old, str(folder)) if isinstance(value, str) and value.startswith(old) else value
-
-    return OmegaConf.create(rename(plain(config)))
+    """A run's config with its own folder's name replaced, should the folder have been moved."""
+    config = config.copy()
+    config.paths.run = str(folder)
+    return config
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What a decoding algorithm asks of a model, and what it gives back."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -74,6 +75,11 @@ class Decoded(NamedTuple):
     scores: Float[Tensor, "batch n"]
     log_probs: Float[Tensor, "batch n length"]
     attention: Float[Tensor, "batch n length source"]
+
+
+# called with a model, its memory and first state, and the ids that are never chosen; a language model's also with the
+# ids `first` before the first one and `stop` of the last one (see `Search`)
+SearchFunction = Callable[..., Decoded]
 
 
 def take_rows(state: Any, rows: Int[Tensor, " rows"]) -> Any:

@@ -156,6 +156,8 @@ def timm_grid(
         timm = importlib.import_module("timm")
     except ImportError as error:
         raise UserError(f"encoder.name={name}: run `pip install attendgen[encoders]` for timm's models") from error
+    if ":" in name:  # timm would open a folder's or a hub's pickled weights
+        raise UserError(f"encoder.name={name}: expected the name of one of timm's own models, as resnet18")
     try:
         network = timm.create_model(name, pretrained=pretrained, features_only=True)
     except (OSError, RuntimeError, AttributeError) as error:  # unknown, without weights or without feature maps

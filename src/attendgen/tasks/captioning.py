@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from attendgen.data.batch import CaptionBatch, real
-from attendgen.decoding.protocol import Decoded
+from attendgen.decoding.protocol import Decoded, SearchFunction
 from attendgen.decoding.search import Search
 from attendgen.errors import UserError
 from attendgen.losses.cross_entropy import (
@@ -26,7 +26,7 @@ from attendgen.metrics.captions import caption_scores
 from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
 from attendgen.models.ensemble import CaptionerEnsemble
-from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, shares
+from attendgen.tasks.optimisation import Optimiser, Schedule, configure, gather, register_parts, shares
 from attendgen.vocabulary import EOS, SOS, Vocabulary
 from attendgen.word_vectors import WordVectors
 
@@ -44,6 +44,7 @@ class CaptioningTask(lightning.LightningModule):
         self_critical: train on the reward of sampled captions instead, from the weights of another run.
         encoder_lr: learning rate of an encoder that is not frozen; null is the optimiser's.
         estimator: of the gradient of hard attention; null trains soft attention. Validation looks as `model.look` says.
+            Parameters of its own are trained with the model's.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class CaptioningTask(lightning.LightningModule):
         vocabulary: Vocabulary,
         optimiser: Optimiser,
         schedule: Schedule,
-        search: Search,
+        search: SearchFunction,
         penalty: float = 1.0,
         smoothing: float = 0.0,
         by_caption: bool = False,
@@ -62,6 +63,8 @@ class CaptioningTask(lightning.LightningModule):
         encoder_lr: float | None = None,
     ) -> None:
         super().__init__()
+        if estimator is not None and isinstance(model, Captioner):
+            model.decoder.require_weighted_sum()
         self.model = model
         self.vocabulary = vocabulary
         self.optimiser = optimiser
@@ -71,6 +74,7 @@ class CaptioningTask(lightning.LightningModule):
         self.smoothing = smoothing
         self.by_caption = by_caption
         self.estimator = estimator
+        register_parts(self, "estimator", estimator)
         self.vectors = vectors
         self.self_critical = self_critical
         self.encoder_lr = encoder_lr
@@ -96,10 +100,10 @@ class CaptioningTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         if self.encoder_lr is None:
-            return configure(self.model, self.optimiser, self.schedule)
+            return configure(self, self.optimiser, self.schedule)
         if self.model.encoder.frozen:
             raise UserError(f"task.encoder_lr={self.encoder_lr}: the encoder is frozen; set model.encoder.trainable=N")
-        return configure(self.model, self.optimiser, self.schedule, self.model.encoder, self.encoder_lr)
+        return configure(self, self.optimiser, self.schedule, self.model.encoder, self.encoder_lr)
 
     def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
         if self.self_critical is not None:
@@ -162,11 +166,12 @@ class CaptioningTask(lightning.LightningModule):
         self.model.eval()
         with self.captioner.hold_dropout():
             memory, state = self.captioner.start(batch.images)
-            drawing = Search(self.search.max_length, temperature=settings.temperature, n_best=settings.samples)
+            length = getattr(self.search, "max_length", 30)  # a search of the user's own may know no such limit
+            drawing = Search(length, temperature=settings.temperature, n_best=settings.samples)
             drawn = self._write(memory, state, drawing)
             rewards = self._rewards(batch, drawn.tokens)
             if settings.baseline == "greedy":
-                written = self._write(memory, state, Search(self.search.max_length))
+                written = self._write(memory, state, Search(length))
                 baseline = self._rewards(batch, written.tokens)
             else:
                 baseline = leave_one_out(rewards)
@@ -187,8 +192,9 @@ class CaptioningTask(lightning.LightningModule):
         return loss
 
     @torch.no_grad()
-    def _write(self, memory: Any, state: Any, search: Search, others: Sequence[Tensor] = ()) -> Decoded:
-        decoded = search(self.model, memory, state, self.vocabulary.forbidden, others=others)
+    def _write(self, memory: Any, state: Any, search: SearchFunction, others: Sequence[Tensor] = ()) -> Decoded:
+        extra: Any = {"others": others} if len(others) else {}  # a search of the user's own need not know neighbours
+        decoded = search(self.model, memory, state, self.vocabulary.forbidden, **extra)
         return Decoded(*(part.clone() for part in decoded))  # decoding's own tensors may not enter a gradient
 
     def _forbidden(self) -> Tensor:
@@ -205,8 +211,9 @@ class CaptioningTask(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.captions = {}
-        if self.search.neighbours and self.neighbours is None:
-            self.neighbours = self.trainer.datamodule.neighbours(self.search.neighbours)  # type: ignore[attr-defined]
+        number = getattr(self.search, "neighbours", 0)
+        if number and self.neighbours is None:
+            self.neighbours = self.trainer.datamodule.neighbours(number)  # type: ignore[attr-defined]
 
     def decode(self, batch: CaptionBatch) -> Decoded:
         """Captions of a batch's pictures."""

@@ -8,8 +8,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from attendgen.data.batch import StreamBatch, WindowBatch
-from attendgen.decoding.protocol import Reader
-from attendgen.decoding.search import Search
+from attendgen.decoding.protocol import Reader, SearchFunction
 from attendgen.errors import UserError
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
@@ -49,7 +48,12 @@ class LanguageModelTask(lightning.LightningModule):
     """
 
     def __init__(
-        self, model: LanguageModel, vocabulary: Vocabulary, optimiser: Optimiser, schedule: Schedule, search: Search
+        self,
+        model: LanguageModel,
+        vocabulary: Vocabulary,
+        optimiser: Optimiser,
+        schedule: Schedule,
+        search: SearchFunction,
     ) -> None:
         super().__init__()
         self.model = model
@@ -66,7 +70,7 @@ class LanguageModelTask(lightning.LightningModule):
         return (*self.vocabulary.forbidden, EOS)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return configure(self.model, self.optimiser, self.schedule)
+        return configure(self, self.optimiser, self.schedule)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = self.carried["train"].state

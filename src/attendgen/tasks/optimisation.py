@@ -15,15 +15,18 @@ Schedule = Callable[[int], float]
 
 
 def configure(
-    model: nn.Module, optimiser: Optimiser, schedule: Schedule, part: nn.Module | None = None, rate: float = 0.0
+    task: nn.Module, optimiser: Optimiser, schedule: Schedule, part: nn.Module | None = None, rate: float = 0.0
 ) -> OptimizerLRScheduler:
-    """The optimiser over the trainable parameters, its rate scaled by the schedule at each step.
+    """The optimiser over all trainable parameters of a task, its rate scaled by the schedule at each step.
+
+    The model's parameters keep the names that they have in the model; others, as an estimator's, those in the task.
 
     Args:
-        part: of the model, with a learning rate of its own.
+        part: of the task, with a learning rate of its own.
     """
     own = set(part.parameters()) if part is not None else set()
-    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    named = [(name.removeprefix("model."), parameter) for name, parameter in task.named_parameters()]
+    trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [(name, parameter) for name, parameter in trained if parameter not in own]}
     ]
@@ -33,6 +36,20 @@ def configure(
     # a plain function: LambdaLR would keep an object's settings in the checkpoint, over those of a resumed run
     scheduler = torch.optim.lr_scheduler.LambdaLR(built, lambda step: schedule(step))
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"}}
+
+
+def register_parts(task: nn.Module, name: str, part: Any) -> None:
+    """Register the modules and parameters that a plain object holds, so that they are moved, trained and saved.
+
+    A module registers its own when it is assigned to the task.
+    """
+    if isinstance(part, nn.Module) or not hasattr(part, "__dict__"):
+        return
+    for field, value in vars(part).items():
+        if isinstance(value, nn.Module):
+            task.add_module(f"{name}_{field}", value)
+        elif isinstance(value, nn.Parameter):
+            task.register_parameter(f"{name}_{field}", value)
 
 
 def shares(task: lightning.LightningModule, batch: Batch) -> Totals:

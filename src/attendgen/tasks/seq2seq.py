@@ -7,8 +7,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from attendgen.data.batch import PairBatch
-from attendgen.decoding.protocol import Decoded
-from attendgen.decoding.search import Search
+from attendgen.decoding.protocol import Decoded, SearchFunction
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits import BitsPerSymbol, perplexity
 from attendgen.metrics.text import pair_scores
@@ -32,7 +31,7 @@ class Seq2SeqTask(lightning.LightningModule):
         vocabulary: PairVocabulary,
         optimiser: Optimiser,
         schedule: Schedule,
-        search: Search,
+        search: SearchFunction,
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -46,7 +45,7 @@ class Seq2SeqTask(lightning.LightningModule):
         self.bits = BitsPerSymbol()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return configure(self.model, self.optimiser, self.schedule)
+        return configure(self, self.optimiser, self.schedule)
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         logits, _ = self.model(batch.source, batch.inputs)

@@ -1,0 +1,130 @@
+"""What a saved run may instantiate.
+
+A config names the classes of its parts, and instantiating a name can run any code. A run, a checkpoint or a bundled
+model may come from a stranger, so only the names below are instantiated when one is opened: classes of AttendGen,
+optimizers of torch, and parts of Lightning. Code of the user's own needs the user's word for its package.
+"""
+
+import importlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from attendgen.errors import UserError
+
+VARIABLE = "ATTENDGEN_TRUST"  # packages with commas between; processes that this one starts inherit it
+
+# classes, and functions of tensors or sizes alone; none runs code, and none writes a file when it is made
+PUBLIC = {
+    "attendgen.callbacks.average": ["Average"],
+    "attendgen.callbacks.finite_loss": ["FiniteLoss"],
+    "attendgen.callbacks.gradient_norm": ["GradientNorm"],
+    "attendgen.callbacks.last_checkpoint": ["LastCheckpoint"],
+    "attendgen.callbacks.samples": ["Samples"],
+    "attendgen.callbacks.step_seed": ["StepSeed"],
+    "attendgen.callbacks.throughput": ["Throughput"],
+    "attendgen.data.captions": ["CaptionDataModule", "CocoNative", "Flickr8k", "Karpathy"],
+    "attendgen.data.novels": ["NovelDataModule"],
+    "attendgen.data.pairs": ["PairDataModule"],
+    "attendgen.data.shapes": ["Shapes"],
+    "attendgen.decoding.search": ["Search"],
+    "attendgen.layers.attention": ["Additive", "Dot", "General", "Mean"],
+    "attendgen.layers.decoders": ["Bahdanau", "Luong"],
+    "attendgen.layers.selection": ["SemiSampled", "StraightThroughGumbel", "argmax", "expected", "sampled"],
+    "attendgen.losses.reinforce": ["LeaveOneOut", "MovingBaseline", "Pathwise", "SoftBaseline"],
+    "attendgen.losses.self_critical": ["SelfCritical"],
+    "attendgen.models.captioner": ["Captioner"],
+    "attendgen.models.carried_lm": ["CarriedContextLM"],
+    "attendgen.models.causal_lm": ["CausalLM"],
+    "attendgen.models.encoders": ["efficientnet_lite", "small_cnn", "timm_grid", "torchvision_grid"],
+    "attendgen.models.ensemble": ["CaptionerEnsemble", "Ensemble", "ReaderEnsemble"],
+    "attendgen.models.lm": ["ContextLM"],
+    "attendgen.models.seq2seq": ["Seq2Seq"],
+    "attendgen.models.textgenerate": ["TextGenerateLM"],
+    "attendgen.tasks.captioning": ["CaptioningTask"],
+    "attendgen.tasks.lm": ["LanguageModelTask"],
+    "attendgen.tasks.muon": ["MuonAdamW"],
+    "attendgen.tasks.schedules": ["Constant", "WarmupCosine"],
+    "attendgen.tasks.seq2seq": ["Seq2SeqTask"],
+    "attendgen.word_vectors": ["WordVectors"],
+    "lightning": ["Trainer"],
+    "lightning.pytorch": ["Trainer"],
+}
+NAMES = {f"{module}.{name}" for module, names in PUBLIC.items() for name in names}
+
+# any class of these modules that is derived from the base
+BASES = {
+    "torch.optim": "Optimizer",
+    "lightning.pytorch.callbacks": "Callback",
+    "lightning.pytorch.loggers": "Logger",
+    "lightning.pytorch.profilers": "Profiler",
+    "lightning.pytorch.strategies": "Strategy",
+}
+
+# a reference to another field, or to a file that travels with the package; everything else between ${ and } can compute
+REFERENCE = re.compile(r"\$\{(bundled:[\w-][\w.-]*|\.*[A-Za-z_][\w.\[\]-]*)\}")
+
+
+def trust(packages: Iterable[str]) -> None:
+    """Let the runs that are opened from now on, also by processes that this one starts, name code of these packages.
+
+    Raises:
+        UserError: one is not a package's name.
+    """
+    packages = list(packages)
+    if not packages:
+        return
+    for package in packages:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", package):
+            raise UserError(f"--trust {package}: expected the name of a Python package, as mypaper")
+    os.environ[VARIABLE] = ",".join(dict.fromkeys([*_trusted(), *packages]))
+
+
+def require_trusted(config: Any, source: object) -> None:
+    """Check every name that a config would instantiate, and that none is computed.
+
+    Args:
+        config: plain data, its references to other fields in place or resolved.
+        source: the file that it comes from.
+
+    Raises:
+        UserError: a name is not on the list and its package is not trusted, or a value is an expression.
+    """
+    for field, value in _leaves(config):
+        if isinstance(value, str) and "${" in REFERENCE.sub("", value):
+            raise UserError(f"{source}: {field}={value}: a saved run may refer to its own fields only, as ${{seed}}")
+        if field.rpartition(".")[2] == "_target_" and not is_trusted(value):
+            package = str(value).partition(".")[0]
+            raise UserError(
+                f"{source}: {field}={value}: not one of the classes that a saved run may make, so it could run any "
+                f"code; if you trust the package {package}, add --trust {package} or set {VARIABLE}={package}"
+            )
+
+
+def is_trusted(target: Any) -> bool:
+    """Return whether a saved run may instantiate this name."""
+    if not isinstance(target, str):
+        return False
+    if target in NAMES or any(f"{target}.".startswith(f"{package}.") for package in _trusted()):
+        return True
+    module, _, name = target.rpartition(".")
+    if module not in BASES or not name.isidentifier() or name.startswith("_"):
+        return False
+    loaded = importlib.import_module(module)
+    found = getattr(loaded, name, None)
+    return isinstance(found, type) and issubclass(found, getattr(loaded, BASES[module]))
+
+
+def _trusted() -> list[str]:
+    """Return the packages that the user trusts."""
+    return [name for part in os.environ.get(VARIABLE, "").split(",") if (name := part.strip())]
+
+
+def _leaves(node: Any, field: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested data with its dotted field; a `_target_` is one value, whatever it holds."""
+    if field.rpartition(".")[2] == "_target_" or not isinstance(node, dict | list):
+        yield field, node
+        return
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield from _leaves(value, f"{field}.{key}" if field else str(key))
