@@ -68,6 +68,26 @@ def test_a_failed_start_removes_the_folder_that_it_made(tmp_path: Path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+def test_the_command_of_a_killed_start_works_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["experiment=toy_chat", "hydra.run.dir=run", "trainer=smoke", "callbacks.progress=null"]
+
+    def kill(*args, **kwargs) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("attendgen.runs.save_config", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run_hydra(command)
+    assert (tmp_path / "run" / "vocabulary.json").is_file()
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"nowhere\.tsv"):
+        run_hydra([*command, *BROKEN])
+    assert contents(tmp_path).keys() == before.keys()
+    run_hydra(command)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
 def test_what_was_not_looked_at_before_is_not_removed(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError):

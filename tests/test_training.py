@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from attendgen.resources import conf_dir
 from attendgen.runs import Run
 from attendgen.training import run_hydra
 
+FILE = "environment.json"
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 
 
@@ -127,6 +129,28 @@ def test_a_run_directory_holds_what_the_design_lists(train) -> None:
     config = (folder / "config.yaml").read_text()
     assert "search: ${decoding}" in config, "references to other fields stay"
     assert not re.search(r"\$\{\w+:", config), "all else is resolved"
+
+
+def test_a_run_has_the_threads_that_its_config_names(train) -> None:
+    before = torch.get_num_threads()
+    for name, count in (("one", 1), ("three", 3)):
+        environment = json.loads((train("toy_chat", "trainer=smoke", f"threads={count}", name=name) / FILE).read_text())
+        assert environment["threads"] == count
+        assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "1000"}, None)],
+)
+def test_openmp_waits_passively_unless_the_user_says_otherwise(given: dict[str, str], policy: str | None) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    variables = {name: value for name, value in os.environ.items() if name not in names}
+    code = "import attendgen, os, sys; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**variables, **given}, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == [str(policy), "False"]
 
 
 def test_tensorboard_holds_losses_scores_samples_and_maps(train) -> None:
@@ -342,6 +366,8 @@ def test_mixed_precision_trains_on_the_cpu(train, precision: str) -> None:
         ("resume=nowhere", "nowhere: no such run"),
         ("decoding.beam=0", "beam 0"),
         ("trainer.profiler=fast", "trainer.profiler=fast"),
+        ("threads=0", "threads=0: expected a whole number from 1"),
+        ("threads=many", "threads=many: expected a whole number from 1"),
     ],
 )
 def test_a_wrong_setting_is_one_line(tmp_path: Path, argument: str, message: str) -> None:

@@ -14,6 +14,7 @@ from attendgen.errors import UserError
 
 FILES = ("train.log", "config.yaml", "vocabulary.json", "environment.json", "metrics_fit.json")
 FOLDERS = (".hydra", "checkpoints", "tensorboard")
+BEFORE_THE_CONFIG = (".hydra", "train.log", "vocabulary.json", "environment.json")  # written first of all
 
 
 class RefusedError(BaseException):
@@ -33,16 +34,20 @@ class RunFolder(Callback):
     Hydra makes the callback itself and hands nothing on to the job, so the class is where both sides can look.
     """
 
-    before: ClassVar[set[Path] | None] = None  # folders that were there; None if no callback has looked
+    before: ClassVar[set[Path] | None] = None  # folders that were there; None if it is not known what was in them
+    checked: ClassVar[bool] = False  # whether the run's folder is one to begin in
 
     def on_run_start(self, config: DictConfig, **rest: Any) -> None:
         folder = Path(config.hydra.run.dir).absolute()
-        RunFolder.before = {folder} if folder.is_dir() else set()
-        if "LOCAL_RANK" not in os.environ:  # a further process of a run finds the first one's files
-            try:
-                require_free(folder, "hydra.run.dir")
-            except UserError as error:
-                raise RefusedError(error) from error
+        if "LOCAL_RANK" in os.environ:  # a further process of a run finds the first one's files
+            return
+        killed = _is_killed_start(folder)
+        RunFolder.before = None if killed else {folder} if folder.is_dir() else set()
+        try:
+            require_free(folder, "hydra.run.dir", ignored=BEFORE_THE_CONFIG if killed else ())
+        except UserError as error:
+            raise RefusedError(error) from error
+        RunFolder.checked = True
 
     def on_multirun_start(self, config: DictConfig, **rest: Any) -> None:
         folder = Path(config.hydra.sweep.dir).absolute()
@@ -66,6 +71,14 @@ def require_free(folder: Path, option: str, ignored: tuple[str, ...] = ()) -> No
         raise UserError(
             f"{folder}: holds {', '.join(found)}, which a run would write over; give {option} a new or empty folder"
         )
+
+
+def _is_killed_start(folder: Path) -> bool:
+    """Return whether an earlier start of AttendGen was killed in this folder before it wrote the config of a run."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        composed = (folder / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
+        return f"{RunFolder.__module__}.{RunFolder.__name__}" in composed
+    return False
 
 
 def remove_unstarted_run(folder: Path, is_trial: bool) -> None:

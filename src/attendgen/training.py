@@ -5,6 +5,7 @@
 Started as a script by Lightning for the further processes of a multi-device run.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -13,8 +14,9 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 import lightning
@@ -53,6 +55,28 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
     Raises:
         UserError: the config or the data is wrong; nothing has been written then.
     """
+    with use_threads(config.get("threads")):
+        return _train(config, folder, resume)
+
+
+@contextlib.contextmanager
+def use_threads(count: Any) -> Iterator[None]:
+    """Let torch compute with so many threads for a while; None leaves it to torch.
+
+    Raises:
+        UserError: the count is no whole number from 1.
+    """
+    if count is not None and (not isinstance(count, int) or count < 1):
+        raise UserError(f"threads={count}: expected a whole number from 1, or null")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(config: DictConfig, folder: Path, resume: bool) -> float:
     started = time.monotonic()
     quiet()
     for field in ("seed", "steps", "epochs", "validate_every"):
@@ -205,7 +229,7 @@ def job(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     child = "LOCAL_RANK" in os.environ  # a further process of a run on several devices
     is_trial = hydra_config.mode == RunMode.MULTIRUN
-    if not child:
+    if not child and (is_trial or not RunFolder.checked):
         # Hydra has written its own files by now
         require_free(folder, "hydra.sweep.dir" if is_trial else "hydra.run.dir", ignored=(".hydra", "train.log"))
     try:
@@ -281,7 +305,7 @@ def run_hydra(arguments: list[str]) -> Path | None:
         refuse("--run, --multirun, --cfg, --info and --shell-completion exclude each other")
     # Hydra itself wants the overrides side by side
     sys.argv[1:] = [*parsed.overrides, *(argument for argument in arguments if argument not in parsed.overrides)]
-    Sweep.folder = RunFolder.before = None
+    Sweep.folder, RunFolder.before, RunFolder.checked = None, None, False
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except RefusedError as error:

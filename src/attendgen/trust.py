@@ -53,13 +53,14 @@ PUBLIC = {
 }
 NAMES = {f"{module}.{name}" for module, names in PUBLIC.items() for name in names}
 
-# any class of these modules that is derived from the base
+# any class of these modules that is derived from one of the bases
 BASES = {
-    "torch.optim": "Optimizer",
-    "lightning.pytorch.callbacks": "Callback",
-    "lightning.pytorch.loggers": "Logger",
-    "lightning.pytorch.profilers": "Profiler",
-    "lightning.pytorch.strategies": "Strategy",
+    "torch.optim": ("Optimizer",),
+    "lightning.pytorch.callbacks": ("Callback",),
+    "lightning.pytorch.loggers": ("Logger",),
+    "lightning.pytorch.plugins": ("CheckpointIO", "ClusterEnvironment", "LayerSync", "Precision"),
+    "lightning.pytorch.profilers": ("Profiler",),
+    "lightning.pytorch.strategies": ("Strategy",),
 }
 
 # a reference to another field, or to a file that travels with the package; everything else between ${ and } can compute
@@ -113,7 +114,7 @@ def is_trusted(target: Any) -> bool:
         return False
     loaded = importlib.import_module(module)
     found = getattr(loaded, name, None)
-    return isinstance(found, type) and issubclass(found, getattr(loaded, BASES[module]))
+    return isinstance(found, type) and issubclass(found, tuple(getattr(loaded, base) for base in BASES[module]))
 
 
 def _trusted() -> list[str]:
