@@ -83,9 +83,9 @@ def test_a_hard_model_and_a_soft_one_make_a_hard_one(run, tmp_path):
     estimator = Run.find(tmp_path / "one").build().estimator
     assert isinstance(estimator, MovingBaseline)
     assert estimator.state_dict()["baseline"].item() == 0.0
-    merged = weights(tmp_path / "one")
-    for name, value in weights(run("hard")).items():
-        np.testing.assert_allclose(merged[name], (value + weights(run("soft"))[name]) / 2, rtol=1e-5, atol=1e-7)
+    merged, hard, soft = (weights(path) for path in (tmp_path / "one", run("hard"), run("soft")))
+    for name, value in hard.items():
+        np.testing.assert_allclose(merged[name], (value + soft[name]) / 2, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
