@@ -84,6 +84,12 @@ def test_a_change_of_what_refers_changes_nothing_else(tmp_path: Path) -> None:
     assert (after.task.search.beam, after.decoding.beam) == (7, 1)
     assert (after.data.seed, after.seed) == (5, 1)
     assert after.task.search.max_length == run.config.decoding.max_length
+    for changes in (
+        ["task.search.beam=7", "decoding.max_length=3"],
+        ["decoding.max_length=3", "task.search={beam: 7}"],
+    ):
+        search = run.overridden(changes).task.search
+        assert (search.beam, search.max_length, search._target_) == (7, 3, run.config.decoding._target_)
 
 
 def test_what_hydra_and_the_machine_say_is_written_down(tmp_path: Path, monkeypatch) -> None:

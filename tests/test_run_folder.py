@@ -8,6 +8,7 @@ import yaml
 
 import tiny
 from attendgen.errors import UserError
+from attendgen.run_folder import RunFolder
 from attendgen.runs import Run, require_new
 from attendgen.training import run_hydra
 
@@ -86,6 +87,45 @@ def test_the_command_of_a_killed_start_works_again(tmp_path: Path, monkeypatch) 
     assert contents(tmp_path).keys() == before.keys()
     run_hydra(command)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_of_two_starts_in_one_folder_one_is_refused_and_deletes_nothing(tmp_path: Path, monkeypatch) -> None:
+    """The second process looks while the first has not written anything yet."""
+    monkeypatch.chdir(tmp_path)
+    RunFolder._claim(tmp_path / "run")
+    with pytest.raises(UserError, match=r"holds \.hydra"):
+        run_hydra(["experiment=toy_chat", "hydra.run.dir=run", *BROKEN])
+    assert contents(tmp_path) == {"run": None, "run/.hydra": None}
+
+
+def test_a_first_process_with_a_rank_writes_over_no_run(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    before = (finished / "config.yaml").read_text()
+    with pytest.raises(UserError, match="holds a run already"):
+        run_hydra(tiny.arguments("toy_chat", tmp_path, "seed=9", name="old"))
+    assert (finished / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("place", ["run", "deep/../run", "run/"])
+def test_an_existing_folder_stays_however_it_is_written(tmp_path: Path, monkeypatch, place: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(UserError, match=r"nowhere\.tsv"):
+        run_hydra(["experiment=toy_chat", f"hydra.run.dir={place}", *BROKEN])
+    assert contents(tmp_path) == {"run": None, "deep": None}
+
+
+@pytest.mark.parametrize("subdir", [".", "a/${hydra.job.num}", "../other/${hydra.job.num}"])
+def test_a_refused_trial_deletes_nothing(tmp_path: Path, subdir: str) -> None:
+    place = tmp_path / "sweep" / subdir.replace("${hydra.job.num}", "0")
+    fill(place, [".hydra/mine.yaml", "train.log", "notes"])
+    (tmp_path / "sweep").mkdir(exist_ok=True)
+    sweep = [f"hydra.sweep.dir={tmp_path}/sweep", f"hydra.sweep.subdir={subdir}", "-m", "experiment=toy_chat"]
+    with pytest.raises(UserError, match="fast"):
+        run_hydra([*sweep, "seed=1,2", "trainer.profiler=fast"])
+    assert (place / ".hydra" / "mine.yaml").read_text() == "mine: .hydra/mine.yaml"
+    assert "mine: train.log" in (place / "train.log").read_text()
 
 
 def test_what_was_not_looked_at_before_is_not_removed(tmp_path: Path, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 import tiny
 from attendgen.checkpointing import RECORD
@@ -17,6 +19,7 @@ from attendgen.errors import UserError
 from attendgen.inference import load
 from attendgen.resources import bundled_models, conf_dir
 from attendgen.runs import Run, recorded
+from attendgen.training import run_hydra
 from attendgen.trust import NAMES, VARIABLE, is_trusted, trust
 
 CANARY = "executed"  # every hostile target would make this file
@@ -98,6 +101,9 @@ def hostile(canary: Path) -> dict[str, dict[str, Any]]:
         "hydra.utils.call": {"_target_": "hydra.utils.call", "config": save},
         "as an argument": {"_target_": "attendgen.layers.attention.Dot", "_args_": [save]},
         "reference": {"_target_": "${evil}", "obj": 1, "f": str(canary)},
+        "alias": [deep := {"_target_": "attendgen.layers.attention.Dot"}, deep],
+        "tuple": ({"_target_": "${evil}", "obj": 1, "f": str(canary)},),
+        "bracketed key": {"_target_": "attendgen.layers.attention.Dot", "scaled[_target_]": "torch.save"},
         "expression": "${oc.create:{_target_: torch.save, obj: 1, f: '" + str(canary) + "'}}",
         "put together": "${dollar}{oc.create:${evil_node}}",
         "escaped": "\\${oc.create:{_target_: torch.save, obj: 1, f: '" + str(canary) + "'}}",
@@ -157,6 +163,85 @@ def test_opening_a_run_executes_nothing(trained: Path, evil: Path, tmp_path: Pat
         assert "\n" not in str(mistake.value)
     assert not evil.exists()
     assert "evil_on_import" not in sys.modules
+
+
+@pytest.mark.parametrize("form", ["[_target_]", "._target_", " _target_"])
+def test_a_key_that_is_a_path_executes_nothing(trained: Path, evil: Path, tmp_path: Path, form: str):
+    whole = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    node = {"_target_": "torch.save", "obj": 1, "f": str(evil), "_partial_": False}
+    for key, value in node.items():
+        whole[RECORD]["config"]["model"][f"decoder{form}".replace("_target_", key)] = value
+    run = shutil.copytree(trained, tmp_path / "run")
+    torch.save(whole, run / "checkpoints" / "best.ckpt")
+    with pytest.raises(UserError, match=r"best\.ckpt: model: field 'decoder"):
+        load(run)
+    assert not evil.exists()
+
+
+@pytest.mark.parametrize("target", ["torch.save", "os.system", "nn.Linear"])
+def test_a_trusted_package_is_not_what_it_imports(tmp_path: Path, monkeypatch, target: str):
+    imports = "import os, torch\nfrom torch import nn\nfrom attendgen.layers.attention import General\n"
+    code = f"{imports}class Mine(General): pass\n"
+    (tmp_path / "importing_package.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(VARIABLE, "importing_package")
+    assert is_trusted("importing_package.Mine")
+    assert is_trusted("importing_package.General")
+    assert not is_trusted(f"importing_package.{target}")
+
+
+def victim(tmp_path: Path) -> Path:
+    (tmp_path / "victim" / "deep").mkdir(parents=True)
+    (tmp_path / "victim" / "deep" / "thesis.txt").write_text("mine")
+    (tmp_path / "victim" / "metrics.csv").write_text("step,loss\n900,1\n")
+    return tmp_path / "victim"
+
+
+CSV = "{_target_: lightning.pytorch.loggers.CSVLogger, name: '', version: '', save_dir: VICTIM}"
+ELSEWHERE = {
+    "callbacks.best.dirpath": {"callbacks": {"best": {"dirpath": "VICTIM"}}},
+    "callbacks.last.folder": {"callbacks": {"last": {"folder": "VICTIM"}}},
+    "logger.save_dir": {"logger": yaml.safe_load(CSV)},
+    "trainer.profiler.dirpath": {
+        "trainer": {"profiler": {"_target_": "lightning.pytorch.profilers.SimpleProfiler", "dirpath": "VICTIM"}}
+    },
+}
+
+
+@pytest.mark.parametrize("field", ELSEWHERE)
+def test_a_strangers_run_that_is_resumed_writes_in_its_own_folder(trained: Path, tmp_path: Path, field: str):
+    place = victim(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    run = shutil.copytree(trained, tmp_path / "run")
+    change = yaml.safe_load(yaml.safe_dump(ELSEWHERE[field]).replace("VICTIM", str(place)))
+    config = OmegaConf.merge(yaml.safe_load((run / "config.yaml").read_text()), change)
+    (run / "config.yaml").write_text(yaml.safe_dump(OmegaConf.to_container(config)))
+    with pytest.raises(UserError, match=f"{field}=.*not in the run's own folder"):
+        run_hydra([f"resume={run}", "epochs=9"])
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["deep", "../victim/deep", "deep/thesis.txt"])
+def test_a_strangers_run_that_is_resumed_deletes_nothing_of_others(trained: Path, tmp_path: Path, name: str):
+    place = victim(tmp_path)
+    run = shutil.copytree(trained, tmp_path / "run")
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    (state,) = (state for state in last["callbacks"].values() if "dirpath" in state)
+    state |= {"dirpath": str(run / "checkpoints"), "kth_best_model_path": str(place / name)}
+    state["best_k_models"] = {str(place / name): torch.tensor(-1.0)}
+    torch.save(last, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match=r"last\.ckpt: names .* as a checkpoint of its own"):
+        run_hydra([f"resume={run}", "epochs=9"])
+    assert (place / "deep" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_strangers_run_that_is_resumed_writes_through_no_link(trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "train.log").unlink()
+    (run / "train.log").symlink_to(tmp_path / "profile")
+    with pytest.raises(UserError, match=r"train\.log: a link"):
+        run_hydra([f"resume={run}", "epochs=9"])
+    assert not (tmp_path / "profile").exists()
 
 
 def test_a_checkpoint_that_differs_from_its_runs_config_executes_nothing(trained: Path, evil: Path, tmp_path: Path):

@@ -40,6 +40,8 @@ def read_json(path: str | Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}: broken JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: broken JSON: nested too deeply") from error
 
 
 @contextmanager

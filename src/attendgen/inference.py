@@ -195,6 +195,8 @@ class TextGenerator:
         search = make_search(self.run, options)
         if getattr(search, "beam", 1) > 1:
             raise UserError(f"beam={search.beam}: a language model samples or decodes greedily; leave --beam out")
+        if not hasattr(search, "max_length"):
+            raise UserError(f"decoding: {type(search).__name__} has no max_length, which continuing a text needs")
         return search
 
     @torch.inference_mode()
@@ -214,7 +216,8 @@ class TextGenerator:
         """
         search = self.search(options)
         rows = getattr(search, "n_best", 1)
-        search.n_best = 1  # every continuation is a row of its own: their texts soon differ
+        if rows > 1:
+            search.n_best = 1  # every continuation is a row of its own: their texts soon differ
         ids = self.vocabulary.encode_known(text, "text")
         texts = torch.tensor([ids], device=self.task.device)
         parts: list[Decoded] = []

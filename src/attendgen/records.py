@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from attendgen.errors import UserError
 from attendgen.files import read_text
 
 OVERRIDES = Path(".hydra", "overrides.yaml")
@@ -12,9 +13,19 @@ ERROR = Path("error.json")  # why a trial failed
 
 
 def given_arguments(folder: Path) -> list[str]:
-    """A run's command line without Hydra's own settings; empty if Hydra has not been here."""
+    """A run's command line without Hydra's own settings; empty if Hydra has not been here.
+
+    Raises:
+        UserError: the file is broken.
+    """
     path = folder / OVERRIDES
-    return [str(argument) for argument in yaml.safe_load(read_text(path)) or []] if path.is_file() else []
+    if not path.is_file():
+        return []
+    try:
+        arguments = yaml.safe_load(read_text(path)) or []
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
+    return [str(argument) for argument in arguments]
 
 
 def read_overrides(folder: Path) -> dict[str, str]:

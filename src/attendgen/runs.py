@@ -212,7 +212,7 @@ class Run:
         text = read_text(path / "config.yaml")
         try:
             config = read_config(yaml.safe_load(text), path / "config.yaml")
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise UserError(f"{path / 'config.yaml'}: broken YAML: {' '.join(str(error).split())}") from error
         vocabulary = load_vocabulary(path / "vocabulary.json")
         folder = path / "checkpoints"
@@ -313,23 +313,30 @@ def restore_settings(config: DictConfig, checkpoint: Path) -> None:
     ]
     OmegaConf.set_struct(config, False)
     for field in different:
+        group, _, name = field.partition(".")
         if field in own:
-            OmegaConf.update(config, field, own[field], merge=False)
+            config[group][name] = own[field]
         else:
-            group, _, name = field.partition(".")
             del config[group][name]
+    require_trusted(plain(config), checkpoint)
     if different:
         log.warning("%s: trained with other settings than config.yaml's; its own are used: %s", checkpoint, different)
 
 
 def _detach(config: DictConfig, key: str) -> None:
-    """Make groups of fields above a key that are references to others into copies of their own."""
+    """Make a group of fields that refers to another, at a key or above it, into one that refers field by field."""
     group: Any = config
-    for name in key.split(".")[:-1]:
+    for name in key.split("."):
         if not isinstance(group, DictConfig) or name not in group:
             return
-        if OmegaConf.is_interpolation(group, name):
-            group[name] = OmegaConf.to_container(group[name], resolve=True)
+        inner = group[name]
+        if OmegaConf.is_interpolation(group, name) and isinstance(inner, DictConfig):
+            raw: Any = OmegaConf.to_container(group, resolve=False)
+            if OWN_FIELD.fullmatch(raw[name]):
+                begin = raw[name].removesuffix("}")
+                group[name] = {str(field): f"{begin}.{field!s}}}" for field in inner}
+            else:
+                group[name] = OmegaConf.to_container(inner, resolve=True)
         group = group[name]
 
 
@@ -411,7 +418,7 @@ def bundle(
     except OmegaConfBaseException as error:
         kept = ", ".join(BUNDLED)
         raise UserError(f"{run.folder}: a bundled model keeps {kept} only: {first_line(error)}") from error
-    for key, value in _leaves(data):
+    for key, value in leaves(data):
         if isinstance(value, str) and Path(value).is_absolute():
             raise UserError(f"{run.folder}: {key}={value} names a place on this machine; give another")
     model = run.build().model
@@ -446,10 +453,10 @@ def without_encoder(model: Any) -> Iterator[None]:
         model.encoder = encoder
 
 
-def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Every value of nested data with its dotted key."""
     if isinstance(node, dict | list):
         for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, node

@@ -35,14 +35,21 @@ from omegaconf.errors import OmegaConfBaseException
 from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
-from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, newest_checkpoint
+from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, Saved, newest_checkpoint, read_checkpoint
 from attendgen.construction import construct, first_line
 from attendgen.errors import Interrupted, UserError
 from attendgen.files import write_json
 from attendgen.loggers import make_loggers
 from attendgen.resources import conf_dir, register_resolvers
-from attendgen.run_folder import RefusedError, RunFolder, remove_unstarted_run, require_free
-from attendgen.runs import Run, plain, recorded, save_config, save_run, serve
+from attendgen.run_folder import (
+    RefusedError,
+    RunFolder,
+    is_further_process,
+    remove_unstarted_run,
+    require_free,
+    require_no_run,
+)
+from attendgen.runs import Run, leaves, plain, recorded, save_config, save_run, serve
 from attendgen.sweeps import Sweep, trial
 from attendgen.trust import trust
 
@@ -89,6 +96,8 @@ def _train(config: DictConfig, folder: Path, resume: bool) -> float:
         torch.set_float32_matmul_precision("high")
     data = construct(config.data)
     last = newest_checkpoint(folder / "checkpoints") if resume else None
+    if last is not None:
+        require_own_checkpoints(last)
     first = Run.find(config.init) if config.get("init") else None
     if resume:
         vocabulary = Run.find(folder, trained=False).vocabulary
@@ -227,11 +236,14 @@ def job(config: DictConfig) -> float | None:
     register_resolvers()  # a launcher may have brought the job to another process
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    child = "LOCAL_RANK" in os.environ  # a further process of a run on several devices
+    child = is_further_process()
     is_trial = hydra_config.mode == RunMode.MULTIRUN
-    if not child and (is_trial or not RunFolder.checked):
-        # Hydra has written its own files by now
-        require_free(folder, "hydra.sweep.dir" if is_trial else "hydra.run.dir", ignored=(".hydra", "train.log"))
+    option = "hydra.sweep.dir" if is_trial else "hydra.run.dir"
+    if child:
+        if os.environ.get("RANK", os.environ["LOCAL_RANK"]) == "0":  # which writes the config before the others look
+            require_no_run(folder, option)
+    elif is_trial or not RunFolder.checked:  # Hydra has written its own files by now
+        require_free(folder, option, ignored=(".hydra", "train.log"))
     try:
         absolute_paths(config)
         require_own_folder(config, folder)
@@ -240,8 +252,8 @@ def job(config: DictConfig) -> float | None:
             return trial(config, folder, train)
         return train(config, folder)
     except UserError:
-        if not child and not (folder / "checkpoints").exists():
-            remove_unstarted_run(folder, is_trial)
+        if not child and not is_trial and not (folder / "checkpoints").exists():
+            remove_unstarted_run(folder)
         raise
 
 
@@ -305,7 +317,7 @@ def run_hydra(arguments: list[str]) -> Path | None:
         refuse("--run, --multirun, --cfg, --info and --shell-completion exclude each other")
     # Hydra itself wants the overrides side by side
     sys.argv[1:] = [*parsed.overrides, *(argument for argument in arguments if argument not in parsed.overrides)]
-    Sweep.folder, RunFolder.before, RunFolder.checked = None, None, False
+    Sweep.folder, RunFolder.claimed, RunFolder.checked = None, None, False
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     except RefusedError as error:
@@ -356,18 +368,64 @@ def resume_run(name: str, overrides: list[str]) -> None:
     run = Run.find(name, trained=False)
     if run.folder is None:
         raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
-    config = run.overridden(overrides)
+    config = moved(run.overridden(overrides), run.folder.absolute())
     profile(config)
+    require_own_places(config, run.folder, [override.partition("=")[0] for override in overrides])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     file = logging.FileHandler(run.folder / "train.log", delay=True)
     file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))  # as in conf/hydra
     logging.getLogger().addHandler(file)
     try:
         log.info("continued: %s", " ".join(overrides) or "as it was begun")
-        train(moved(config, run.folder.absolute()), run.folder, resume=True)
+        train(config, run.folder, resume=True)
     finally:
         logging.getLogger().removeHandler(file)
         file.close()
+
+
+PLACES = ("dirpath", "folder", "save_dir", "root_dir", "default_root_dir", "log_dir", "dir")
+
+
+def require_own_places(config: DictConfig, folder: Path, given: list[str]) -> None:
+    """Check that a continued run writes, and deletes older checkpoints, in its own folder: it may be a stranger's.
+
+    Args:
+        given: fields from the command line; the user's own word is taken.
+
+    Raises:
+        UserError: a callback, a logger or the trainer names another place, or a file of the run is a link.
+    """
+    own = os.path.realpath(folder)
+    groups = {group: value for group, value in plain(config).items() if group in ("callbacks", "logger", "trainer")}
+    for field, value in leaves(groups):
+        if field.rpartition(".")[2] not in PLACES or not value:
+            continue
+        if any(f"{field}.".startswith(f"{key}.") for key in given):
+            continue
+        if os.path.commonpath([own, os.path.realpath(str(value))]) != own:
+            raise UserError(
+                f"{folder / 'config.yaml'}: {field}={value}: not in the run's own folder; if it is meant, say so on "
+                f"the command line: {field}={value}"
+            )
+    if (folder / "train.log").is_symlink():
+        raise UserError(f"{folder / 'train.log'}: a link to another file; a continued run would write to that one")
+
+
+def require_own_checkpoints(checkpoint: Saved) -> None:
+    """Check that the older checkpoints that a continued run would delete are files beside the new ones.
+
+    Raises:
+        UserError: the checkpoint names others.
+    """
+    callbacks = read_checkpoint(checkpoint.path, mapped=True).get("callbacks")
+    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+        if not isinstance(state, dict) or "dirpath" not in state:
+            continue
+        models = state.get("best_k_models") or {}
+        names = [*models, *(state.get(f"{kind}_model_path") for kind in ("kth_best", "last", "best"))]
+        for name in filter(None, names):
+            if os.path.dirname(os.path.realpath(name)) != os.path.realpath(state["dirpath"]) or os.path.isdir(name):
+                raise UserError(f"{checkpoint.path}: names {name} as a checkpoint of its own, which it is not")
 
 
 def moved(config: DictConfig, folder: Path) -> DictConfig:

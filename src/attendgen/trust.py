@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from hydra.utils import get_object
+
 from attendgen.errors import UserError
 
 VARIABLE = "ATTENDGEN_TRUST"  # packages with commas between; processes that this one starts inherit it
@@ -67,6 +69,9 @@ BASES = {
 REFERENCE = re.compile(r"\$\{(bundled:[\w-][\w.-]*|\.*[A-Za-z_][\w.\[\]-]*)\}")
 
 
+NAME = re.compile(r"[^\s.\[\]{}$=:,'\"]+")  # of a field: what OmegaConf takes for a path is not one
+
+
 def trust(packages: Iterable[str]) -> None:
     """Let the runs that are opened from now on, also by processes that this one starts, name code of these packages.
 
@@ -92,7 +97,7 @@ def require_trusted(config: Any, source: object) -> None:
     Raises:
         UserError: a name is not on the list and its package is not trusted, or a value is an expression.
     """
-    for field, value in _leaves(config):
+    for field, value in _leaves(config, source):
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
             raise UserError(f"{source}: {field}={value}: a saved run may refer to its own fields only, as ${{seed}}")
         if field.rpartition(".")[2] == "_target_" and not is_trusted(value):
@@ -107,7 +112,7 @@ def is_trusted(target: Any) -> bool:
     """Return whether a saved run may instantiate this name."""
     if not isinstance(target, str):
         return False
-    if target in NAMES or any(f"{target}.".startswith(f"{package}.") for package in _trusted()):
+    if target in NAMES or _is_of_trusted_package(target):
         return True
     module, _, name = target.rpartition(".")
     if module not in BASES or not name.isidentifier() or name.startswith("_"):
@@ -117,15 +122,43 @@ def is_trusted(target: Any) -> bool:
     return isinstance(found, type) and issubclass(found, tuple(getattr(loaded, base) for base in BASES[module]))
 
 
+def _is_of_trusted_package(target: str) -> bool:
+    """Return whether a name lies in a package that the user trusts, and what it names is defined in one, too.
+
+    A package's modules hold what they import: `mypaper.torch.load` is not a part of mypaper.
+    """
+    packages = tuple(f"{package}." for package in _trusted())
+    if not f"{target}.".startswith(packages):
+        return False
+    try:
+        found = get_object(target)
+    except Exception:  # Hydra says what is wrong with it when it is instantiated
+        return True
+    owner, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+    return f"{owner}.".startswith(packages) or f"{owner}.{name}" in NAMES
+
+
 def _trusted() -> list[str]:
     """Return the packages that the user trusts."""
     return [name for part in os.environ.get(VARIABLE, "").split(",") if (name := part.strip())]
 
 
-def _leaves(node: Any, field: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested data with its dotted field; a `_target_` is one value, whatever it holds."""
-    if field.rpartition(".")[2] == "_target_" or not isinstance(node, dict | list):
+def _leaves(node: Any, source: object, field: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested data with its dotted field; a `_target_` is one value, whatever it holds.
+
+    Raises:
+        UserError: the data is not made of dicts with plain names, lists, texts and numbers alone, each in one place.
+    """
+    seen = set() if seen is None else seen
+    if field.rpartition(".")[2] == "_target_" or isinstance(node, str | int | float | None):
         yield field, node
         return
+    if not isinstance(node, dict | list):
+        raise UserError(f"{source}: {field}: {type(node).__name__}; expected fields, lists, texts and numbers")
+    if id(node) in seen:  # a few of them can stand for more values than memory holds
+        raise UserError(f"{source}: {field}: refers to another part of the file; write it out")
+    seen.add(id(node))
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        yield from _leaves(value, f"{field}.{key}" if field else str(key))
+        if not isinstance(key, int) and not (isinstance(key, str) and NAME.fullmatch(key)):
+            raise UserError(f"{source}: {field}: field {key!r}: expected a name without dots, brackets or blanks")
+        yield from _leaves(value, source, f"{field}.{key}" if field else str(key), seen)

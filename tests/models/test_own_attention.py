@@ -144,6 +144,14 @@ def test_a_subclass_with_another_forward_must_declare_it_anew(attention):
     assert has_weighted_sum(Declared(4, 4))
 
 
+def test_a_layer_with_hooks_or_a_forward_of_its_own_declares_nothing():
+    layers = [General(4, 4) for _ in range(4)]
+    layers[0].register_forward_hook(lambda module, inputs, output: None)
+    layers[1].register_forward_pre_hook(lambda module, inputs: None)
+    layers[2].forward = layers[3].forward
+    assert [has_weighted_sum(layer) for layer in layers] == [False, False, False, True]
+
+
 def test_hard_attention_asks_for_a_weighted_sum(attention):
     with pytest.raises(UserError, match=r"model\.attention: hard attention .*context_is_weighted_sum"):
         captioner(attention, look="argmax")

@@ -26,8 +26,9 @@ class Attention(Protocol):
     """What decoders ask of an attention layer.
 
     The context may be any function of the query and the memory: several heads, a gate, a squashed sum. A layer whose
-    context is `alpha @ memory` for every memory may declare `context_is_weighted_sum = True` in the class that defines
-    its `forward`. Only such a layer can serve hard attention, and only its products are reordered to save time.
+    context is `alpha @ memory`, with an alpha of the query, the keys and the mask alone, may declare
+    `context_is_weighted_sum = True` in the class that defines its `forward`. Only such a layer can serve hard
+    attention, and only its products are reordered to save time: it may then be given a product of the memory.
     """
 
     def project(self, memory: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
@@ -46,8 +47,12 @@ class Attention(Protocol):
 def has_weighted_sum(attention: Attention) -> bool:
     """Return whether a layer declares that its context is `alpha @ memory`.
 
-    A subclass that defines another `forward` must declare it anew.
+    A subclass that defines another `forward` must declare it anew. Nothing holds for a layer with hooks, or with a
+    `forward` of its own instance.
     """
+    own = vars(attention)
+    if "forward" in own or own.get("_forward_hooks") or own.get("_forward_pre_hooks"):
+        return False
     for kind in type(attention).__mro__:
         if "context_is_weighted_sum" in vars(kind):
             return bool(vars(kind)["context_is_weighted_sum"])
