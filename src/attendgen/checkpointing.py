@@ -73,10 +73,11 @@ def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
 
 
 class Saved(NamedTuple):
-    """A whole checkpoint, and the steps that it was saved after."""
+    """A whole checkpoint, the steps that it was saved after, and the states of the callbacks."""
 
     path: Path
     step: int
+    callbacks: Any
 
 
 def newest_checkpoint(folder: Path) -> Saved | None:
@@ -90,13 +91,13 @@ def newest_checkpoint(folder: Path) -> Saved | None:
         path = folder / name
         if path.is_file():
             try:
-                step = read_checkpoint(path)["global_step"]
+                checkpoint = read_checkpoint(path)
             except UserError as error:
                 broken = broken or error
             else:
                 if broken:
                     log.warning("%s; going on from %s", broken, path)
-                return Saved(path, step)
+                return Saved(path, checkpoint["global_step"], checkpoint.get("callbacks"))
     if broken:
         raise broken
     return None

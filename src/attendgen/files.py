@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from attendgen.errors import UserError
 
 
@@ -42,6 +44,18 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: line {error.lineno}: broken JSON: {error.msg}") from error
     except RecursionError as error:
         raise UserError(f"{path}: broken JSON: nested too deeply") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The contents of a YAML file that holds plain data.
+
+    Raises:
+        UserError: the file is missing, not UTF-8 or not such YAML.
+    """
+    try:
+        return yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from attendgen.errors import UserError
-from attendgen.files import read_json, read_text, write_text
+from attendgen.files import read_json, read_yaml, write_text
 from attendgen.records import ERROR, TRIAL, read_overrides
 
 
@@ -80,9 +78,9 @@ def _listed(folder: Path) -> Listed | None:
     """What a folder holds, or None if that is no run, or a broken one: the others are still worth listing."""
     try:
         if (folder / "config.yaml").is_file():
-            config = yaml.safe_load(read_text(folder / "config.yaml"))
+            config = read_yaml(folder / "config.yaml")
         else:  # a trial that failed before it had a vocabulary
-            config = yaml.safe_load(read_text(folder / TRIAL))["config"]
+            config = read_yaml(folder / TRIAL)["config"]
         metric, mode = config["monitor"]["metric"], config["monitor"]["mode"]
         others = {}
         for path in sorted(folder.glob("metrics_*.json")):
@@ -101,7 +99,7 @@ def _listed(folder: Path) -> Listed | None:
             started=str(_read_if_there(folder / "environment.json").get("started", error.get("time", ""))),
             overrides=read_overrides(folder),
         )
-    except (UserError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (UserError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import yaml
-
-from attendgen.errors import UserError
-from attendgen.files import read_text
+from attendgen.files import read_yaml
 
 OVERRIDES = Path(".hydra", "overrides.yaml")
 TRIAL = Path(".hydra", "trial.yaml")  # a sweep's trial: what its own process reads
@@ -19,13 +16,7 @@ def given_arguments(folder: Path) -> list[str]:
         UserError: the file is broken.
     """
     path = folder / OVERRIDES
-    if not path.is_file():
-        return []
-    try:
-        arguments = yaml.safe_load(read_text(path)) or []
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
-    return [str(argument) for argument in arguments]
+    return [str(argument) for argument in read_yaml(path) or []] if path.is_file() else []
 
 
 def read_overrides(folder: Path) -> dict[str, str]:

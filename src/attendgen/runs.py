@@ -27,11 +27,11 @@ from attendgen.construction import construct, first_line
 from attendgen.data.captions import CaptionDataModule
 from attendgen.data.features import fingerprint
 from attendgen.errors import UserError
-from attendgen.files import read_text, replacing, write_json, write_text
+from attendgen.files import read_yaml, replacing, write_json, write_text
 from attendgen.records import given_arguments
 from attendgen.resources import SOURCE, bundled_models, register_resolvers
 from attendgen.run_folder import require_free
-from attendgen.trust import REFERENCE, require_trusted
+from attendgen.trust import OWN_FIELD, REFERENCE, leaves, require_trusted
 from attendgen.vocabulary import AnyVocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
 from attendgen.weights import load_weights, save_weights
 
@@ -41,8 +41,6 @@ WEIGHTS = "weights.safetensors"  # a bundled model's
 BUNDLED = ("name", "seed", "steps", "epochs", "validate_every", "monitor", "decoding", "data", "model", "task")
 
 SPLITS = ("train", "val", "dev", "test")
-
-OWN_FIELD = re.compile(r"\$\{\.*[A-Za-z_][\w.\[\]-]*\}")  # a reference to another field of a config
 
 NO_WEIGHTS = {"weights": None, "pretrained": False}  # the encoders' fields
 
@@ -82,7 +80,7 @@ def read_config(data: Any, source: Path) -> DictConfig:
     """Return the config of a saved run, checked to instantiate nothing but what `trust` lets it.
 
     Raises:
-        UserError: it is no run's config, a reference in it leads nowhere, or it names code that is not trusted.
+        UserError: it is not the config of a run, a reference in it leads nowhere, or it names code that is not trusted.
     """
     if not isinstance(data, dict) or any(not isinstance(data.get(key), dict) for key in ("model", "task")):
         raise UserError(f"{source}: fields 'model' and 'task' are missing")
@@ -198,9 +196,8 @@ class Run:
         """
         path = Path(name)
         if not path.exists() and str(name) in (bundled := bundled_models()):
-            register_resolvers()
             path = bundled[str(name)]
-            config = read_config(yaml.safe_load(read_text(path / "config.yaml")), path / "config.yaml")
+            config = read_config(read_yaml(path / "config.yaml"), path / "config.yaml")
             outputs = Path(config.paths.run)  # the package itself is not written to
             return cls(outputs, path / WEIGHTS, config, load_vocabulary(path / "vocabulary.json"))
         if path.is_file():
@@ -209,11 +206,7 @@ class Run:
             return cls(None, path, config, vocabulary_from_dict(record["vocabulary"], path))
         if not path.is_dir():
             raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
-        text = read_text(path / "config.yaml")
-        try:
-            config = read_config(yaml.safe_load(text), path / "config.yaml")
-        except (yaml.YAMLError, RecursionError) as error:
-            raise UserError(f"{path / 'config.yaml'}: broken YAML: {' '.join(str(error).split())}") from error
+        config = read_config(read_yaml(path / "config.yaml"), path / "config.yaml")
         vocabulary = load_vocabulary(path / "vocabulary.json")
         folder = path / "checkpoints"
         checkpoint = folder / "best.ckpt"
@@ -302,15 +295,10 @@ def restore_settings(config: DictConfig, checkpoint: Path) -> None:
     source = read_config(read_checkpoint(checkpoint, mapped=True)[RECORD]["config"], checkpoint)
     if source.task._target_ != config.task._target_:
         return  # another family's checkpoint, as `build` says
-    own, now = (
-        {f"{group}.{name}": value for group in ("model", "task") for name, value in plain(each)[group].items()}
-        for each in (source, config)
-    )
-    different = [
-        field
-        for field in dict.fromkeys([*own, *now])
-        if field.removeprefix("task.") not in ("optimiser", "schedule", "search") and own.get(field) != now.get(field)
-    ]
+    own, now = _trained_settings(source), _trained_settings(config)
+    different = [field for field in dict.fromkeys([*own, *now]) if own.get(field) != now.get(field)]
+    if not different:
+        return
     OmegaConf.set_struct(config, False)
     for field in different:
         group, _, name = field.partition(".")
@@ -319,8 +307,15 @@ def restore_settings(config: DictConfig, checkpoint: Path) -> None:
         else:
             del config[group][name]
     require_trusted(plain(config), checkpoint)
-    if different:
-        log.warning("%s: trained with other settings than config.yaml's; its own are used: %s", checkpoint, different)
+    log.warning("%s: trained with other settings than config.yaml's; its own are used: %s", checkpoint, different)
+
+
+def _trained_settings(config: DictConfig) -> dict[str, Any]:
+    """Return the settings that trained weights belong to, by dotted field."""
+    data = plain(config)
+    task = {name: value for name, value in data["task"].items() if name not in ("optimiser", "schedule", "search")}
+    groups = {"model": data["model"], "task": task}
+    return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
 
 
 def _detach(config: DictConfig, key: str) -> None:
@@ -418,7 +413,7 @@ def bundle(
     except OmegaConfBaseException as error:
         kept = ", ".join(BUNDLED)
         raise UserError(f"{run.folder}: a bundled model keeps {kept} only: {first_line(error)}") from error
-    for key, value in leaves(data):
+    for key, value in leaves(data, run.folder):
         if isinstance(value, str) and Path(value).is_absolute():
             raise UserError(f"{run.folder}: {key}={value} names a place on this machine; give another")
     model = run.build().model
@@ -451,12 +446,3 @@ def without_encoder(model: Any) -> Iterator[None]:
         yield
     finally:
         model.encoder = encoder
-
-
-def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested data with its dotted key."""
-    if isinstance(node, dict | list):
-        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from leaves(value, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, node

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.construction import first_line
 from attendgen.errors import Interrupted, UserError
-from attendgen.files import read_json, read_text, write_json, write_text
+from attendgen.files import read_json, read_yaml, write_json, write_text
 from attendgen.gpus import reserved
 from attendgen.records import ERROR, TRIAL
 from attendgen.runs import recorded
@@ -151,7 +151,7 @@ def main() -> None:
     from attendgen.training import train  # which imports this module
 
     folder = Path(sys.argv[1])
-    laid_down = yaml.safe_load(read_text(folder / TRIAL))
+    laid_down = read_yaml(folder / TRIAL)
     logging.config.dictConfig(laid_down["logging"])
     try:
         done = attempt(OmegaConf.create(laid_down["config"]), folder, train)

@@ -35,7 +35,7 @@ from omegaconf.errors import OmegaConfBaseException
 from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
-from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, Saved, newest_checkpoint, read_checkpoint
+from attendgen.checkpointing import AtomicCheckpointIO, RunRecord, Saved, newest_checkpoint
 from attendgen.construction import construct, first_line
 from attendgen.errors import Interrupted, UserError
 from attendgen.files import write_json
@@ -49,9 +49,9 @@ from attendgen.run_folder import (
     require_free,
     require_no_run,
 )
-from attendgen.runs import Run, leaves, plain, recorded, save_config, save_run, serve
+from attendgen.runs import Run, plain, recorded, save_config, save_run, serve
 from attendgen.sweeps import Sweep, trial
-from attendgen.trust import trust
+from attendgen.trust import leaves, trust
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def use_threads(count: Any) -> Iterator[None]:
     """Let torch compute with so many threads for a while; None leaves it to torch.
 
     Raises:
-        UserError: the count is no whole number from 1.
+        UserError: the count is not a whole number from 1.
     """
     if count is not None and (not isinstance(count, int) or count < 1):
         raise UserError(f"threads={count}: expected a whole number from 1, or null")
@@ -368,7 +368,8 @@ def resume_run(name: str, overrides: list[str]) -> None:
     run = Run.find(name, trained=False)
     if run.folder is None:
         raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
-    config = moved(run.overridden(overrides), run.folder.absolute())
+    config = run.overridden(overrides)
+    config.paths.run = str(run.folder.absolute())  # it may have been moved
     profile(config)
     require_own_places(config, run.folder, [override.partition("=")[0] for override in overrides])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -397,7 +398,7 @@ def require_own_places(config: DictConfig, folder: Path, given: list[str]) -> No
     """
     own = os.path.realpath(folder)
     groups = {group: value for group, value in plain(config).items() if group in ("callbacks", "logger", "trainer")}
-    for field, value in leaves(groups):
+    for field, value in leaves(groups, folder / "config.yaml"):
         if field.rpartition(".")[2] not in PLACES or not value:
             continue
         if any(f"{field}.".startswith(f"{key}.") for key in given):
@@ -417,8 +418,8 @@ def require_own_checkpoints(checkpoint: Saved) -> None:
     Raises:
         UserError: the checkpoint names others.
     """
-    callbacks = read_checkpoint(checkpoint.path, mapped=True).get("callbacks")
-    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+    states = checkpoint.callbacks
+    for state in states.values() if isinstance(states, dict) else ():
         if not isinstance(state, dict) or "dirpath" not in state:
             continue
         models = state.get("best_k_models") or {}
@@ -426,13 +427,6 @@ def require_own_checkpoints(checkpoint: Saved) -> None:
         for name in filter(None, names):
             if os.path.dirname(os.path.realpath(name)) != os.path.realpath(state["dirpath"]) or os.path.isdir(name):
                 raise UserError(f"{checkpoint.path}: names {name} as a checkpoint of its own, which it is not")
-
-
-def moved(config: DictConfig, folder: Path) -> DictConfig:
-    """A run's config with its own folder's name replaced, should the folder have been moved."""
-    config = config.copy()
-    config.paths.run = str(folder)
-    return config
 
 
 def main() -> None:

@@ -65,9 +65,10 @@ BASES = {
     "lightning.pytorch.strategies": ("Strategy",),
 }
 
-# a reference to another field, or to a file that travels with the package; everything else between ${ and } can compute
-REFERENCE = re.compile(r"\$\{(bundled:[\w-][\w.-]*|\.*[A-Za-z_][\w.\[\]-]*)\}")
-
+# a reference to another field of a config, or also to a file that travels with the package; all else can compute
+FIELD = r"\.*[A-Za-z_][\w.\[\]-]*"
+OWN_FIELD = re.compile(rf"\$\{{{FIELD}\}}")
+REFERENCE = re.compile(rf"\$\{{(bundled:[\w-][\w.-]*|{FIELD})\}}")
 
 NAME = re.compile(r"[^\s.\[\]{}$=:,'\"]+")  # of a field: what OmegaConf takes for a path is not one
 
@@ -97,7 +98,7 @@ def require_trusted(config: Any, source: object) -> None:
     Raises:
         UserError: a name is not on the list and its package is not trusted, or a value is an expression.
     """
-    for field, value in _leaves(config, source):
+    for field, value in leaves(config, source):
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
             raise UserError(f"{source}: {field}={value}: a saved run may refer to its own fields only, as ${{seed}}")
         if field.rpartition(".")[2] == "_target_" and not is_trusted(value):
@@ -143,7 +144,7 @@ def _trusted() -> list[str]:
     return [name for part in os.environ.get(VARIABLE, "").split(",") if (name := part.strip())]
 
 
-def _leaves(node: Any, source: object, field: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, source: object, field: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
     """Yield every value of nested data with its dotted field; a `_target_` is one value, whatever it holds.
 
     Raises:
@@ -161,4 +162,4 @@ def _leaves(node: Any, source: object, field: str = "", seen: set[int] | None = 
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         if not isinstance(key, int) and not (isinstance(key, str) and NAME.fullmatch(key)):
             raise UserError(f"{source}: {field}: field {key!r}: expected a name without dots, brackets or blanks")
-        yield from _leaves(value, source, f"{field}.{key}" if field else str(key), seen)
+        yield from leaves(value, source, f"{field}.{key}" if field else str(key), seen)
