@@ -31,15 +31,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from attendgen.cli import print_table
-from attendgen.data.batch import real
-from attendgen.layers.attention import Additive
+from attendgen.data.batch import is_token
+from attendgen.layers.attention import AdditiveAttention
 from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
 from attendgen.models.captioner import Captioner
-from attendgen.models.encoders import small_cnn
+from attendgen.models.encoders.small_cnn import SmallCNN
+from attendgen.utils.tables import print_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from stepwise import teacher_forced  # type: ignore[import-not-found]
+from helpers.stepwise import teacher_forced  # type: ignore[import-not-found]
 
 GRIDS = ("7x7x1280", "14x14x2048")
 SYMBOLS = 2550  # of Flickr8k's vocabulary
@@ -65,7 +65,7 @@ def step(model: Captioner, plain: bool, images: Tensor, inputs: Tensor, outputs:
     model.zero_grad(set_to_none=True)
     logits, alphas = teacher_forced(model, images, inputs) if plain else model(images, inputs)
     nats, words = masked_cross_entropy(logits, outputs)
-    (nats / words + 0.02 * doubly_stochastic(alphas, real(outputs)).mean()).backward()
+    (nats / words + 0.02 * doubly_stochastic(alphas, is_token(outputs)).mean()).backward()
 
 
 def seconds(work: Callable[[], object], repeats: int, device: str) -> tuple[float, float]:
@@ -95,9 +95,9 @@ def measure(grid: str, plain: bool, options: argparse.Namespace) -> Measured:
     """A training step's time, memory and work."""
     torch.manual_seed(0)
     height, width, dim = map(int, grid.split("x"))
-    encoder = small_cnn((8,), size=8)
+    encoder = SmallCNN((8,), size=8)
     encoder.dim = dim  # annotation vectors are given: the encoder is never asked
-    model = Captioner(SYMBOLS, encoder, partial(Additive, dim=512)).train().to(options.device)
+    model = Captioner(SYMBOLS, encoder, partial(AdditiveAttention, dim=512)).train().to(options.device)
     images = torch.randn(options.images, height * width, dim, device=options.device)
     words = torch.randint(4, SYMBOLS, (options.images, options.captions, options.words + 1), device=options.device)
     bf16 = torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bf16")

@@ -21,10 +21,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from attendgen.cli import print_table
-from attendgen.data.captions import CaptionDataModule, CocoNative
-from attendgen.data.features import SETTLED, cache_key
-from attendgen.models.encoders import GridEncoder, small_cnn
+from attendgen.data.captions.digests import SETTLED
+from attendgen.data.captions.features import cache_key
+from attendgen.data.captions.module import CaptionDataModule
+from attendgen.data.captions.sources import Coco
+from attendgen.models.encoders.base import GridEncoder
+from attendgen.models.encoders.small_cnn import SmallCNN
+from attendgen.utils.tables import print_table
 
 WORDS = 27_000  # different ones in COCO's training captions
 
@@ -32,7 +35,7 @@ WORDS = 27_000  # different ones in COCO's training captions
 def make_encoder() -> GridEncoder:
     """A small one of fixed weights: its features are given."""
     torch.manual_seed(0)
-    return small_cnn((8,), size=224, frozen=True)
+    return SmallCNN((8,), size=224, freeze=True)
 
 
 def build(root: Path, images: int, regions: int, dim: int) -> int:
@@ -84,7 +87,7 @@ def open_data(root: Path) -> Opened:
     """Open it as training does."""
     encoder = make_encoder()
     before, started, ran = resident(), time.perf_counter(), time.process_time()
-    data = CaptionDataModule(str(root), partial(CocoNative), encoder, str(root / "cache"))
+    data = CaptionDataModule(str(root), partial(Coco), encoder, str(root / "cache"))
     data.rows("train")
     rows = time.perf_counter() - started
     data.dataset("train")

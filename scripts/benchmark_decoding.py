@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attendgen.cli import print_table
-from attendgen.decoding.search import Search
-from attendgen.layers.attention import Additive, General
+from attendgen.decoding.config import DecodingConfig
+from attendgen.layers.attention import AdditiveAttention, GeneralAttention
 from attendgen.models.captioner import Captioner
-from attendgen.models.encoders import small_cnn
-from attendgen.models.lm import ContextLM
+from attendgen.models.encoders.small_cnn import SmallCNN
+from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
-from attendgen.vocabulary import PAD, SOS
+from attendgen.utils.special_tokens import PAD, SOS
+from attendgen.utils.tables import print_table
 
 
 class Family(NamedTuple):
@@ -40,17 +40,17 @@ def families(lengths: list[int]) -> dict[str, Family]:
     seq2seq = Seq2Seq(
         6500,
         5900,
-        partial(Additive, dim=256),
-        embedding=256,
+        partial(AdditiveAttention, dim=256),
+        embedding_dim=256,
         hidden=512,
         encoder_hidden=384,
         bidirectional=True,
         tied=True,
     )
-    lm = ContextLM(120, partial(General, scaled=True))
-    encoder = small_cnn((8,), size=8)
+    lm = ContextLanguageModel(120, partial(GeneralAttention, scaled=True))
+    encoder = SmallCNN((8,), size=8)
     encoder.dim = 1280  # annotation vectors are given: the encoder is never asked
-    captioner = Captioner(2550, encoder, partial(Additive, dim=256), project=512)
+    captioner = Captioner(2550, encoder, partial(AdditiveAttention, dim=256), feature_dim=512)
     return {
         "seq2seq": Family(seq2seq, lambda n: torch.randint(4, 6000, (n, 14)), lengths[0]),
         "language model": Family(lm, lambda n: torch.randint(4, 100, (n, 64)), lengths[1]),
@@ -78,15 +78,15 @@ def textbook(model: Any, memory: Any, state: Any, length: int, width: int) -> li
 @torch.inference_mode()
 def decode(model: Any, inputs: Tensor, length: int, beam: int, batch: int | None) -> tuple[float, list[list[int]]]:
     """Seconds to decode all inputs, `batch` at a time or hypothesis by hypothesis (None), and the outputs."""
-    search = Search(max_length=length, beam=beam)
+    search = DecodingConfig(max_length=length, beam_size=beam)
     outputs = []
     started = time.perf_counter()
     for part in inputs.split(batch or 1):
-        memory, state = model.start(part)
+        memory, state = model.encode(part)
         if batch is None:
             outputs.append(textbook(model, memory, state, length, beam))
         else:
-            outputs += search(model, memory, state, stop=None).tokens[:, 0].tolist()
+            outputs += search(model, memory, state, eos_id=None).tokens[:, 0].tolist()
     return time.perf_counter() - started, outputs
 
 

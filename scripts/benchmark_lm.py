@@ -3,7 +3,7 @@
 python scripts/benchmark_lm.py --device cpu --precision 32-true
 
 On random characters, on which the time does not depend: characters a second of training for each model, by Lightning
-and by a bare PyTorch loop over the same model, loader, optimiser, clipping and schedule; the published network trained
+and by a bare PyTorch loop over the same model, loader, optimizer, clipping and schedule; the published network trained
 on whole texts against stepping through them as its authors do; and characters a second of a batch of continuations.
 """
 
@@ -19,22 +19,21 @@ from typing import Any
 
 import lightning
 import torch
+from attendgen.data.stateful import Streams, StreamSampler, collate_chunks
 from torch.utils.data import DataLoader
 
-from attendgen.cli import print_table
 from attendgen.data.batch import StreamBatch
-from attendgen.data.streams import Streams, StreamSampler, collate_pieces
-from attendgen.decoding.protocol import Reader
-from attendgen.decoding.search import Search
-from attendgen.layers.attention import General
+from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.protocol import StatefulModel
+from attendgen.layers.attention import GeneralAttention
 from attendgen.losses.cross_entropy import masked_cross_entropy
-from attendgen.models.carried_lm import CarriedContextLM
-from attendgen.models.causal_lm import CausalLM
-from attendgen.models.lm import ContextLM
-from attendgen.models.textgenerate import TextGenerateLM
-from attendgen.tasks.lm import Carried, LanguageModelTask
-from attendgen.tasks.schedules import WarmupCosine
-from attendgen.vocabulary import Vocabulary
+from attendgen.models.lm.context import ContextLanguageModel
+from attendgen.models.lm.lstm import LSTMLanguageModel
+from attendgen.models.lm.textgenerate import TextGenerateLanguageModel
+from attendgen.optim.schedules import WarmupCosine
+from attendgen.tasks.language_model import LanguageModelTask, RecurrentState
+from attendgen.text.vocabulary import Vocabulary
+from attendgen.utils.tables import print_table
 
 SYMBOLS = "".join(map(chr, range(32, 132)))
 
@@ -63,14 +62,13 @@ def median(ends: list[float]) -> float:
 
 
 def models(symbols: int) -> dict[str, torch.nn.Module]:
-    """As large as in `conf/model`, and that of `novels_causal`."""
+    """As large as in `conf/model`, and that of `novels_lstm`."""
     return {
-        "lm_causal": CausalLM(symbols),
-        "lm_causal, n-grams": CausalLM(symbols, embedding=96, hidden=512, ngrams=5),
-        "lm_causal, attention over 128": CausalLM(symbols, reach=128),
-        "lm_context": ContextLM(symbols, partial(General, scaled=True)),
-        "lm_context_carried": CarriedContextLM(symbols, partial(General, scaled=True)),
-        "lm_textgenerate": TextGenerateLM(symbols),
+        "lm_lstm": LSTMLanguageModel(symbols),
+        "lm_lstm, n-grams": LSTMLanguageModel(symbols, embedding_dim=96, hidden=512, ngrams=5),
+        "lm_lstm, attention over 128": LSTMLanguageModel(symbols, attention_window=128),
+        "lm_context": ContextLanguageModel(symbols, partial(GeneralAttention, scaled=True)),
+        "lm_textgenerate": TextGenerateLanguageModel(symbols),
     }
 
 
@@ -79,18 +77,18 @@ def loader(steps: int, batch: int, length: int) -> DataLoader[Any]:
     text = torch.randint(4, 4 + len(SYMBOLS), ((steps + 1) * batch * length,), dtype=torch.uint8)
     streams = Streams([text])
     sampler = StreamSampler(streams, batch, length, shuffle=True)
-    return DataLoader(streams, batch_sampler=sampler, collate_fn=collate_pieces)
+    return DataLoader(streams, batch_sampler=sampler, collate_fn=collate_chunks)
 
 
 def by_lightning(model: torch.nn.Module, data: DataLoader[Any], steps: int, options: argparse.Namespace) -> float:
     """Seconds a training step of the framework."""
-    optimiser = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.0)
+    optimizer = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.0)
     task = LanguageModelTask(
         model,  # type: ignore[arg-type]
         Vocabulary(SYMBOLS),
-        optimiser,
+        optimizer,
         WarmupCosine(steps),
-        Search(),
+        DecodingConfig(),
     )
     clock = Clock(torch.device(options.device))
     trainer = lightning.Trainer(
@@ -118,17 +116,17 @@ def by_hand(model: torch.nn.Module, data: DataLoader[Any], steps: int, options: 
     """Seconds a training step of a bare loop that computes the same."""
     device = torch.device(options.device)
     model = model.to(device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, WarmupCosine(steps))
-    carried, ends = Carried(), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(steps))
+    carried, ends = RecurrentState(), []
     for batch, _ in zip(data, range(steps), strict=False):
         batch = StreamBatch(*(part.to(device) for part in batch[:3]))
         with autocast(options):
             nats, count = masked_cross_entropy(carried.read(model, batch), batch.outputs)  # type: ignore[arg-type]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (nats / count).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         ends.append(now(device))
     return median(ends)
@@ -138,24 +136,24 @@ def windows(model: torch.nn.Module, steps: int, batch: int, length: int, options
     """Seconds a training step over windows with a context of 64."""
     device = torch.device(options.device)
     model = model.to(device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     ends = []
     for _ in range(steps):
         ids = torch.randint(4, 104, (batch, 65 + length), device=device)
         with autocast(options):
             logits, _ = model(ids[:, :64], ids[:, 63:-2])
             nats, count = masked_cross_entropy(logits, ids[:, 64:-1])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (nats / count).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         ends.append(now(device))
     return median(ends)
 
 
-def stepped(model: TextGenerateLM, length: int, repeats: int) -> Iterator[float]:
+def stepped(model: TextGenerateLanguageModel, length: int, repeats: int) -> Iterator[float]:
     """Seconds to train on one text of `length` characters, one character a call of the whole network."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(repeats):
         ids = torch.randint(4, 104, (length + 1,))
         size = 2 * model.lstm.num_layers, 1, model.lstm.hidden_size
@@ -168,9 +166,9 @@ def stepped(model: TextGenerateLM, length: int, repeats: int) -> Iterator[float]
                 directions.append(alpha @ direction)
             logits = model.out(model.decoder(torch.cat(directions, dim=-1)))
             nats = nats + torch.nn.functional.cross_entropy(logits[0], ids[t + 1 : t + 2])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nats.backward()
-        optimiser.step()
+        optimizer.step()
         yield time.perf_counter() - started
 
 
@@ -179,11 +177,11 @@ def written(model: Any, dtype: torch.dtype, batch: int, length: int, options: ar
     """Characters a second of `batch` continuations, sampled."""
     model = model.to(options.device, dtype).eval()
     context = torch.randint(4, 104, (batch, 60), device=options.device)
-    search, seconds = Search(max_length=length, temperature=0.7), []
+    search, seconds = DecodingConfig(max_length=length, temperature=0.7), []
     for _ in range(options.repeats + 1):
-        memory, state = model.start(context)
+        memory, state = model.encode(context)
         started = now(context.device)
-        search(model, memory, state, first=context[:, -1], stop=None)
+        search(model, memory, state, prefix=context[:, -1], eos_id=None)
         seconds.append(now(context.device) - started)
     return batch * length / statistics.median(seconds[1:])
 
@@ -215,7 +213,7 @@ def main() -> None:
     rows, rates = [], {}
     for name, model in chosen.items():
         parameters = f"{sum(weight.numel() for weight in model.parameters()):,}"
-        if not isinstance(model, Reader):
+        if not isinstance(model, StatefulModel):
             seconds = windows(model, options.steps, options.batch, options.length, options)
             rows.append([name, parameters, f"{characters / seconds:,.0f}", "", ""])
             continue
@@ -233,7 +231,9 @@ def main() -> None:
     print_table(["model", "parameters", "bare loop", "Lightning", "Lightning's time"], rows)
 
     if options.device == "cpu" and "lm_textgenerate" in rates:
-        slow = options.length / statistics.median(stepped(TextGenerateLM(size), options.length, options.repeats))
+        slow = options.length / statistics.median(
+            stepped(TextGenerateLanguageModel(size), options.length, options.repeats)
+        )
         times = f"{rates['lm_textgenerate'] / slow:.0f}"
         print("the published network, characters a second of training")
         print_table(
@@ -241,11 +241,11 @@ def main() -> None:
             [[f"{slow:,.0f}", f"{rates['lm_textgenerate']:,.0f}", times]],
         )
 
-    print(f"writing {options.samples} continuations of {options.symbols} characters as one batch")
+    print(f"writing {options.samples} continuations of {options.tokens} characters as one batch")
     written_rows = []
     for name, model in chosen.items():
         for dtype in (torch.float32, torch.bfloat16):
-            rate = written(model, dtype, options.samples, options.symbols, options)
+            rate = written(model, dtype, options.samples, options.tokens, options)
             written_rows.append([name, str(dtype).removeprefix("torch."), f"{rate:,.0f}", f"{rate / 724:.1f}"])
     print_table(["model", "weights", "characters a second", "times 724"], written_rows)
 

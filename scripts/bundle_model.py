@@ -10,10 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from attendgen.errors import script
-from attendgen.files import write_text
-from attendgen.resources import SOURCE
-from attendgen.runs import WEIGHTS, Run, bundle
+from attendgen.cli.script import script
+from attendgen.runs.bundle import bundle
+from attendgen.runs.run import WEIGHTS, Run
+from attendgen.utils.files import write_text
+from attendgen.utils.resources import SOURCE
 
 
 @script

@@ -11,8 +11,8 @@ import importlib
 import lzma
 from collections.abc import Callable
 
-from attendgen.cli import print_table
-from attendgen.data.novels import NovelDataModule
+from attendgen.data.text_corpus import TextDataModule
+from attendgen.utils.tables import print_table
 
 Compressor = Callable[[bytes], bytes]
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="a text file or a folder of .txt files, split 90/5/5")
     parser.add_argument("--order", type=int, default=8)
     options = parser.parse_args()
-    parts = NovelDataModule(options.root).parts()
+    parts = TextDataModule(options.root).parts()
     test = "".join(parts["test"])
     rows = []
     for given in (("train",), ("train", "val")):

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import attendgen
-from attendgen import plotting
-from attendgen.cli import print_table
-from attendgen.data.pairs import read_pairs
-from attendgen.inference import Translator
-from attendgen.listing import find_runs
-from attendgen.resources import bundled_file
-from attendgen.training import run_hydra
+from attendgen.data.tsv import read_pairs
+from attendgen.hydra_app.app import run_hydra
+from attendgen.inference.translator import Translator
+from attendgen.runs.listing import find_runs
+from attendgen.utils.resources import bundled_file
+from attendgen.utils.tables import print_table
+from attendgen.visualization import plotting
 
 EXTRA = "tu vas bien?"  # no question of the training pairs to the letter
 

@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from attendgen.downloads import fetch, file_digest, unpack
-from attendgen.errors import UserError, script
-from attendgen.files import read_text, write_text
+from attendgen.cli.script import script
+from attendgen.utils.downloads import fetch, file_digest, unpack
+from attendgen.utils.errors import UserError
+from attendgen.utils.files import read_text, write_text
 
 
 class Archive(NamedTuple):

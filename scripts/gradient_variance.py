@@ -21,33 +21,40 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from attendgen import plotting
-from attendgen.cli import print_table
-from attendgen.construction import construct
+from attendgen.cli.script import script
+from attendgen.config.instantiate import instantiate
 from attendgen.data.batch import CaptionBatch
-from attendgen.data.captions import CaptionDataModule
-from attendgen.errors import UserError, script
-from attendgen.layers.selection import SemiSampled, StraightThroughGumbel, sampled
-from attendgen.losses.reinforce import Estimator, LeaveOneOut, MovingBaseline, Pathwise, SoftBaseline
-from attendgen.runs import Run, serve
+from attendgen.data.captions.module import CaptionDataModule
+from attendgen.layers.hard_attention import SemiSampler, StraightThroughGumbelSampler, sampled
+from attendgen.losses.score_function import (
+    Estimator,
+    LeaveOneOutEstimator,
+    MovingAverageBaseline,
+    SoftBaselineEstimator,
+    StraightThroughGumbelEstimator,
+)
+from attendgen.runs.run import Run, serve
 from attendgen.tasks.captioning import CaptioningTask
+from attendgen.utils.errors import UserError
+from attendgen.utils.tables import print_table
+from attendgen.visualization import plotting
 
-UNBIASED = (LeaveOneOut, SoftBaseline)
+UNBIASED = (LeaveOneOutEstimator, SoftBaselineEstimator)
 
 
 def estimators(nats: float) -> dict[str, Estimator]:
     """What is compared; the moving average stands where training would have brought it, at `nats` a word."""
-    recipe, plain = MovingBaseline(SemiSampled(0.5)), MovingBaseline(sampled, entropy=0.0)
+    recipe, plain = MovingAverageBaseline(SemiSampler(0.5)), MovingAverageBaseline(sampled, entropy=0.0)
     for moving in (recipe, plain):
         moving.baseline.fill_(nats)
     return {
         "moving baseline (authors)": recipe,
         "moving baseline, no semi-sampling": plain,
-        "leave one out, 2 paths": LeaveOneOut(sampled, 2),
-        "leave one out, 4 paths": LeaveOneOut(sampled, 4),
-        "soft baseline, 1 path": SoftBaseline(sampled),
-        "soft baseline, 4 paths": SoftBaseline(sampled, 4),
-        "straight-through Gumbel (biased)": Pathwise(StraightThroughGumbel()),
+        "leave one out, 2 paths": LeaveOneOutEstimator(sampled, 2),
+        "leave one out, 4 paths": LeaveOneOutEstimator(sampled, 4),
+        "soft baseline, 1 path": SoftBaselineEstimator(sampled),
+        "soft baseline, 4 paths": SoftBaselineEstimator(sampled, 4),
+        "straight-through Gumbel (biased)": StraightThroughGumbelEstimator(StraightThroughGumbelSampler()),
     }
 
 
@@ -70,7 +77,7 @@ class Spread:
 
 def spread(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator, paths: int) -> Spread:
     """How as many estimates of one batch's gradient are spread as so many paths buy, two at least."""
-    cost = estimator.paths + estimator.soft
+    cost = estimator.num_samples + estimator.soft
     repeats = max(2, paths // cost)
     total, squares = torch.zeros(()), 0.0
     for _ in tqdm(range(repeats), leave=False):
@@ -113,9 +120,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("gradient_variance.png"))
     options = parser.parse_intermixed_args()
     run = Run.find(options.run)
-    config = run.overridden(options.overrides)
+    config = run.override(options.overrides)
     lightning.seed_everything(0, verbose=False)
-    data = construct(config.data)
+    data = instantiate(config.data)
     task = run.build(config)
     if not isinstance(data, CaptionDataModule) or not isinstance(task, CaptioningTask):
         raise UserError(f"{options.run}: no captioner")
@@ -123,7 +130,7 @@ def main() -> None:
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     task.log = lambda *arguments, **settings: None  # type: ignore[method-assign]
-    task.by_caption, task.penalty, task.smoothing = False, 0.0, 0.0
+    task.by_caption, task.doubly_stochastic_weight, task.label_smoothing = False, 0.0, 0.0
     with torch.no_grad():
         nats = task.soft_loss(batch).item()
     chosen = estimators(nats)

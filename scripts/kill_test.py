@@ -3,7 +3,7 @@
 python scripts/kill_test.py [--runs 20] [KEY=VALUE ...]
 
 Each run is killed (SIGKILL) once or twice, anywhere between its start and its end, and continued with `resume=RUN`. Its
-last checkpoint (weights, optimiser, schedule) and its best score are compared with those of a run that nobody killed.
+last checkpoint (weights, optimizer, schedule) and its best score are compared with those of a run that nobody killed.
 Settings are those of `attendgen train`; unless given, a small seq2seq with dropout that validates within the run.
 """
 

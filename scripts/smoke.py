@@ -64,8 +64,8 @@ def novels(work: Path, root: Path) -> None:
     text = work / "text.txt"
     text.write_text((root / "dracula.txt").read_text(encoding="utf-8")[:5000], encoding="utf-8")
     attendgen("evaluate", work / "novels", "--text", text)
-    train(work, "novels_causal", f"data.root={root}", *short, "model.hidden=128", "model.reach=32")
-    attendgen("evaluate", work / "novels_causal", "--text", text, "--dynamic", "0.1")
+    train(work, "novels_lstm", f"data.root={root}", *short, "model.hidden=128", "model.attention_window=32")
+    attendgen("evaluate", work / "novels_lstm", "--text", text, "--dynamic-eval-lr", "0.1")
 
 
 def imported(work: Path, weights: Path) -> None:
@@ -85,13 +85,13 @@ def flickr8k(work: Path, root: Path) -> None:
 
 def coco(work: Path, root: Path) -> None:
     """The captioner on COCO's own files."""
-    train(work, "coco_soft", f"data.root={root}", "steps=6", "data.limit=32")
+    train(work, "coco_soft", f"data.root={root}", "steps=6", "data.max_samples=32")
     attendgen("evaluate", work / "coco_soft", "--split", "val")
 
 
 def shapes(work: Path) -> None:
     """The captioner on drawn pictures."""
-    train(work, "shapes", "steps=20", "data.limit=256")
+    train(work, "shapes", "steps=20", "data.max_samples=256")
     attendgen("runs", work)
 
 

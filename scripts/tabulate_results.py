@@ -1,7 +1,7 @@
-"""A Markdown table of a sweep's scores: one row a setting, mean and deviation over seeds.
+"""A Markdown table of a sweep's scores: one row a setting, mean and std over seeds.
 
-    attendgen train -m experiment=flickr8k_soft data.root=DIR seed=1,2,3 model.gate=none,scalar
-    for run in SWEEP/*/; do attendgen evaluate "$run" --split dev decoding.beam=5; done
+    attendgen train -m experiment=flickr8k_soft data.root=DIR seed=1,2,3 model.context_gate=none,scalar
+    for run in SWEEP/*/; do attendgen evaluate "$run" --split dev decoding.beam_size=5; done
     python scripts/tabulate_results.py SWEEP --split dev --out docs/results_flickr8k.md
 
 A setting is what the runs' command lines differ in, the seed apart; of several runs with the same setting and seed the
@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import yaml
 
-from attendgen.errors import UserError, script
-from attendgen.files import read_json, read_text, write_text
+from attendgen.cli.script import script
+from attendgen.utils.errors import UserError
+from attendgen.utils.files import read_json, read_text, write_text
 
-PLACES = ("data.root=", "init=")  # of one machine
+PLACES = ("data.root=", "init_from=")  # of one machine
 OURS = ("paths.", "hydra.", "hydra/")  # where runs are put and who trains them
 PERCENT = ("bleu1", "bleu2", "bleu3", "bleu4", "bleu4_nobp", "meteor", "rouge_l")
 
@@ -54,7 +55,7 @@ def read_trial(folder: Path, split: str) -> Trial | None:
 
 
 def summary(values: Sequence[float], factor: float) -> str:
-    """Mean, and the standard deviation of a sample where there is more than one value."""
+    """MeanAttention, and the standard std of a sample where there is more than one value."""
     digits = 1 if factor == 100 else 3
     mean = f"{factor * statistics.fmean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {factor * statistics.stdev(values):.{digits}f}"
@@ -107,7 +108,7 @@ def document(title: str, split: str, trials: Sequence[Trial], metrics: Sequence[
     lines = [
         f"# {title}",
         "",
-        f"Scores of the {split} split, in percent except CIDEr; mean and standard deviation over seeds. Trained by",
+        f"Scores of the {split} split, in percent except CIDEr; mean and standard std over seeds. Trained by",
         "",
         *(f"    {command}" for command in commands(trials)),
         "",

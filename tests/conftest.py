@@ -1,5 +1,7 @@
-"""Shapes and types in signatures are checked at run time, in tests only."""
+"""Fixtures of all tests; shapes and types in signatures are checked at run time, in tests only."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,9 @@ import torch
 from jaxtyping import install_import_hook
 
 install_import_hook("attendgen", "beartype.beartype")
+
+from helpers.errors import Command, Outcome  # noqa: E402  # after the import hook
+from helpers.runs import SharedRuns, train  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +26,34 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> SharedRuns:
+    """Runs that all tests share: `runs("toy_chat", "model.hidden=12")` is a run directory."""
+    return SharedRuns(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(name="train")
+def train_in_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Train an experiment on tiny data: `train("novels", "steps=3", name="one")` returns `tmp_path/one`."""
+
+    def run(experiment: str, *overrides: str, name: str = "run") -> Path:
+        return train(tmp_path, experiment, *overrides, name=name)
+
+    return run
+
+
+@pytest.fixture
+def attendgen(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process: `attendgen("generate", RUN, TEXT)` is an `Outcome`."""
+
+    def run(*arguments: str | Path) -> Outcome:
+        from attendgen.cli.app import main
+
+        monkeypatch.setattr(sys, "argv", ["attendgen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Outcome(int(stop.value.code or 0), *capfd.readouterr())
+
+    return run

@@ -6,23 +6,25 @@ model.generate("Tu vas bien ?")[0].text
 """
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
-    from attendgen.inference import load as load
+    from attendgen.evaluation.evaluate import evaluate as evaluate
+    from attendgen.inference.load import load as load
+    from attendgen.runs.run import Run as Run
 
-__all__ = ["load"]
+__all__ = ["Run", "__version__", "evaluate", "load"]
 
-# OpenMP's threads spin at barriers by default; where another process wants their core, small models then train several
+__version__ = "0.2.0"
+
+# OpenMP's threads spin at barriers by default; if another process needs their core, small models then train several
 # times slower. The policy is read when torch is imported.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "passive"
 
-
-def __getattr__(name: str) -> Any:
-    # importing torch and Lightning takes seconds: only when asked for
-    if name == "load":
-        from attendgen.inference import load
-
-        return load
-    raise AttributeError(f"module 'attendgen' has no attribute {name!r}")
+# importing torch takes seconds: only when it is needed
+__getattr__, __dir__ = attach(
+    __name__, {"load": "inference.load", "Run": "runs.run", "evaluate": "evaluation.evaluate"}
+)

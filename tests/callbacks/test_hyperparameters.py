@@ -7,13 +7,13 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from attendgen.training import run_hydra
+from attendgen.hydra_app.app import run_hydra
 
 
 @pytest.mark.parametrize("sweep", [False, True])
 def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path, sweep: bool) -> None:
     # by the worst validation, which is the first: the last is another one
-    given = ["model/attention=additive", "task.optimiser.lr=0.3", "seed=3"]
+    given = ["model/attention=additive", "task.optimizer.lr=0.3", "seed=3"]
     settings = [
         "epochs=3",
         "validate_every=1",
@@ -37,7 +37,7 @@ def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path, s
     chosen = {argument.partition("=")[0] for argument in [*given, *settings] if not argument.startswith("callbacks")}
     assert (names == chosen | {"experiment"}) if sweep else (names > chosen | {"experiment", "model.hidden"})
     assert session.hparams["model/attention"].string_value == "additive"
-    assert session.hparams["task.optimiser.lr"].number_value == 0.3
+    assert session.hparams["task.optimizer.lr"].number_value == 0.3
     assert session.hparams["seed"].number_value == 3
     assert session.hparams["validate_every"].number_value == 1
     declared = [info.name.tag for info in experiment.metric_infos]

@@ -7,8 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from attendgen.callbacks import throughput
-from attendgen.training import run_hydra
-from attendgen.vocabulary import PAD
+from attendgen.hydra_app.app import run_hydra
+from attendgen.utils.special_tokens import PAD
 
 
 class Clock(lightning.Callback):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from attendgen.data.captions import Captioned, CaptionedRows
-from attendgen.data.packed import Groups, Strings, without_collection
+from attendgen.data.captions.dataset import CaptionedRows
+from attendgen.data.captions.sources import CaptionedImage
+from attendgen.data.packed import PackedIds, PackedStrings, without_collection
 
 TEXTS = ["a dog", "", "chien été", "\N{HORSE FACE} runs", "lone \ud800 half", "x" * 1000]
 
@@ -25,9 +26,9 @@ def assert_same(packed, items):
 
 
 def test_strings():
-    assert_same(Strings(TEXTS), TEXTS)
-    assert_same(pickle.loads(pickle.dumps(Strings(iter(TEXTS)))), TEXTS)  # as a loader's workers get them
-    assert not list(Strings([]))
+    assert_same(PackedStrings(TEXTS), TEXTS)
+    assert_same(pickle.loads(pickle.dumps(PackedStrings(iter(TEXTS)))), TEXTS)  # as a loader's workers get them
+    assert not list(PackedStrings([]))
 
 
 def test_groups_of_ids():
@@ -36,19 +37,19 @@ def test_groups_of_ids():
         [[chance.randrange(40_000) for _ in range(chance.randrange(6))] for _ in range(chance.randint(1, 5))]
         for _ in range(50)
     ]
-    packed = Groups(iter(groups))
+    packed = PackedIds(iter(groups))
     assert_same(packed, groups)
     assert_same(pickle.loads(pickle.dumps(packed)), groups)
     assert packed.longest() == [max(len(part) for part in group) for group in groups]
-    assert_same(Groups([[], [[1]], [], []]), [[], [[1]], [], []])
-    assert Groups([]).longest() == []
+    assert_same(PackedIds([[], [[1]], [], []]), [[], [[1]], [], []])
+    assert PackedIds([]).longest() == []
 
 
 @pytest.mark.parametrize("ids", [[3, 2**40, 1], ["c.jpg", "a.jpg", "b.jpg"], [7, "b.jpg", 9]])
 def test_captioned_pictures(ids):
     folders = [Path("/data/one"), Path("/data/two"), Path("three")]
     rows = [
-        Captioned(key, folder / f"{key}é.jpg", tuple(TEXTS[:n]))
+        CaptionedImage(key, folder / f"{key}é.jpg", tuple(TEXTS[:n]))
         for key, folder, n in zip(ids, folders, (2, 1, 4), strict=True)
     ]
     packed = CaptionedRows(rows)

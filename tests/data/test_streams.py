@@ -2,10 +2,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from attendgen.data.stateful import Streams, StreamSampler, collate_chunks
 
-from attendgen.data.novels import NovelDataModule
-from attendgen.data.streams import Streams, StreamSampler, collate_pieces
-from attendgen.vocabulary import PAD, SOS
+from attendgen.data.text_corpus import TextDataModule
+from attendgen.utils.special_tokens import PAD, SOS
 
 TIME = 5
 
@@ -97,8 +97,8 @@ def test_every_character_is_predicted_once_after_those_to_its_left(streams, batc
 
 def test_a_row_that_has_ended_is_padding(streams):
     sampler = StreamSampler(streams, 4, TIME, warm=20)  # so few tracks that each text is one
-    batches = [collate_pieces([streams[piece] for piece in batch]) for batch in sampler]
-    assert batches[0].fresh.tolist() == [True] * 4
+    batches = [collate_chunks([streams[piece] for piece in batch]) for batch in sampler]
+    assert batches[0].reset.tolist() == [True] * 4
     for row, length in enumerate((80, 43, TIME, 1)):
         outputs = torch.cat([batch.outputs[row] for batch in batches])
         assert (outputs != PAD).tolist() == [True] * length + [False] * (80 - length)
@@ -106,7 +106,7 @@ def test_a_row_that_has_ended_is_padding(streams):
 
 def test_the_data_module_gives_streams(tmp_path):
     (tmp_path / "a.txt").write_text("abcdefgh" * 100)
-    data = NovelDataModule(str(tmp_path), context=7, time=TIME, streams=True, batch_size=4)
+    data = TextDataModule(str(tmp_path), context_len=7, seq_len=TIME, stateful=True, batch_size=4)
     data.setup("fit")
     outputs = torch.cat([row[row != PAD] for batch in data.val_dataloader() for row in batch.outputs])
     assert sorted(data.vocabulary.decode(outputs.tolist())) == sorted("".join(data.texts("val")))

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from attendgen.data.batch import pad
-from attendgen.layers.attention import Additive, General
+from attendgen.layers.attention import AdditiveAttention, GeneralAttention
 from attendgen.models.captioner import Captioner
-from attendgen.models.encoders import small_cnn
-from attendgen.models.lm import ContextLM
+from attendgen.models.encoders.small_cnn import SmallCNN
+from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
-from attendgen.vocabulary import EOS, SOS
+from attendgen.utils.special_tokens import EOS, SOS
 
 
 class State(NamedTuple):
@@ -29,7 +29,7 @@ class Table:
     """p(next | everything before, input) drawn at random for every prefix of up to `length` tokens."""
 
     def __init__(self, inputs: int = 4, symbols: int = 6, length: int = 4, source: int = 3) -> None:
-        self.symbols = symbols
+        self.tokens = symbols
         self.inputs = inputs
         self.log_probs = (1.5 * torch.randn(inputs, 2 * symbols**length, symbols)).log_softmax(dim=-1)
         self.alphas = torch.randn(inputs, 2 * symbols**length, source).softmax(dim=-1)
@@ -42,7 +42,7 @@ class Table:
     def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
         self.calls += 1
         which = memory.which.repeat_interleave(len(tokens) // len(memory.which))
-        prefix = state.prefix * self.symbols + tokens
+        prefix = state.prefix * self.tokens + tokens
         return self.log_probs[which, prefix], self.alphas[which, prefix], State(prefix)
 
     def look_up(self, which: int, tokens: Iterable[int]) -> tuple[list[float], list[list[float]], Tensor]:
@@ -51,7 +51,7 @@ class Table:
         for token in tokens:
             log_probs.append(self.log_probs[which, prefix, token].item())
             alphas.append(self.alphas[which, prefix].tolist())
-            prefix = prefix * self.symbols + token
+            prefix = prefix * self.tokens + token
         return log_probs, alphas, self.log_probs[which, prefix]
 
 
@@ -73,7 +73,7 @@ class Case(NamedTuple):
     collate: Callable[[list], Tensor]
 
     def start(self, rows: Iterable[int]) -> tuple:
-        return self.model.start(self.collate([self.inputs[row] for row in rows]))
+        return self.model.encode(self.collate([self.inputs[row] for row in rows]))
 
     def forced(self, row: int, tokens: list[int]) -> tuple[Tensor, Tensor]:
         """Log-probabilities of next symbols and attention by teacher forcing."""
@@ -93,17 +93,17 @@ def sharpened(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def seq2seq() -> Case:
-    model = Seq2Seq(9, 7, partial(Additive, dim=6), embedding=5, hidden=8, bidirectional=True)
+    model = Seq2Seq(9, 7, partial(AdditiveAttention, dim=6), embedding_dim=5, hidden=8, bidirectional=True)
     return Case(sharpened(model), [[3, 4, 5, 6, 7], [8], [4, 4, 3], [5, 6]], pad)
 
 
 def lm() -> Case:
-    model = ContextLM(8, General, embedding=5, encoder=4, hidden=6, layers=2)
+    model = ContextLanguageModel(8, GeneralAttention, embedding_dim=5, encoder_hidden=4, hidden=6, layers=2)
     return Case(sharpened(model), [[3, 4, 5, 6], [], [7], [5, 5]], pad)
 
 
 def captioner() -> Case:
-    model = Captioner(7, small_cnn((4, 6), size=8), partial(Additive, dim=6), embedding=7, hidden=8)
+    model = Captioner(7, SmallCNN((4, 6), size=8), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8)
     return Case(sharpened(model), list(torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)), torch.stack)
 
 

@@ -2,15 +2,24 @@ import math
 
 import pytest
 import torch
+from attendgen.decoding.beam_size import beam_search
 
-from attendgen.decoding.beam import beam_search
-from attendgen.decoding.ranking import Ranking
-from attendgen.decoding.sampling import decode
-from attendgen.vocabulary import EOS, PAD, SOS
+from attendgen.decoding.scoring import BeamScorer
+from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 ALPHAS = [0.0, 0.7, 2.0, -0.5]
-RANKINGS = [*map(Ranking, ALPHAS), Ranking(average=True), Ranking(coverage=0.5), Ranking(0.7, coverage=0.2)]
-RULES = [{"min_length": 3}, {"no_repeat": 1}, {"no_repeat": 2}, {"no_repeat": 2, "min_length": 3}]
+RANKINGS = [
+    *map(BeamScorer, ALPHAS),
+    BeamScorer(length_penalty_type="avg"),
+    BeamScorer(coverage_penalty=0.5),
+    BeamScorer(0.7, coverage_penalty=0.2),
+]
+RULES = [
+    {"min_length": 3},
+    {"no_repeat_ngram_size": 1},
+    {"no_repeat_ngram_size": 2},
+    {"no_repeat_ngram_size": 2, "min_length": 3},
+]
 
 
 def strip(tokens: torch.Tensor) -> list[int]:
@@ -22,7 +31,7 @@ def penalised(score: float, length: int, alpha: float) -> float:
     return score / ((5 + length) / 6) ** alpha
 
 
-def ranked(table, which: int, tokens: list[int], ranking: Ranking) -> float:
+def ranked(table, which: int, tokens: list[int], ranking: BeamScorer) -> float:
     """s(Y, X), from every token's log-probability and attention."""
     log_probs, alphas, _ = table.look_up(which, tokens)
     score = sum(log_probs) / (len(tokens) if ranking.average else ((5 + len(tokens)) / 6) ** ranking.alpha)
@@ -31,15 +40,21 @@ def ranked(table, which: int, tokens: list[int], ranking: Ranking) -> float:
     return score
 
 
-def may_follow(tokens: list[int], token: int, min_length: int = 1, no_repeat: int = 0) -> bool:
+def may_follow(tokens: list[int], token: int, min_length: int = 1, no_repeat_ngram_size: int = 0) -> bool:
     if token in (PAD, SOS) or (token == EOS and len(tokens) + 1 < min_length):
         return False
     grown = [*tokens, token]
-    grams = [tuple(grown[i : i + no_repeat]) for i in range(len(grown) - no_repeat + 1)] if no_repeat else []
+    grams = (
+        [tuple(grown[i : i + no_repeat_ngram_size]) for i in range(len(grown) - no_repeat_ngram_size + 1)]
+        if no_repeat_ngram_size
+        else []
+    )
     return len(set(grams)) == len(grams)
 
 
-def enumerate_all(table, which: int, max_length: int, ranking: Ranking, **rules: int) -> list[tuple[float, list[int]]]:
+def enumerate_all(
+    table, which: int, max_length: int, ranking: BeamScorer, **rules: int
+) -> list[tuple[float, list[int]]]:
     """Every output and its score, best first."""
     found = []
 
@@ -47,7 +62,7 @@ def enumerate_all(table, which: int, max_length: int, ranking: Ranking, **rules:
         if tokens and (tokens[-1] == EOS or len(tokens) == max_length):
             found.append((ranked(table, which, tokens, ranking), tokens))
             return
-        for token in range(table.symbols):
+        for token in range(table.tokens):
             if may_follow(tokens, token, **rules):
                 grow([*tokens, token])
 
@@ -56,12 +71,12 @@ def enumerate_all(table, which: int, max_length: int, ranking: Ranking, **rules:
 
 
 def search_in_lists(
-    table, which: int, max_length: int, width: int, ranking: Ranking, **rules: int
+    table, which: int, max_length: int, width: int, ranking: BeamScorer, **rules: int
 ) -> list[tuple[float, list[int]]]:
     """Beam search as a book tells it, with no early end."""
     beam, finished = [[]], []
     for length in range(1, max_length + 1):
-        grown = [[*tokens, t] for tokens in beam for t in range(table.symbols) if may_follow(tokens, t, **rules)]
+        grown = [[*tokens, t] for tokens in beam for t in range(table.tokens) if may_follow(tokens, t, **rules)]
         scored = sorted(((ranked(table, which, tokens, ranking), tokens) for tokens in grown), reverse=True)
         finished += [pair for pair in scored[:width] if pair[1][-1] == EOS or length == max_length]
         beam = [tokens for _, tokens in scored if tokens[-1] != EOS][:width]
@@ -71,7 +86,7 @@ def search_in_lists(
 @pytest.mark.parametrize("rules", [{}, *RULES], ids=str)
 @pytest.mark.parametrize("ranking", RANKINGS, ids=str)
 def test_a_beam_as_wide_as_the_space_equals_enumeration(table, ranking, rules):
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=4**4, n_best=10, ranking=ranking, **rules)
+    best = beam_search(table, *table.encode(range(4)), max_length=4, width=4**4, n_best=10, ranking=ranking, **rules)
     for which in range(4):
         everything = enumerate_all(table, which, 4, ranking, **rules)
         assert rules or len(everything) == 1 + 3 + 3**2 + 3**3 * 4
@@ -87,7 +102,7 @@ def test_a_narrow_beam_equals_a_search_in_lists(make_table, ranking, width, rule
     table = make_table(inputs=20)
     n_best = 2
     best = beam_search(
-        table, *table.start(range(20)), max_length=4, width=width, n_best=n_best, ranking=ranking, **rules
+        table, *table.encode(range(20)), max_length=4, width=width, n_best=n_best, ranking=ranking, **rules
     )
     for which in range(20):
         expected = search_in_lists(table, which, 4, width, ranking, **rules)[:n_best]
@@ -98,28 +113,28 @@ def test_a_narrow_beam_equals_a_search_in_lists(make_table, ranking, width, rule
 
 def test_width_1_equals_greedy_on_every_table(make_table):
     table = make_table(inputs=200)
-    greedy = decode(table, *table.start(range(200)), max_length=4)
-    beam = beam_search(table, *table.start(range(200)), max_length=4, width=1)
+    greedy = decode(table, *table.encode(range(200)), max_length=4)
+    beam = beam_search(table, *table.encode(range(200)), max_length=4, width=1)
     assert len({len(strip(tokens[0])) for tokens in greedy.tokens}) == 4
     for left, right in zip(beam, greedy, strict=True):
         torch.testing.assert_close(left, right)
 
 
 def test_width_1_equals_greedy(case):
-    greedy = decode(case.model, *case.start(range(4)), max_length=8)
-    beam = beam_search(case.model, *case.start(range(4)), max_length=8, width=1)
+    greedy = decode(case.model, *case.encode(range(4)), max_length=8)
+    beam = beam_search(case.model, *case.encode(range(4)), max_length=8, width=1)
     for left, right in zip(beam, greedy, strict=True):
         torch.testing.assert_close(left, right)
 
 
-@pytest.mark.parametrize("ranking", [Ranking(), Ranking(0.7), Ranking(coverage=0.5)], ids=str)
-@pytest.mark.parametrize("rules", [{}, {"min_length": 3, "no_repeat": 2}], ids=str)
+@pytest.mark.parametrize("ranking", [BeamScorer(), BeamScorer(0.7), BeamScorer(coverage_penalty=0.5)], ids=str)
+@pytest.mark.parametrize("rules", [{}, {"min_length": 3, "no_repeat_ngram_size": 2}], ids=str)
 def test_a_batch_equals_single_runs(case, ranking, rules):
     options = {"max_length": 8, "width": 3, "n_best": 3, "ranking": ranking, **rules}
-    batch = beam_search(case.model, *case.start(range(4)), **options)
+    batch = beam_search(case.model, *case.encode(range(4)), **options)
     outputs = set()
     for row in range(4):
-        alone = beam_search(case.model, *case.start([row]), **options)
+        alone = beam_search(case.model, *case.encode([row]), **options)
         length, source = alone.tokens.size(2), alone.attention.size(3)
         torch.testing.assert_close(batch.tokens[row, :, :length], alone.tokens[0])
         torch.testing.assert_close(batch.scores[row], alone.scores[0])
@@ -133,7 +148,7 @@ def test_a_batch_equals_single_runs(case, ranking, rules):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
 def test_scores_equal_forced_scoring_of_the_tokens(case, alpha):
-    best = beam_search(case.model, *case.start(range(4)), max_length=8, width=3, n_best=3, ranking=Ranking(alpha))
+    best = beam_search(case.model, *case.encode(range(4)), max_length=8, width=3, n_best=3, ranking=BeamScorer(alpha))
     for row in range(4):
         for n in range(3):
             tokens = strip(best.tokens[row, n])
@@ -150,7 +165,7 @@ def test_scores_equal_forced_scoring_of_the_tokens(case, alpha):
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_outputs_are_sorted_and_distinct(table, alpha):
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=6, n_best=6, ranking=Ranking(alpha))
+    best = beam_search(table, *table.encode(range(4)), max_length=4, width=6, n_best=6, ranking=BeamScorer(alpha))
     assert (best.scores.diff(dim=1) <= 0).all()
     for outputs in best.tokens:
         assert len({tuple(strip(tokens)) for tokens in outputs}) == 6
@@ -159,12 +174,12 @@ def test_outputs_are_sorted_and_distinct(table, alpha):
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_a_model_that_never_ends_is_cut(table, alpha):
     table.log_probs[..., EOS] = -torch.inf
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=3, n_best=3, ranking=Ranking(alpha))
+    best = beam_search(table, *table.encode(range(4)), max_length=4, width=3, n_best=3, ranking=BeamScorer(alpha))
     assert best.tokens.shape == (4, 3, 4)
     assert not torch.isin(best.tokens, torch.tensor([PAD, SOS, EOS])).any()
     assert table.calls == 4
     for which in range(4):
-        (score, tokens), *_ = search_in_lists(table, which, 4, 3, Ranking(alpha))
+        (score, tokens), *_ = search_in_lists(table, which, 4, 3, BeamScorer(alpha))
         assert strip(best.tokens[which, 0]) == tokens
         assert best.scores[which, 0].item() == pytest.approx(score, abs=1e-5)
 
@@ -172,7 +187,7 @@ def test_a_model_that_never_ends_is_cut(table, alpha):
 def test_the_search_ends_when_nothing_open_can_win(table):
     table.log_probs[..., EOS] = math.log(0.9)
     table.log_probs[..., EOS + 1 :] = math.log(0.1 / 3)
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=3)
+    best = beam_search(table, *table.encode(range(4)), max_length=4, width=3)
     assert best.tokens.tolist() == [[[EOS]]] * 4
     assert table.calls == 1
 
@@ -181,14 +196,14 @@ def test_the_search_ends_when_nothing_open_can_win(table):
 def test_the_search_goes_on_while_something_open_can_win(make_table, alpha):
     table = make_table(inputs=40)
     for which in range(40):  # one by one: in a batch the slowest input keeps all others open
-        best = beam_search(table, *table.start([which]), max_length=4, width=3, ranking=Ranking(alpha))
-        assert strip(best.tokens[0, 0]) == search_in_lists(table, which, 4, 3, Ranking(alpha))[0][1]
+        best = beam_search(table, *table.encode([which]), max_length=4, width=3, ranking=BeamScorer(alpha))
+        assert strip(best.tokens[0, 0]) == search_in_lists(table, which, 4, 3, BeamScorer(alpha))[0][1]
     assert table.calls < 4 * 40
 
 
 def test_hypotheses_that_do_not_exist_are_empty(table):
     table.log_probs[..., EOS + 1 :] = -torch.inf  # <eos> at once is the only output
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=3, n_best=3)
+    best = beam_search(table, *table.encode(range(4)), max_length=4, width=3, n_best=3)
     assert best.tokens.tolist() == [[[EOS], [PAD], [PAD]]] * 4
     assert best.scores[:, 0].isfinite().all()
     assert (best.scores[:, 1:] == -torch.inf).all()
@@ -198,9 +213,9 @@ def test_hypotheses_that_do_not_exist_are_empty(table):
 
 def test_forbidden_symbols_never_come(table):
     table.log_probs[..., 3] = 0.0
-    best = beam_search(table, *table.start(range(4)), max_length=4, width=4, n_best=4, forbidden=(PAD, SOS, 3))
+    best = beam_search(table, *table.encode(range(4)), max_length=4, width=4, n_best=4, suppress_tokens=(PAD, SOS, 3))
     assert not (best.tokens == 3).any()
-    assert (beam_search(table, *table.start(range(4)), max_length=4, width=4).tokens == 3).any()
+    assert (beam_search(table, *table.encode(range(4)), max_length=4, width=4).tokens == 3).any()
 
 
 def test_inputs_that_have_ended_are_not_searched_further(make_table):
@@ -210,7 +225,7 @@ def test_inputs_that_have_ended_are_not_searched_further(make_table):
     rows = []
     step = table.step
     table.step = lambda tokens, state, memory: (rows.append(len(tokens)), step(tokens, state, memory))[1]
-    beam_search(table, *table.start(range(40)), max_length=4, width=3)
+    beam_search(table, *table.encode(range(40)), max_length=4, width=3)
     assert rows[0] == 40 * 3
     assert max(rows[1:]) <= 10 * 3
 
@@ -218,4 +233,4 @@ def test_inputs_that_have_ended_are_not_searched_further(make_table):
 @pytest.mark.parametrize(("width", "n_best"), [(0, 1), (2, 3), (2, 0)])
 def test_impossible_widths_are_refused(table, width, n_best):
     with pytest.raises(ValueError, match=f"n-best {n_best} .* not {width}"):
-        beam_search(table, *table.start([0]), max_length=4, width=width, n_best=n_best)
+        beam_search(table, *table.encode([0]), max_length=4, width=width, n_best=n_best)

@@ -32,12 +32,14 @@ def test_nothing_is_kept_out_without_a_rule():
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
 def test_stop_waits_for_the_minimum_length(length):
     history = torch.zeros(2, length, dtype=torch.long)
-    found = constrain(torch.zeros(2, SYMBOLS), history, forbidden=(0,), stop=2, min_length=3)
+    found = constrain(torch.zeros(2, SYMBOLS), history, suppress_tokens=(0,), stop=2, min_length=3)
     shut = [True, False, length + 1 < 3, False, False]
     assert found.isinf().tolist() == [shut, shut]
 
 
 def test_rules_give_way_where_they_would_leave_nothing():
     history = torch.tensor([[3, 4], [3, 3]])
-    found = constrain(torch.zeros(2, SYMBOLS), history, forbidden=(0, 1), stop=2, min_length=9, no_repeat=1)
+    found = constrain(
+        torch.zeros(2, SYMBOLS), history, suppress_tokens=(0, 1), stop=2, min_length=9, no_repeat_ngram_size=1
+    )
     assert found.isinf().tolist() == [[True, True, False, False, False], [True, True, True, True, False]]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attendgen.errors import UserError
-from attendgen.layers.attention import Additive, Dot, General, Mean, attend
+from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention, MeanAttention, attend
+from attendgen.utils.errors import UserError
 
 QUERY, MEMORY, KEY = 4, 6, 5
 
@@ -51,15 +51,15 @@ def no_score(layer, query, memory):
 
 
 LAYERS = {
-    "dot": (lambda: Dot(QUERY, QUERY), QUERY, dot_score),
-    "scaled dot": (lambda: Dot(QUERY, QUERY, scaled=True), QUERY, scaled_score),
-    "general": (lambda: General(QUERY, MEMORY), MEMORY, general_score),
-    "scaled general": (lambda: General(QUERY, MEMORY, scaled=True), MEMORY, scaled_general_score),
-    "additive": (lambda: Additive(QUERY, MEMORY, KEY), MEMORY, additive_score),
-    "additive, as wide as the query": (lambda: Additive(QUERY, MEMORY), MEMORY, additive_score),
-    "additive, rectified": (lambda: Additive(QUERY, MEMORY, KEY, "relu"), MEMORY, rectified_score),
-    "additive, two layers": (lambda: Additive(QUERY, MEMORY, KEY, layers=2), MEMORY, two_layer_score),
-    "mean": (lambda: Mean(QUERY, MEMORY), MEMORY, no_score),
+    "dot": (lambda: DotAttention(QUERY, QUERY), QUERY, dot_score),
+    "scaled dot": (lambda: DotAttention(QUERY, QUERY, scaled=True), QUERY, scaled_score),
+    "general": (lambda: GeneralAttention(QUERY, MEMORY), MEMORY, general_score),
+    "scaled general": (lambda: GeneralAttention(QUERY, MEMORY, scaled=True), MEMORY, scaled_general_score),
+    "additive": (lambda: AdditiveAttention(QUERY, MEMORY, KEY), MEMORY, additive_score),
+    "additive, as wide as the query": (lambda: AdditiveAttention(QUERY, MEMORY), MEMORY, additive_score),
+    "additive, rectified": (lambda: AdditiveAttention(QUERY, MEMORY, KEY, "relu"), MEMORY, rectified_score),
+    "additive, two layers": (lambda: AdditiveAttention(QUERY, MEMORY, KEY, layers=2), MEMORY, two_layer_score),
+    "mean": (lambda: MeanAttention(QUERY, MEMORY), MEMORY, no_score),
 }
 
 
@@ -71,7 +71,7 @@ def case(request):
 
 
 def ask(layer, query, memory, mask=None):
-    return layer(query, layer.project(memory), memory, mask)
+    return layer(query, layer.keys(memory), memory, mask)
 
 
 def test_equals_a_loop(case):
@@ -126,7 +126,7 @@ def test_an_empty_memory_gives_zeros_and_finite_gradients(case):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_masks_too(dtype):
     query, memory = 10 * torch.randn(1, 2, QUERY, dtype=dtype), torch.randn(1, 3, QUERY, dtype=dtype)
-    context, alpha = ask(Dot(QUERY, QUERY), query, memory, torch.tensor([[True, True, False]]))
+    context, alpha = ask(DotAttention(QUERY, QUERY), query, memory, torch.tensor([[True, True, False]]))
     assert context.isfinite().all()
     assert not alpha[..., 2].any()
     torch.testing.assert_close(alpha.float().sum(dim=-1), torch.ones(1, 2), atol=1e-2, rtol=0)
@@ -134,7 +134,7 @@ def test_half_precision_masks_too(dtype):
 
 def test_dot_refuses_unequal_sizes_and_names_the_remedy():
     with pytest.raises(UserError, match=r"has 4 and the memory 6; use .*General"):
-        Dot(QUERY, MEMORY)
+        DotAttention(QUERY, MEMORY)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

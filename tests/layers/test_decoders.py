@@ -3,32 +3,32 @@ from functools import partial
 import pytest
 import torch
 
-from attendgen.layers.attention import Additive, General
-from attendgen.layers.decoders import Bahdanau, Luong
-from attendgen.layers.recurrence import Memory
+from attendgen.layers.attention import AdditiveAttention, GeneralAttention
+from attendgen.layers.decoders import BahdanauDecoder, LuongDecoder
+from attendgen.layers.state import Memory
 
 INPUTS, HIDDEN, MEMORY, SOURCE, TIME, BATCH = 3, 5, 4, 6, 7, 3
 DECODERS = {
-    "bahdanau": Bahdanau,
-    "luong": Luong,
-    "luong unfed": partial(Luong, feeding=False),
-    "luong, two layers": partial(Luong, layers=2),
+    "bahdanau": BahdanauDecoder,
+    "luong": LuongDecoder,
+    "luong unfed": partial(LuongDecoder, input_feeding=False),
+    "luong, two layers": partial(LuongDecoder, layers=2),
 }
 
 
 @pytest.fixture(params=DECODERS)
 def decoder(request):
-    return DECODERS[request.param](INPUTS, HIDDEN, MEMORY, partial(Additive, dim=8))
+    return DECODERS[request.param](INPUTS, HIDDEN, MEMORY, partial(AdditiveAttention, dim=8))
 
 
 def remember(decoder: torch.nn.Module, lengths: tuple[int, ...] = (6, 4, 1)) -> Memory:
     values = torch.randn(len(lengths), SOURCE, MEMORY)
     mask = torch.arange(SOURCE) < torch.tensor(lengths).unsqueeze(1)
-    return Memory(decoder.attention.project(values), values, mask)
+    return Memory(decoder.attention.keys(values), values, mask)
 
 
 def begin(decoder: torch.nn.Module, rows: int = BATCH):
-    return decoder.start(torch.randn(rows, decoder.layers, HIDDEN), torch.randn(rows, decoder.layers, HIDDEN))
+    return decoder.encode(torch.randn(rows, decoder.layers, HIDDEN), torch.randn(rows, decoder.layers, HIDDEN))
 
 
 def test_step_by_step_equals_all_at_once(decoder):
@@ -50,7 +50,7 @@ def test_rows_that_share_a_memory_equal_a_repeated_memory(decoder):
 @pytest.mark.parametrize("feeding", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_luong_equals_torchs_cells_and_the_papers_equations(feeding, layers):
-    decoder = Luong(INPUTS, HIDDEN, MEMORY, General, feeding=feeding, layers=layers)
+    decoder = LuongDecoder(INPUTS, HIDDEN, MEMORY, GeneralAttention, input_feeding=feeding, layers=layers)
     memory, state, inputs = remember(decoder), begin(decoder), torch.randn(BATCH, TIME, INPUTS)
     features, alphas = decoder(inputs, state, memory)
     cells = []

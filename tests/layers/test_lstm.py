@@ -10,15 +10,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.rnn import PackedSequence
 
-from attendgen.layers.attention import Additive, Dot, General
-from attendgen.layers.decoders import Luong
+from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention
+from attendgen.layers.decoders import LuongDecoder
 from attendgen.layers.lstm import run_lstm
-from attendgen.models.carried_lm import CarriedContextLM
-from attendgen.models.causal_lm import CausalLM
-from attendgen.models.lm import ContextLM
+from attendgen.models.lm.context import ContextLanguageModel
+from attendgen.models.lm.lstm import LSTMLanguageModel
+from attendgen.models.lm.textgenerate import TextGenerateLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
-from attendgen.models.textgenerate import TextGenerateLM
-from pretended_gpu import Pretence, autocast, lstm_dtypes, pretend
+from helpers.pretended_gpu import Pretence, autocast, lstm_dtypes, pretend
 
 __all__ = ["lstm_dtypes"]  # a fixture
 
@@ -172,18 +171,17 @@ def test_without_autocast_it_keeps_its_dtype(lstm_dtypes: list[torch.dtype], dty
 
 
 SYMBOLS = 9
-SMALL = {"embedding": 5, "hidden": 6}
-READER = {**SMALL, "reach": 3, "head": 4, "weight_drop": 0.5, "dropout": 0.5}
+SMALL = {"embedding_dim": 5, "hidden": 6}
+READER = {**SMALL, "attention_window": 3, "attention_dim": 4, "weight_drop": 0.5, "dropout": 0.5}
 Seq = partial(Seq2Seq, SYMBOLS, SYMBOLS, dropout=0.5, **SMALL)
 MODELS = {
-    "seq2seq": partial(Seq, Dot),
-    "seq2seq, both ways": partial(Seq, partial(Additive, dim=4), bidirectional=True, layers=2),
-    "seq2seq, luong": partial(Seq, General, partial(Luong, layers=2), bidirectional=True, tied=True),
-    "seq2seq, luong, not fed": partial(Seq, General, partial(Luong, feeding=False), layers=2),
-    "context": partial(ContextLM, SYMBOLS, General, encoder=4, **READER),
-    "carried": partial(CarriedContextLM, SYMBOLS, General, encoder=4, window=4, piece=3, **READER),
-    "causal": partial(CausalLM, SYMBOLS, ngrams=3, ngram_rows=16, tied=True, **READER),
-    "textgenerate": partial(TextGenerateLM, SYMBOLS, hidden=6),
+    "seq2seq": partial(Seq, DotAttention),
+    "seq2seq, both ways": partial(Seq, partial(AdditiveAttention, dim=4), bidirectional=True, layers=2),
+    "seq2seq, luong": partial(Seq, GeneralAttention, partial(LuongDecoder, layers=2), bidirectional=True, tied=True),
+    "seq2seq, luong, not fed": partial(Seq, GeneralAttention, partial(LuongDecoder, input_feeding=False), layers=2),
+    "context": partial(ContextLanguageModel, SYMBOLS, GeneralAttention, encoder_hidden=4, **READER),
+    "causal": partial(LSTMLanguageModel, SYMBOLS, ngrams=3, ngram_rows=16, tied=True, **READER),
+    "textgenerate": partial(TextGenerateLanguageModel, SYMBOLS, hidden=6),
 }
 CONTEXTS = {
     "full": [[3, 4, 5, 6], [7, 3, 3, 8]],
@@ -194,7 +192,7 @@ CONTEXTS = {
 def write(model: nn.Module, context: torch.Tensor, tokens: torch.Tensor) -> list[torch.Tensor]:
     """Logits of known tokens, then log-probabilities of the same, step by step."""
     logits, _ = model(context, tokens)
-    memory, state = model.start(context)
+    memory, state = model.encode(context)
     steps = []
     for token in tokens.unbind(1):
         log_probs, _, state = model.step(token, state, memory)

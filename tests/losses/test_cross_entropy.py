@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attendgen.losses.cross_entropy import cross_entropy_by_caption, doubly_stochastic, masked_cross_entropy
-from attendgen.vocabulary import PAD
+from attendgen.losses.cross_entropy import cross_entropy_per_caption, doubly_stochastic, masked_cross_entropy
+from attendgen.utils.special_tokens import PAD
 
 SYMBOLS = 7
 TARGETS = torch.tensor([[3, 1, 6, 2], [5, 2, PAD, PAD], [PAD, PAD, PAD, PAD], [4, 4, 2, PAD]])
@@ -138,5 +138,5 @@ def test_by_caption_is_the_sum_of_each_captions_own_mean(smoothing):
             nats, words = masked_cross_entropy(rows[None], caption[None], smoothing)
             means.append(nats / words)
     assert len(means) == 5
-    total, captions = cross_entropy_by_caption(logits, targets, smoothing)
+    total, captions = cross_entropy_per_caption(logits, targets, smoothing)
     torch.testing.assert_close(total / captions, torch.stack(means).mean())

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from attendgen.errors import UserError
-from attendgen.losses.reinforce import leave_one_out
+from attendgen.losses.score_function import leave_one_out
 from attendgen.losses.self_critical import Replay, SelfCritical, self_critical
+from attendgen.utils.errors import UserError
 
 SYMBOLS, WORDS = 3, 2
 

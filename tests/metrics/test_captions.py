@@ -9,12 +9,13 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from attendgen.errors import UserError
-from attendgen.metrics.captions import caption_scores, tokenise
+from attendgen.metrics.captions import caption_scores
+from attendgen.metrics.tokenization import tokenize
+from attendgen.utils.errors import UserError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_tokenisers.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_tokenizers.py"
 
-# already lower-case and without punctuation, so that the scorers can be called without a tokeniser
+# already lower-case and without punctuation, so that the scorers can be called without a tokenizer
 HYPOTHESES = {
     "a.jpg": "a black dog runs through the green grass",
     "b.jpg": "two children play on the beach",
@@ -45,19 +46,19 @@ REFERENCES = {
     ],
 )
 def test_tokenise(caption: str, tokens: str) -> None:
-    assert tokenise(caption) == tokens
+    assert tokenize(caption) == tokens
 
 
 def test_tokens_are_stable() -> None:
     # the scorers' own splitting must find the very same words
-    text = tokenise("Two dogs (one's black) can't catch a 3rd, red/white ball!")
-    assert tokenise(text) == text
+    text = tokenize("Two dogs (one's black) can't catch a 3rd, red/white ball!")
+    assert tokenize(text) == text
 
 
 @pytest.mark.parametrize("unit", ["1-", "a.", "a/", "1.1-", "1/1-", "a_", "A&", "a'"])
 def test_no_rule_backtracks_exponentially(unit: str) -> None:
     """Ambiguous repetition would never come back from these; what does must hold every letter and digit."""
-    text = tokenise(unit * 300 + "!")
+    text = tokenize(unit * 300 + "!")
     assert [char for char in text if char.isalnum()] == [char for char in (unit * 300).lower() if char.isalnum()]
 
 
@@ -155,7 +156,7 @@ def test_mistakes_are_named() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs java")
 def test_equals_the_java_tokeniser(shared: Path) -> None:
-    spec = importlib.util.spec_from_file_location("compare_tokenisers", SCRIPT)
+    spec = importlib.util.spec_from_file_location("compare_tokenizers", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
@@ -166,4 +167,4 @@ def test_equals_the_java_tokeniser(shared: Path) -> None:
     captions = [" ".join(caption.split()) for caption in captions]
     assert len(captions) > 35_000
     java = script.java_tokenise(captions)
-    assert [caption for caption, theirs in zip(captions, java, strict=True) if tokenise(caption) != theirs] == []
+    assert [caption for caption, theirs in zip(captions, java, strict=True) if tokenize(caption) != theirs] == []

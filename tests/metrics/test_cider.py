@@ -4,8 +4,8 @@ import pytest
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from attendgen.metrics.captions import tokenise
 from attendgen.metrics.cider import CiderD
+from attendgen.metrics.tokenization import tokenize
 
 REFERENCES = {
     1: ["A dog runs through the grass.", "The brown dog is running .", "a dog in a field"],
@@ -22,8 +22,8 @@ HYPOTHESES = {
 
 
 def corpus_scores(hypotheses: dict) -> dict:
-    references = {key: [tokenise(text) for text in texts] for key, texts in REFERENCES.items()}
-    _, scores = Cider().compute_score(references, {key: [tokenise(text)] for key, text in hypotheses.items()})
+    references = {key: [tokenize(text) for text in texts] for key, texts in REFERENCES.items()}
+    _, scores = Cider().compute_score(references, {key: [tokenize(text)] for key, text in hypotheses.items()})
     return dict(zip(references, scores.tolist(), strict=True))
 
 
@@ -39,7 +39,7 @@ def test_equals_pycocoevalcap(turn):
 def test_the_end_is_a_word_like_any_other():
     scorer = CiderScorer(n=4, sigma=6.0)
     for key, texts in REFERENCES.items():
-        scorer += (f"{tokenise(HYPOTHESES[key])} end", [f"{tokenise(text)} end" for text in texts])
+        scorer += (f"{tokenize(HYPOTHESES[key])} end", [f"{tokenize(text)} end" for text in texts])
     reward = CiderD(REFERENCES, end=True)
     for key, score in zip(REFERENCES, scorer.compute_score()[1].tolist(), strict=True):
         assert reward(key, HYPOTHESES[key]) == pytest.approx(score, abs=1e-6)
@@ -67,7 +67,7 @@ def test_real_captions_equal_pycocoevalcap(shared):
     hypotheses = {name: texts[0] for name, texts in references.items()}
     others = {name: texts[1:] for name, texts in references.items()}
     reward = CiderD(others)
-    tokens = {name: [tokenise(text) for text in texts] for name, texts in others.items()}
-    _, scores = Cider().compute_score(tokens, {name: [tokenise(text)] for name, text in hypotheses.items()})
+    tokens = {name: [tokenize(text) for text in texts] for name, texts in others.items()}
+    _, scores = Cider().compute_score(tokens, {name: [tokenize(text)] for name, text in hypotheses.items()})
     for (name, text), score in zip(hypotheses.items(), scores.tolist(), strict=True):
         assert reward(name, text) == pytest.approx(score, abs=1e-6)

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from attendgen.metrics import meteor as module
-from attendgen.metrics.captions import tokenise
 from attendgen.metrics.meteor import MeteorError, meteor
+from attendgen.metrics.tokenization import tokenize
 
 java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java")
 
@@ -30,8 +30,8 @@ def test_equals_pycocoevalcaps_wrapper() -> None:
     from pycocoevalcap.meteor.meteor import Meteor
 
     theirs = Meteor()
-    references = {key: [tokenise(text).replace("|||", " ") for text in texts] for key, texts in REFERENCES.items()}
-    expected, _ = theirs.compute_score(references, {key: [tokenise(text)] for key, text in HYPOTHESES.items()})
+    references = {key: [tokenize(text).replace("|||", " ") for text in texts] for key, texts in REFERENCES.items()}
+    expected, _ = theirs.compute_score(references, {key: [tokenize(text)] for key, text in HYPOTHESES.items()})
     found = meteor(HYPOTHESES, REFERENCES)
     assert 0.1 < found < 1
     assert found == pytest.approx(expected, abs=1e-6)

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from attendgen.errors import UserError
 from attendgen.metrics.text import exact_match, pair_scores
+from attendgen.utils.errors import UserError
 
 
 def test_exact_match_is_a_fraction() -> None:

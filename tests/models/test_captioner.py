@@ -3,31 +3,31 @@ from functools import partial
 import pytest
 import torch
 
-from attendgen.layers.attention import Additive, General, Mean
+from attendgen.layers.attention import AdditiveAttention, GeneralAttention, MeanAttention
 from attendgen.losses.cross_entropy import doubly_stochastic, masked_cross_entropy
 from attendgen.models.captioner import Captioner
-from attendgen.models.encoders import small_cnn
-from stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
-from stepwise import teacher_forced
+from attendgen.models.encoders.small_cnn import SmallCNN
+from helpers.stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
+from helpers.stepwise import teacher_forced
 
 SYMBOLS, SIZE = 9, 16
 VARIANTS = {
-    "as the paper": {"attention": partial(Additive, dim=6)},
-    "bare": {"attention": General, "gate": "none", "deep_output": False},
-    "no attention": {"attention": Mean, "gate": "none"},
+    "as the paper": {"attention": partial(AdditiveAttention, dim=6)},
+    "bare": {"attention": GeneralAttention, "gate": "none", "deep_output": False},
+    "no attention": {"attention": MeanAttention, "gate": "none"},
     "vector gate, two layers": {
-        "attention": partial(Additive, dim=6, activation="relu", layers=2),
+        "attention": partial(AdditiveAttention, dim=6, activation="relu", layers=2),
         "gate": "vector",
-        "start_layers": 2,
+        "init_state_layers": 2,
     },
-    "projected": {"attention": General, "project": 5},
+    "projected": {"attention": GeneralAttention, "project": 5},
 }
 
 
 @pytest.fixture(params=VARIANTS)
 def model(request):
-    encoder = small_cnn((4, 6), size=SIZE)
-    return Captioner(SYMBOLS, encoder, embedding=7, hidden=8, **VARIANTS[request.param]).eval()
+    encoder = SmallCNN((4, 6), size=SIZE)
+    return Captioner(SYMBOLS, encoder, embedding_dim=7, hidden=8, **VARIANTS[request.param]).eval()
 
 
 def pictures(number: int) -> torch.Tensor:
@@ -90,7 +90,9 @@ def test_no_future_word_leaks(model):
 
 
 def test_deep_output_is_equation_7():
-    model = Captioner(SYMBOLS, small_cnn((4,), size=SIZE), partial(Additive, dim=6), embedding=7, hidden=8).eval()
+    model = Captioner(
+        SYMBOLS, SmallCNN((4,), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
+    ).eval()
     word, hidden, context = torch.randn(2, 7), torch.randn(2, 8), torch.randn(2, 4)
     looked = context @ model.deep_context.weight.T
     inner = word + hidden @ model.deep_hidden.weight.T + model.deep_hidden.bias + looked
@@ -100,18 +102,20 @@ def test_deep_output_is_equation_7():
 
 
 def test_the_state_starts_from_the_mean_annotation_alone():
-    model = Captioner(SYMBOLS, small_cnn((4,), size=SIZE), partial(Additive, dim=6), embedding=7, hidden=8).eval()
+    model = Captioner(
+        SYMBOLS, SmallCNN((4,), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
+    ).eval()
     annotations = torch.randn(1, 10, 4)
-    _, state = model.start(annotations)
-    _, shuffled = model.start(annotations[:, torch.randperm(10)])
+    _, state = model.encode(annotations)
+    _, shuffled = model.encode(annotations[:, torch.randperm(10)])
     torch.testing.assert_close(tuple(state), tuple(shuffled))
     mean = annotations.mean(dim=1)
     torch.testing.assert_close(state.hidden, torch.tanh(mean @ model.first_hidden.weight.T + model.first_hidden.bias))
 
 
 def test_a_frozen_encoder_stays_as_it_is_while_the_rest_learns():
-    encoder = small_cnn((4, 6), size=SIZE, frozen=True)
-    model = Captioner(SYMBOLS, encoder, partial(Additive, dim=6), embedding=7, hidden=8).train()
+    encoder = SmallCNN((4, 6), size=SIZE, freeze=True)
+    model = Captioner(SYMBOLS, encoder, partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8).train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     logits, _ = model(pictures(4), torch.randint(1, SYMBOLS, (4, 2, 5)))
     logits.square().sum().backward()
@@ -125,7 +129,9 @@ def test_a_frozen_encoder_stays_as_it_is_while_the_rest_learns():
 
 
 def test_an_encoder_that_is_not_frozen_learns():
-    model = Captioner(SYMBOLS, small_cnn((4, 6), size=SIZE), partial(Additive, dim=6), embedding=7, hidden=8).train()
+    model = Captioner(
+        SYMBOLS, SmallCNN((4, 6), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
+    ).train()
     logits, _ = model(pictures(4), torch.randint(1, SYMBOLS, (4, 2, 5)))
     logits.square().sum().backward()
     assert all(parameter.grad.any() for parameter in model.encoder.parameters())
@@ -134,7 +140,9 @@ def test_an_encoder_that_is_not_frozen_learns():
 @pytest.mark.parametrize("project", [None, 5])
 @pytest.mark.parametrize(("regions", "captions"), [(4, 3), (40, 1)], ids=["many steps", "many regions"])
 def test_loss_and_gradients_equal_the_plain_loop(project, regions, captions):
-    model = Captioner(SYMBOLS, small_cnn((60,), size=SIZE), partial(Additive, dim=6), 7, 8, project, dropout=0.0)
+    model = Captioner(
+        SYMBOLS, SmallCNN((60,), size=SIZE), partial(AdditiveAttention, dim=6), 7, 8, project, dropout=0.0
+    )
     words = torch.randint(4, SYMBOLS, (2, captions, 6))
     words[0, 0, 4:] = 0
     annotations = torch.randn(2, regions, 60)

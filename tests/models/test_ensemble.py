@@ -1,54 +1,58 @@
-"""Several models write together as the product of their probabilities says, whatever their states hold."""
+"""CompositeModel models write together as the product of their probabilities says, whatever their states hold."""
 
 import math
 from functools import partial
 
 import pytest
 import torch
+from attendgen.decoding.beam_size import beam_search
 from torch import Tensor
 
-import stepping
-from attendgen.decoding.beam import beam_search
-from attendgen.decoding.protocol import take_rows
-from attendgen.errors import UserError
-from attendgen.layers.attention import Additive
-from attendgen.layers.decoders import Luong
+from attendgen.layers.attention import AdditiveAttention
+from attendgen.layers.decoders import LuongDecoder
+from attendgen.layers.state import take_rows
 from attendgen.models.captioner import Captioner
-from attendgen.models.causal_lm import CausalLM
-from attendgen.models.encoders import small_cnn
-from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, ReaderEnsemble
-from attendgen.models.lm import ContextLM
+from attendgen.models.encoders.small_cnn import SmallCNN
+from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, StatefulEnsemble
+from attendgen.models.lm.context import ContextLanguageModel
+from attendgen.models.lm.lstm import LSTMLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
+from attendgen.utils.errors import UserError
+from helpers import stepping
 
 SYMBOLS = 11
 WEIGHTS = [0.5, 0.3, 0.1]
 
 
-def readers() -> ReaderEnsemble:
+def readers() -> StatefulEnsemble:
     """Of one, two and no layers' worth of n-grams; of several reaches, or none."""
     makers = [
-        partial(CausalLM, embedding=4, hidden=6, ngrams=3, ngram_rows=20, reach=3, head=4),
-        partial(CausalLM, embedding=3, hidden=5, layers=2),
-        partial(CausalLM, embedding=4, hidden=6, reach=5, head=4),
+        partial(
+            LSTMLanguageModel, embedding_dim=4, hidden=6, ngrams=3, ngram_rows=20, attention_window=3, attention_dim=4
+        ),
+        partial(LSTMLanguageModel, embedding_dim=3, hidden=5, layers=2),
+        partial(LSTMLanguageModel, embedding_dim=4, hidden=6, attention_window=5, attention_dim=4),
     ]
-    return ReaderEnsemble(makers, WEIGHTS, symbols=SYMBOLS).eval()
+    return StatefulEnsemble(makers, WEIGHTS, vocab_size=SYMBOLS).eval()
 
 
 def translators() -> Ensemble:
-    attention = partial(Additive, dim=4)
+    attention = partial(AdditiveAttention, dim=4)
     makers = [
-        partial(Seq2Seq, attention=attention, embedding=4, hidden=6),
-        partial(Seq2Seq, attention=attention, decoder=Luong, embedding=5, hidden=4, bidirectional=True),
+        partial(Seq2Seq, attention=attention, embedding_dim=4, hidden=6),
+        partial(Seq2Seq, attention=attention, decoder=LuongDecoder, embedding_dim=5, hidden=4, bidirectional=True),
     ]
-    return Ensemble(makers, source_symbols=SYMBOLS, target_symbols=SYMBOLS).eval()
+    return Ensemble(makers, source_vocab_size=SYMBOLS, target_vocab_size=SYMBOLS).eval()
 
 
 def captioners() -> CaptionerEnsemble:
     makers = [
-        partial(Captioner, attention=partial(Additive, dim=4), embedding=4, hidden=hidden, project=project)
+        partial(
+            Captioner, attention=partial(AdditiveAttention, dim=4), embedding_dim=4, hidden=hidden, feature_dim=project
+        )
         for hidden, project in ((6, None), (5, 3))
     ]
-    return CaptionerEnsemble(makers, small_cnn((8,), size=32), [3.0, 1.0], symbols=SYMBOLS).eval()
+    return CaptionerEnsemble(makers, SmallCNN((8,), size=32), [3.0, 1.0], vocab_size=SYMBOLS).eval()
 
 
 def product(weights: list[float], each: list[Tensor]) -> Tensor:
@@ -64,8 +68,8 @@ def mean(shares: list[float], each: list[Tensor]) -> Tensor:
 
 def test_the_probabilities_of_texts_are_the_weighted_product():
     model, inputs = readers(), torch.randint(1, SYMBOLS, (2, 9))
-    logits, alphas, _ = model.read(inputs, model.blank(2))
-    each = [member.read(inputs, member.blank(2)) for member in model.members]
+    logits, alphas, _ = model.read(inputs, model.initial_state(2))
+    each = [member.read(inputs, member.initial_state(2)) for member in model.members]
     expected = product(WEIGHTS, [one[0] for one in each])
     torch.testing.assert_close(logits.exp(), expected)
     torch.testing.assert_close(logits.softmax(dim=-1), expected)  # as logits, too
@@ -77,11 +81,11 @@ def test_the_probabilities_of_texts_are_the_weighted_product():
 def test_log_probabilities_of_the_members_are_recorded():
     model, inputs = readers(), torch.randint(1, SYMBOLS, (2, 9))
     with model.recording() as recorded:
-        logits, _, _ = model.read(inputs, model.blank(2))
-    model.read(inputs, model.blank(2))  # is not recorded
+        logits, _, _ = model.read(inputs, model.initial_state(2))
+    model.read(inputs, model.initial_state(2))  # is not recorded
     (each,) = recorded
     for member, log_probs in zip(model.members, each.unbind(-1), strict=True):
-        torch.testing.assert_close(log_probs, member.read(inputs, member.blank(2))[0].log_softmax(dim=-1))
+        torch.testing.assert_close(log_probs, member.read(inputs, member.initial_state(2))[0].log_softmax(dim=-1))
     torch.testing.assert_close(logits.exp(), product(WEIGHTS, list(each.unbind(-1))))
 
 
@@ -94,8 +98,11 @@ def test_readers_read_on():
 
 
 def test_windows_are_read_by_all():
-    makers = [partial(ContextLM, attention=partial(Additive, dim=4), embedding=4, hidden=hidden) for hidden in (4, 6)]
-    model = Ensemble(makers, symbols=SYMBOLS).eval()
+    makers = [
+        partial(ContextLanguageModel, attention=partial(AdditiveAttention, dim=4), embedding_dim=4, hidden=hidden)
+        for hidden in (4, 6)
+    ]
+    model = Ensemble(makers, vocab_size=SYMBOLS).eval()
     context, inputs = torch.randint(1, SYMBOLS, (2, 5)), torch.randint(1, SYMBOLS, (2, 7))
     logits, alphas = model(context, inputs)
     each = [member(context, inputs) for member in model.members]
@@ -110,11 +117,11 @@ def test_translators_write_with_a_mask_and_several_hypotheses():
     stepping.assert_stepping_equals_teacher_forcing(model, source, inputs, model(source, inputs))
     tokens = torch.tensor([4, 5, 6, 7])
     stepping.assert_rows_share_their_memory(model, source, tokens, model.step)
-    memory, _ = model.start(source)
+    memory, _ = model.encode(source)
     assert torch.equal(memory.mask, source != 0)
-    together = beam_search(model, *model.start(source), max_length=8, width=3, n_best=3)
+    together = beam_search(model, *model.encode(source), max_length=8, width=3, n_best=3)
     for row, asked in enumerate(([[4, 5, 6, 7]], [[8, 9]])):  # inputs that end are dropped one by one
-        alone = beam_search(model, *model.start(torch.tensor(asked)), max_length=8, width=3, n_best=3)
+        alone = beam_search(model, *model.encode(torch.tensor(asked)), max_length=8, width=3, n_best=3)
         torch.testing.assert_close(together.scores[row], alone.scores[0])
 
 
@@ -137,7 +144,7 @@ def test_captioners_look_through_one_encoder(monkeypatch):
 
 def test_rows_are_chosen_of_all_states():
     model = readers()
-    _, _, state = model.read(torch.randint(1, SYMBOLS, (3, 4)), model.blank(3))
+    _, _, state = model.read(torch.randint(1, SYMBOLS, (3, 4)), model.initial_state(3))
     chosen = take_rows(state, torch.tensor([2, 0, 2]))
     for whole, part in zip(state.each, chosen.each, strict=True):
         assert type(whole) is type(part)
@@ -148,23 +155,23 @@ def test_rows_are_chosen_of_all_states():
 @pytest.mark.parametrize("weights", [[1.0], [-1.0, 0.0, -1.0], [1.0, math.nan, 1.0], []])
 def test_wrong_weights_are_refused(weights):
     with pytest.raises(UserError, match=r"model\.weights"):
-        ReaderEnsemble([partial(CausalLM, hidden=4)] * 3, weights, symbols=SYMBOLS)
+        StatefulEnsemble([partial(LSTMLanguageModel, hidden=4)] * 3, weights, vocab_size=SYMBOLS)
     with pytest.raises(UserError, match=r"model\.weights"):
-        Ensemble([], symbols=SYMBOLS)
+        Ensemble([], vocab_size=SYMBOLS)
 
 
 def test_weights_that_sum_to_less_than_one_cool_down():
     model, inputs = readers(), torch.randint(1, SYMBOLS, (1, 5))
     model.weights.copy_(torch.tensor([0.0, 0.5, 0.0]))
     member = model.members[1]
-    expected = (member.read(inputs, member.blank(1))[0] * 0.5).log_softmax(dim=-1)  # type: ignore[operator]
-    torch.testing.assert_close(model.read(inputs, model.blank(1))[0], expected)
+    expected = (member.read(inputs, member.initial_state(1))[0] * 0.5).log_softmax(dim=-1)  # type: ignore[operator]
+    torch.testing.assert_close(model.read(inputs, model.initial_state(1))[0], expected)
 
 
 def test_a_member_without_weight_has_no_say():
     model, inputs = readers(), torch.randint(1, SYMBOLS, (1, 5))
     model.weights.copy_(torch.tensor([0.0, 1.0, 0.0]))
-    logits, alphas, _ = model.read(inputs, model.blank(1))
+    logits, alphas, _ = model.read(inputs, model.initial_state(1))
     member = model.members[1]
-    torch.testing.assert_close(logits, member.read(inputs, member.blank(1))[0].log_softmax(dim=-1))  # type: ignore[operator]
+    torch.testing.assert_close(logits, member.read(inputs, member.initial_state(1))[0].log_softmax(dim=-1))  # type: ignore[operator]
     assert not alphas.any()

@@ -8,16 +8,22 @@ import torch
 from torch import nn
 
 from attendgen.data.batch import pad
-from attendgen.errors import UserError
-from attendgen.layers.attention import Additive, Dot, General, Mean, attend, has_weighted_sum
-from attendgen.layers.decoders import Bahdanau, Luong
-from attendgen.layers.selection import argmax
+from attendgen.layers.attention import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    MeanAttention,
+    attend,
+    has_weighted_sum,
+)
+from attendgen.layers.decoders import BahdanauDecoder, LuongDecoder
+from attendgen.layers.hard_attention import argmax
 from attendgen.models.captioner import Captioner
-from attendgen.models.carried_lm import CarriedContextLM
-from attendgen.models.encoders import small_cnn
-from attendgen.models.lm import ContextLM
+from attendgen.models.encoders.small_cnn import SmallCNN
+from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
-from stepping import assert_rows_share_their_memory, assert_steps_equal
+from attendgen.utils.errors import UserError
+from helpers.stepping import assert_rows_share_their_memory, assert_steps_equal
 
 SYMBOLS, HIDDEN = 9, 8
 TIME = 24  # so many steps that multiplying the memory once would be less work
@@ -40,7 +46,7 @@ class MultiHead(nn.Module):
         return torch.cat(contexts, dim=-1), torch.stack(alphas).mean(dim=0)
 
 
-class Squashed(General):
+class Squashed(GeneralAttention):
     """tanh of the expected memory vector."""
 
     def forward(self, query, keys, memory, mask=None):
@@ -48,7 +54,7 @@ class Squashed(General):
         return torch.tanh(3 * context), alpha
 
 
-class Gated(General):
+class Gated(GeneralAttention):
     """The expected memory vector times a gate of the query."""
 
     def __init__(self, query: int, memory: int) -> None:
@@ -60,7 +66,7 @@ class Gated(General):
         return torch.sigmoid(self.gate(query)) * context, alpha
 
 
-class Shifted(General):
+class Shifted(GeneralAttention):
     """Plain attention that adds a vector to each context."""
 
     def __call__(self, query, keys, memory, mask=None):
@@ -68,23 +74,24 @@ class Shifted(General):
         return context + 1.0, alpha
 
 
-def captioner(attention, gate="none", **settings) -> Captioner:
-    return Captioner(SYMBOLS, small_cnn((4, 12), size=16), attention, embedding=7, hidden=HIDDEN, gate=gate, **settings)
+def captioner(attention, context_gate="none", **settings) -> Captioner:
+    return Captioner(
+        SYMBOLS, SmallCNN((4, 12), size=16), attention, embedding_dim=7, hidden=HIDDEN, context_gate=gate, **settings
+    )
 
 
 MODELS = {
-    "bahdanau": lambda attention: Seq2Seq(SYMBOLS, SYMBOLS, attention, Bahdanau, embedding=6, hidden=HIDDEN),
-    "luong": lambda attention: Seq2Seq(SYMBOLS, SYMBOLS, attention, Luong, embedding=6, hidden=HIDDEN),
+    "bahdanau": lambda attention: Seq2Seq(SYMBOLS, SYMBOLS, attention, BahdanauDecoder, embedding_dim=6, hidden=HIDDEN),
+    "luong": lambda attention: Seq2Seq(SYMBOLS, SYMBOLS, attention, LuongDecoder, embedding_dim=6, hidden=HIDDEN),
     "luong_parallel": lambda attention: Seq2Seq(
-        SYMBOLS, SYMBOLS, attention, partial(Luong, feeding=False), embedding=6, hidden=HIDDEN
+        SYMBOLS, SYMBOLS, attention, partial(LuongDecoder, input_feeding=False), embedding_dim=6, hidden=HIDDEN
     ),
-    "context_lm": lambda attention: ContextLM(SYMBOLS, attention, embedding=6, encoder=4, hidden=HIDDEN),
-    "carried_lm": lambda attention: CarriedContextLM(
-        SYMBOLS, attention, window=4, piece=TIME, embedding=6, encoder=4, hidden=HIDDEN
+    "context_lm": lambda attention: ContextLanguageModel(
+        SYMBOLS, attention, embedding_dim=6, encoder_hidden=4, hidden=HIDDEN
     ),
     "captioner": captioner,
-    "captioner, scalar gate": partial(captioner, gate="scalar"),
-    "captioner, vector gate": partial(captioner, gate="vector"),
+    "captioner, scalar gate": partial(captioner, context_gate="scalar"),
+    "captioner, vector gate": partial(captioner, context_gate="vector"),
     "captioner, no deep output": partial(captioner, deep_output=False),
 }
 
@@ -111,12 +118,9 @@ def asked_of(model: nn.Module) -> torch.Tensor:
 
 def test_training_and_decoding_are_one_function(model):
     asked, inputs = asked_of(model), torch.randint(1, SYMBOLS, (2, TIME))
-    memory, state = model.start(asked)
+    memory, state = model.encode(asked)
     if isinstance(model, Captioner):
         forced = tuple(part[:, 0] for part in model(asked, inputs.unsqueeze(1)))
-    elif isinstance(model, CarriedContextLM):  # whose memory holds the first character to be read
-        memory, state = model.look(inputs[:, 0], model.blank(2)), model.blank(2)
-        forced = model.read(inputs, state)[:2]
     else:
         forced = model(asked, inputs)
     # two functions differ by 0.1 and more, rounding by less than a ten-thousandth
@@ -127,10 +131,12 @@ def test_hypotheses_share_their_memory(model):
     assert_rows_share_their_memory(model, asked_of(model), torch.randint(1, SYMBOLS, (6,)), model.step)
 
 
-@pytest.mark.parametrize("layer", [Mean(4, 4), Dot(4, 4), General(4, 4), Additive(4, 4)])
+@pytest.mark.parametrize(
+    "layer", [MeanAttention(4, 4), DotAttention(4, 4), GeneralAttention(4, 4), AdditiveAttention(4, 4)]
+)
 def test_the_layers_of_attendgen_declare_their_weighted_sum(layer):
     query, memory = torch.randn(2, 3, 4), torch.randn(2, 5, 4)
-    context, alpha = layer(query, layer.project(memory), memory)
+    context, alpha = layer(query, layer.keys(memory), memory)
     assert has_weighted_sum(layer)
     torch.testing.assert_close(context, alpha @ memory)
 
@@ -145,7 +151,7 @@ def test_a_subclass_with_another_forward_must_declare_it_anew(attention):
 
 
 def test_a_layer_with_hooks_or_a_forward_of_its_own_declares_nothing():
-    layers = [General(4, 4) for _ in range(4)]
+    layers = [GeneralAttention(4, 4) for _ in range(4)]
     layers[0].register_forward_hook(lambda module, inputs, output: None)
     layers[1].register_forward_pre_hook(lambda module, inputs: None)
     layers[2].forward = layers[3].forward
@@ -154,7 +160,7 @@ def test_a_layer_with_hooks_or_a_forward_of_its_own_declares_nothing():
 
 def test_hard_attention_asks_for_a_weighted_sum(attention):
     with pytest.raises(UserError, match=r"model\.attention: hard attention .*context_is_weighted_sum"):
-        captioner(attention, look="argmax")
+        captioner(attention, inference_attention="argmax")
     soft = captioner(attention).eval()
     with pytest.raises(UserError, match=r"model\.attention: hard attention"):
-        soft.follow(asked_of(soft), torch.randint(1, SYMBOLS, (2, 1, 4)), select=argmax)
+        soft.forward_sampled(asked_of(soft), torch.randint(1, SYMBOLS, (2, 1, 4)), select=argmax)

@@ -4,21 +4,24 @@ import pytest
 import torch
 
 from attendgen.data.batch import pad
-from attendgen.layers.attention import Additive, Dot, General
-from attendgen.layers.decoders import Luong
+from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention
+from attendgen.layers.decoders import LuongDecoder
 from attendgen.models.seq2seq import Seq2Seq
-from attendgen.vocabulary import PAD
-from stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
+from attendgen.utils.special_tokens import PAD
+from helpers.stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
 
 SYMBOLS, TARGETS = 9, 7
 VARIANTS = {
     "one way, dot": {"attention": Dot},
-    "both ways, additive": {"attention": partial(Additive, dim=6), "bidirectional": True},
-    "two layers, general": {"attention": General, "bidirectional": True, "layers": 2},
-    "one way, two layers": {"attention": partial(Dot, scaled=True), "layers": 2},
-    "sizes apart, tied": {"attention": General, "encoder_hidden": 3, "bidirectional": True, "tied": True},
-    "after, fed, tied": {"attention": General, "decoder": Luong, "bidirectional": True, "tied": True},
-    "after, not fed, two layers": {"attention": Dot, "decoder": partial(Luong, feeding=False, layers=2)},
+    "both ways, additive": {"attention": partial(AdditiveAttention, dim=6), "bidirectional": True},
+    "two layers, general": {"attention": GeneralAttention, "bidirectional": True, "layers": 2},
+    "one way, two layers": {"attention": partial(DotAttention, scaled=True), "layers": 2},
+    "sizes apart, tied": {"attention": GeneralAttention, "encoder_hidden": 3, "bidirectional": True, "tied": True},
+    "after, fed, tied": {"attention": GeneralAttention, "decoder": LuongDecoder, "bidirectional": True, "tied": True},
+    "after, not fed, two layers": {
+        "attention": DotAttention,
+        "decoder": partial(LuongDecoder, input_feeding=False, layers=2),
+    },
 }
 SOURCES = [[3, 4, 5, 6, 7], [8], [4, 4, 3]]
 INPUTS = [[1, 3, 4], [1, 5, 6, 3, 3], [1]]
@@ -26,7 +29,7 @@ INPUTS = [[1, 3, 4], [1, 5, 6, 3, 3], [1]]
 
 @pytest.fixture(params=VARIANTS)
 def model(request):
-    return Seq2Seq(SYMBOLS, TARGETS, embedding=5, hidden=8, dropout=0.5, **VARIANTS[request.param]).eval()
+    return Seq2Seq(SYMBOLS, TARGETS, embedding_dim=5, hidden=8, dropout=0.5, **VARIANTS[request.param]).eval()
 
 
 def test_a_padded_batch_equals_its_rows_one_by_one(model):
@@ -67,22 +70,22 @@ def test_no_future_symbol_leaks(model):
 
 
 def test_a_one_way_encoder_hands_its_state_over():
-    model = Seq2Seq(SYMBOLS, TARGETS, Dot, embedding=5, hidden=8).eval()
+    model = Seq2Seq(SYMBOLS, TARGETS, DotAttention, embedding_dim=5, hidden=8).eval()
     source = torch.tensor([SOURCES[0]])
-    _, state = model.start(source)
+    _, state = model.encode(source)
     _, (hidden, cell) = model.encoder(model.source_embedding(source))
     torch.testing.assert_close((state.hidden, state.cell), (hidden[0], cell[0]))
 
 
 def test_tied_embeddings_are_one_parameter():
-    model = Seq2Seq(SYMBOLS, TARGETS, Dot, embedding=5, hidden=8, tied=True)
+    model = Seq2Seq(SYMBOLS, TARGETS, DotAttention, embedding_dim=5, hidden=8, tied=True)
     assert model.output.weight is model.target_embedding.weight
-    free = Seq2Seq(SYMBOLS, TARGETS, Dot, embedding=5, hidden=8)
+    free = Seq2Seq(SYMBOLS, TARGETS, DotAttention, embedding_dim=5, hidden=8)
     assert free.output.weight is not free.target_embedding.weight
 
 
 def test_an_empty_source_is_finite():
-    model = Seq2Seq(SYMBOLS, TARGETS, Dot, embedding=5, hidden=8).eval()
+    model = Seq2Seq(SYMBOLS, TARGETS, DotAttention, embedding_dim=5, hidden=8).eval()
     logits, alphas = model(pad([[], [3, 4]]), pad([[1], [1]]))
     assert logits.isfinite().all()
     assert not alphas[0].any()

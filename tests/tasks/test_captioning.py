@@ -6,18 +6,23 @@ import pytest
 import torch
 
 from attendgen.data.batch import CaptionBatch
-from attendgen.decoding.protocol import take_rows
-from attendgen.decoding.search import Search
-from attendgen.errors import UserError
-from attendgen.layers.attention import Additive
-from attendgen.layers.selection import argmax, sampled
-from attendgen.losses.reinforce import LeaveOneOut, MovingBaseline, Pathwise, SoftBaseline
+from attendgen.decoding.config import DecodingConfig
+from attendgen.layers.attention import AdditiveAttention
+from attendgen.layers.hard_attention import argmax, sampled
+from attendgen.layers.state import take_rows
+from attendgen.losses.score_function import (
+    LeaveOneOutEstimator,
+    MovingAverageBaseline,
+    SoftBaselineEstimator,
+    StraightThroughGumbelEstimator,
+)
 from attendgen.losses.self_critical import SelfCritical
 from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
-from attendgen.models.encoders import small_cnn
+from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.tasks.captioning import CaptioningTask
-from attendgen.vocabulary import Vocabulary
+from attendgen.text.vocabulary import Vocabulary
+from attendgen.utils.errors import UserError
 
 WORDS = ["a", "red", "blue", "square"]
 
@@ -25,10 +30,12 @@ WORDS = ["a", "red", "blue", "square"]
 def make(estimator, look: str = "expected", **settings) -> CaptioningTask:
     torch.manual_seed(1)
     vocabulary = Vocabulary(WORDS, "caption")
-    encoder = small_cnn((4,), size=8)
-    model = Captioner(len(vocabulary), encoder, partial(Additive, dim=5), embedding=6, hidden=7, look=look)
+    encoder = SmallCNN((4,), size=8)
+    model = Captioner(
+        len(vocabulary), encoder, partial(AdditiveAttention, dim=5), embedding_dim=6, hidden=7, inference_attention=look
+    )
     task = CaptioningTask(
-        model, vocabulary, torch.optim.Adam, lambda step: 1.0, Search(), estimator=estimator, **settings
+        model, vocabulary, torch.optim.Adam, lambda step: 1.0, DecodingConfig(), estimator=estimator, **settings
     )
     task.log = lambda *arguments, **options: None  # no trainer here
     return task.eval()
@@ -43,7 +50,7 @@ def batch() -> CaptionBatch:
 
 def plain(task: CaptioningTask, batch: CaptionBatch, by_caption: bool, entropy: float, penalty: float) -> float:
     """The loss along the likeliest places, where every path is the same and no baseline leaves anything over."""
-    paths = task.model.follow(batch.images, batch.inputs, argmax, 1)
+    paths = task.model.forward_sampled(batch.images, batch.inputs, argmax, 1)
     captions = []
     for image in range(2):
         for caption in range(2):
@@ -66,22 +73,28 @@ def plain(task: CaptioningTask, batch: CaptionBatch, by_caption: bool, entropy: 
 @pytest.mark.parametrize("penalty", [0.0, 0.5])
 @pytest.mark.parametrize("paths", [1, 3])
 def test_the_hard_loss_equals_a_plain_loop(batch, by_caption, entropy, penalty, paths):
-    estimator = LeaveOneOut(argmax, paths, entropy=entropy) if paths > 1 else Pathwise(argmax, entropy=entropy)
-    task = make(estimator, by_caption=by_caption, penalty=penalty)
+    estimator = (
+        LeaveOneOutEstimator(argmax, paths, entropy=entropy)
+        if paths > 1
+        else StraightThroughGumbelEstimator(argmax, entropy=entropy)
+    )
+    task = make(estimator, by_caption=by_caption, doubly_stochastic_weight=penalty)
     loss = task.training_step(batch, 0).item()
     assert loss == pytest.approx(plain(task, batch, by_caption, entropy, penalty), rel=1e-5)
 
 
-@pytest.mark.parametrize("estimator", [MovingBaseline, partial(LeaveOneOut, paths=2), SoftBaseline])
+@pytest.mark.parametrize(
+    "estimator", [MovingAverageBaseline, partial(LeaveOneOutEstimator, num_samples=2), SoftBaselineEstimator]
+)
 def test_the_score_function_reaches_the_attention(batch, estimator):
-    task = make(estimator(sampled), penalty=0.0)
+    task = make(estimator(sampled), doubly_stochastic_weight=0.0)
     task.training_step(batch, 0).backward()
     assert task.model.decoder.attention.score.weight.grad.any()
 
 
 def test_the_soft_path_is_the_soft_model(batch):
     task = make(None)
-    paths = task.model.follow(batch.images, batch.inputs, argmax, 2, soft=True)
+    paths = task.model.forward_sampled(batch.images, batch.inputs, argmax, 2, soft=True)
     logits, alphas = task.model(batch.images, batch.inputs)
     torch.testing.assert_close(paths.logits[:, :, 2], logits)
     torch.testing.assert_close(paths.alphas[:, :, 2], alphas)
@@ -92,10 +105,10 @@ def test_the_soft_path_is_the_soft_model(batch):
 
 def test_paths_of_a_caption_share_their_dropout(batch):
     task = make(None).train()
-    paths = task.model.follow(batch.images, batch.inputs, argmax, 4)
+    paths = task.model.forward_sampled(batch.images, batch.inputs, argmax, 4)
     for path in range(1, 4):
         torch.testing.assert_close(paths.logits[:, :, path], paths.logits[:, :, 0])
-    again = task.model.follow(batch.images, batch.inputs, argmax, 4)
+    again = task.model.forward_sampled(batch.images, batch.inputs, argmax, 4)
     assert not torch.allclose(again.logits, paths.logits)
 
 
@@ -103,7 +116,7 @@ def test_paths_of_a_caption_share_their_dropout(batch):
 @pytest.mark.parametrize("look", ["expected", "sampled"])
 def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monkeypatch):
     temperature = 0.6
-    task = make(None, look=look, self_critical=SelfCritical(3, baseline, temperature))
+    task = make(None, inference_attention=look, self_critical=SelfCritical(3, baseline, temperature))
     # features are left out, the same ones for writing as for scoring
     task.model.memory_dropout = task.model.dropout.p = task.model.word_dropout.p = 0.5
     started, held = [], []
@@ -147,10 +160,10 @@ def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monke
             tokens = [token for token in drawn.tokens[image, n].tolist() if token]
             memory, state = (take_rows(part, torch.tensor([image])) for part in (memories, states))
             for t, (token, drawn_word) in enumerate(zip([1, *tokens[:-1]], tokens, strict=True)):
-                word = task.model.embedding(torch.tensor([token])) * held[0]["word"]
+                word = task.model.embedding_dim(torch.tensor([token])) * held[0]["word"]
                 looked = drawn.attention[image, n, t]
                 state, context, alpha, _ = task.model.decoder.step(
-                    task.model.decoder.project(word), state, memory, lambda a, w=looked: w.view_as(a)
+                    task.model.decoder.keys(word), state, memory, lambda a, w=looked: w.view_as(a)
                 )
                 deep = task.model.deep_hidden(state.hidden * held[0]["hidden"]) + task.model.deep_context(context)
                 logits = task.model.output((word + deep).tanh() * held[0]["deep"])[0]
@@ -170,7 +183,7 @@ def test_the_self_critical_loss_equals_a_plain_loop(batch, baseline, look, monke
 def test_the_encoder_has_a_learning_rate_of_its_own():
     task = make(None, encoder_lr=1e-3)
     task.schedule = lambda step: 0.5
-    task.optimiser = partial(torch.optim.SGD, lr=0.1)
+    task.optimizer = partial(torch.optim.SGD, lr=0.1)
     built = task.configure_optimizers()["optimizer"]
     rates = {id(p): group["lr"] for group in built.param_groups for p in group["params"]}
     for name, parameter in task.model.named_parameters():
@@ -180,6 +193,6 @@ def test_the_encoder_has_a_learning_rate_of_its_own():
 
 def test_a_rate_for_a_frozen_encoder_is_refused():
     task = make(None, encoder_lr=1e-3)
-    task.model.encoder.frozen = True
+    task.model.encoder.freeze = True
     with pytest.raises(UserError, match=r"task\.encoder_lr=0\.001: the encoder is frozen"):
         task.configure_optimizers()

@@ -1,0 +1,38 @@
+"""Callbacks of Lightning's trainer."""
+
+from typing import TYPE_CHECKING
+
+from attendgen.utils.lazy import attach
+
+if TYPE_CHECKING:
+    from attendgen.callbacks.checkpoints import LastCheckpoint as LastCheckpoint
+    from attendgen.callbacks.ema import EMA as EMA
+    from attendgen.callbacks.finite_loss import FiniteLoss as FiniteLoss
+    from attendgen.callbacks.gradient_norm import GradientNorm as GradientNorm
+    from attendgen.callbacks.hyperparameters import Hyperparameters as Hyperparameters
+    from attendgen.callbacks.log_samples import LogSamples as LogSamples
+    from attendgen.callbacks.step_seed import StepSeed as StepSeed
+    from attendgen.callbacks.throughput import Throughput as Throughput
+
+__all__ = [
+    "EMA",
+    "FiniteLoss",
+    "GradientNorm",
+    "Hyperparameters",
+    "LastCheckpoint",
+    "LogSamples",
+    "StepSeed",
+    "Throughput",
+]
+
+_PUBLIC = {
+    "EMA": "ema",
+    "FiniteLoss": "finite_loss",
+    "GradientNorm": "gradient_norm",
+    "Hyperparameters": "hyperparameters",
+    "LastCheckpoint": "checkpoints",
+    "LogSamples": "log_samples",
+    "StepSeed": "step_seed",
+    "Throughput": "throughput",
+}
+__getattr__, __dir__ = attach(__name__, _PUBLIC)

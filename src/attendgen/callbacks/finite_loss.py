@@ -5,11 +5,11 @@ from typing import Any
 import lightning
 import torch
 
-from attendgen.errors import Diverged
+from attendgen.utils.errors import DivergedError
 
 
 class FiniteLoss(lightning.Callback):
-    """Raises `Diverged` when the loss is NaN or infinite, and names the step and the batch.
+    """Raises `DivergedError` when the loss is NaN or infinite, and names the step and the batch.
 
     On a CPU every step is looked at; on other devices, where looking means waiting, each logged step, and always before
     the model is validated or saved. What has been saved is therefore finite.
@@ -44,7 +44,7 @@ class FiniteLoss(lightning.Callback):
         """Compare what all processes have seen.
 
         Raises:
-            Diverged: one has seen a loss that is not finite.
+            DivergedError: one has seen a loss that is not finite.
         """
         if self.first is None:
             return
@@ -53,7 +53,7 @@ class FiniteLoss(lightning.Callback):
             torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
         step, batch = seen.tolist()
         if step >= 0:
-            raise Diverged(
+            raise DivergedError(
                 f"the loss is not finite at step {step}, batch {batch} of epoch {trainer.current_epoch}; "
-                "the last good checkpoint is kept: resume with a lower task.optimiser.lr or trainer.gradient_clip_val"
+                "the last good checkpoint is kept: resume with a lower task.optimizer.lr or trainer.gradient_clip_val"
             )

@@ -1,11 +1,11 @@
-"""The gradient's norm in the log."""
+"""The norm of the gradient, in the log."""
 
 import lightning
 import torch
 
 
 class GradientNorm(lightning.Callback):
-    """Logs the Euclidean norm of all gradients before clipping, at the steps that are logged."""
+    """Log the Euclidean norm of all gradients before clipping, at the steps that are logged."""
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer

@@ -6,11 +6,11 @@ from typing import Any
 import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from attendgen.records import TRIAL, read_overrides
+from attendgen.runs.layout import TRIAL, read_overrides
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level of dotted names."""
+    """Flatten nested settings to dotted names."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         name = f"{prefix}{key}"
@@ -21,15 +21,15 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-# how a run is watched and kept, not what it is
-ASIDE = ("callbacks", "hydra", "isolate", "logger", "paths", "sweep")
+# settings that do not change the result of a run
+NOT_LOGGED = ("callbacks", "hydra", "isolate", "logger", "paths", "sweep")
 
 
 class Hyperparameters(lightning.Callback):
-    """Logs a run's settings, and the scores of its best checkpoint as `final/<name>`.
+    """Log a run's settings, and the scores of its best checkpoint as `final/<name>`.
 
-    Of a sweep's trial the settings given on the command line alone: those that differ would drown in the others.
-    They are written with the first validation, when it is known which scores there are.
+    In a sweep only the overridden settings are logged; the full config would hide them. They are written at the first
+    validation, when the names of the scores are known.
     """
 
     def __init__(self, config: dict[str, Any], metric: str) -> None:
@@ -53,26 +53,26 @@ class Hyperparameters(lightning.Callback):
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if not isinstance(trainer.logger, TensorBoardLogger) or best is None:
             return
-        if not self.names:  # a resumed run that had no epoch to go
+        if not self.names:  # a resumed run that had no epoch left
             self._declare(trainer, [self.metric])
         # of a resumed run the best validation may have been before
         at_best = next((scores for scores in self.validations if scores.get(self.metric) == float(best)), {})
         final = {**at_best, self.metric: float(best)}
-        trainer.logger.log_metrics({shown(name): final[name] for name in self.names if name in final})
+        trainer.logger.log_metrics({name_final_score(name): final[name] for name in self.names if name in final})
 
     def _declare(self, trainer: lightning.Trainer, names: list[str]) -> None:
         # a metric that is not declared with the first hyperparameters is left out of the view
         self.names = sorted({self.metric, *names}, key=lambda name: (name != self.metric, name))
         if isinstance(trainer.logger, TensorBoardLogger):
             folder = Path(trainer.default_root_dir)
-            given = {key: value for key, value in read_overrides(folder).items() if key.split(".")[0] not in ASIDE}
-            # numbers as numbers: a command line has text
+            given = {key: value for key, value in read_overrides(folder).items() if key.split(".")[0] not in NOT_LOGGED}
+            # numbers as numbers; the command line has text
             settings = {key: self.config.get(key, value) for key, value in given.items()}
             if not (folder / TRIAL).exists():
                 settings |= self.settings
-            trainer.logger.log_hyperparams(settings, {shown(name): float("nan") for name in self.names})
+            trainer.logger.log_hyperparams(settings, {name_final_score(name): float("nan") for name in self.names})
 
 
-def shown(name: str) -> str:
-    """A score's name in the view, as final/bleu of val/bleu."""
+def name_final_score(name: str) -> str:
+    """Return a score's name in the view, such as final/bleu for val/bleu."""
     return f"final/{name.partition('/')[2]}"

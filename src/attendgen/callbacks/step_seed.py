@@ -1,4 +1,4 @@
-"""Random numbers that depend on the step alone."""
+"""Random numbers that depend on the training step alone."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 
 
 class StepSeed(lightning.Callback):
-    """Seeds torch before each training batch from the run's seed, the epoch, the batch and the process.
+    """SeedGroup torch before each training batch from the run's seed, the epoch, the batch and the process.
 
     Dropout and samples of a step are then the same whether the run was interrupted before it or not, and differ between
     processes, without any generator's state to be saved.

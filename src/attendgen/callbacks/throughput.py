@@ -1,4 +1,4 @@
-"""How fast a run trains and how much memory it takes, in the log."""
+"""The speed and the memory of a training, in the log."""
 
 import resource
 import sys
@@ -8,13 +8,13 @@ import lightning
 import torch
 from torch import Tensor
 
-from attendgen.data.batch import Batch, real
+from attendgen.data.batch import Batch, is_token
 
 
 class Throughput(lightning.Callback):
-    """Logs samples and target symbols a second, and the most memory taken so far, at the steps that are logged.
+    """Log samples and target tokens per second, and the peak memory, at the steps that are logged.
 
-    Of several processes the sum. Time spent in validation is left out, waiting for data is not.
+    Rates are summed over processes. They include waiting for data, but not validation.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Throughput(lightning.Callback):
         batch_idx: int,
     ) -> None:
         self.samples += len(batch.outputs)
-        self.tokens = self.tokens + real(batch.outputs).sum()
+        self.tokens = self.tokens + is_token(batch.outputs).sum()
         step = trainer.global_step
         if step == self.logged or step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
@@ -64,6 +64,6 @@ class Throughput(lightning.Callback):
 
 
 def peak_gib() -> float:
-    """The most memory this process has had at once."""
+    """Return the peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -7,18 +7,18 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from attendgen.vocabulary import EOS, PAD, SOS
+from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 
-class Totals(NamedTuple):
-    """How much a training step learns from, on all devices and in all batches that are accumulated for it.
+class StepTotals(NamedTuple):
+    """Number of examples, sequences and target tokens of a training step, over devices and accumulated batches.
 
-    A loss that divides its sums by these counts is the same however the step is cut into batches.
+    A loss that divides its sums by these numbers does not depend on how the step is split into batches.
     """
 
     examples: Float[Tensor, ""]
     sequences: Float[Tensor, ""]
-    symbols: Float[Tensor, ""]
+    tokens: Float[Tensor, ""]
 
 
 class PairBatch(NamedTuple):
@@ -28,7 +28,7 @@ class PairBatch(NamedTuple):
     source: Int[Tensor, "batch source"]
     inputs: Int[Tensor, "batch target"]
     outputs: Int[Tensor, "batch target"]
-    totals: Totals | None = None
+    totals: StepTotals | None = None
 
 
 class WindowBatch(NamedTuple):
@@ -40,51 +40,51 @@ class WindowBatch(NamedTuple):
     context: Int[Tensor, "batch context"]
     inputs: Int[Tensor, "batch time"]
     outputs: Int[Tensor, "batch time"]
-    totals: Totals | None = None
+    totals: StepTotals | None = None
 
 
 class StreamBatch(NamedTuple):
-    """Pieces of text that go on where the same rows of the batch before ended, but for `fresh` rows, which begin anew.
+    """Chunks of text: row i continues the text of row i of the previous batch unless `reset[i]` is set.
 
     `inputs` are the characters before `outputs`, <sos> before a text's first; `outputs` as in `WindowBatch`.
     """
 
     inputs: Int[Tensor, "batch time"]
     outputs: Int[Tensor, "batch time"]
-    fresh: Bool[Tensor, " batch"]
-    totals: Totals | None = None
+    reset: Bool[Tensor, " batch"]
+    totals: StepTotals | None = None
 
 
 class CaptionBatch(NamedTuple):
-    """Pictures (bytes) or their cached annotations, each with the same number of captions, shifted as in `PairBatch`.
+    """Images (bytes) or their cached features, each with the same number of captions, shifted as in `PairBatch`.
 
-    A picture with fewer captions has rows of <pad>.
+    An image with fewer captions has rows of <pad>.
     """
 
     index: Int[Tensor, " batch"]  # type: ignore[assignment]  # hides tuple.index
     images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
     inputs: Int[Tensor, "batch captions time"]
     outputs: Int[Tensor, "batch captions time"]
-    totals: Totals | None = None
+    totals: StepTotals | None = None
 
 
 Batch = PairBatch | WindowBatch | StreamBatch | CaptionBatch
 
 
-def count(outputs: Int[Tensor, "batch *captions time"]) -> Totals:
-    """The totals of one batch, from its outputs; a row of <pad> is no sequence."""
-    written = real(outputs)
-    counts = (written.new_tensor(len(outputs), dtype=torch.float), written.any(dim=-1).sum(), written.sum())
-    return Totals(*(number.float() for number in counts))
+def count_targets(outputs: Int[Tensor, "batch *captions time"]) -> StepTotals:
+    """Return the totals of one batch, from its outputs; a row of <pad> is not a sequence."""
+    mask = is_token(outputs)
+    counts = (mask.new_tensor(len(outputs), dtype=torch.float), mask.any(dim=-1).sum(), mask.sum())
+    return StepTotals(*(number.float() for number in counts))
 
 
-def real(ids: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-    """Where a tensor of ids is not <pad>."""
+def is_token(ids: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+    """Return where a tensor of ids is not <pad>."""
     return ids != PAD
 
 
 def pad(rows: Sequence[Sequence[int]]) -> Int[Tensor, "batch length"]:
-    """Rows of ids as one tensor, padded on the right to the longest, at least one column wide."""
+    """Return rows of ids as one tensor, padded on the right to the longest, at least one column wide."""
     length = max((len(row) for row in rows), default=0) or 1
     padded = torch.full((len(rows), length), PAD, dtype=torch.long)
     for line, row in zip(padded, rows, strict=True):
@@ -93,8 +93,10 @@ def pad(rows: Sequence[Sequence[int]]) -> Int[Tensor, "batch length"]:
     return padded
 
 
-def shifted(rows: Sequence[Sequence[int] | None]) -> tuple[Int[Tensor, "batch time"], Int[Tensor, "batch time"]]:
-    """Decoder inputs <sos> w1 .. wn and outputs w1 .. wn <eos>; a row of None is all <pad>."""
+def shift_targets(
+    rows: Sequence[Sequence[int] | None],
+) -> tuple[Int[Tensor, "batch time"], Int[Tensor, "batch time"]]:
+    """Return decoder inputs <sos> w1 .. wn and outputs w1 .. wn <eos>; a row of None is all <pad>."""
     inputs = pad([[] if row is None else [SOS, *row] for row in rows])
     outputs = pad([[] if row is None else [*row, EOS] for row in rows])
     return inputs, outputs

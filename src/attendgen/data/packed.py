@@ -1,7 +1,7 @@
 """Many small values in a few arrays.
 
-Millions of Python objects take several times the room of what they hold, and forked workers copy each page of them on
-which a reference is counted.
+Millions of Python objects take several times the memory of their contents, and forked workers copy every page on which
+a reference count changes.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from jaxtyping import Int64
 
 
 @contextlib.contextmanager
-def without_collection() -> Iterator[None]:
-    """Spare millions of new objects, none of which is part of a cycle, the garbage collector's repeated visits."""
+def without_garbage_collection() -> Iterator[None]:
+    """Suspend the garbage collector while millions of objects without cycles are made."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -28,7 +28,7 @@ def without_collection() -> Iterator[None]:
 
 
 def _bounds(lengths: Iterable[int]) -> Int64[np.ndarray, " bounds"]:
-    """Where each part of a whole begins and, last, where the whole ends."""
+    """Return where each part of a whole begins and, last, where the whole ends."""
     return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))])
 
 
@@ -36,10 +36,10 @@ Item = TypeVar("Item")
 
 
 class Packed(Sequence[Item]):
-    """A sequence whose items are made when they are asked for; `get` makes one."""
+    """A sequence whose items are made when they are indexed; `get` makes one."""
 
     def get(self, index: int) -> Item:
-        """Item `index`, from 0 to below the length."""
+        """Return item `index`, from 0 to below the length."""
         raise NotImplementedError
 
     @overload
@@ -47,12 +47,12 @@ class Packed(Sequence[Item]):
     @overload
     def __getitem__(self, index: slice) -> list[Item]: ...
     def __getitem__(self, index: int | slice) -> Item | list[Item]:
-        places = range(len(self))[index]
-        return self.get(places) if isinstance(places, int) else [self.get(place) for place in places]
+        indices = range(len(self))[index]
+        return self.get(indices) if isinstance(indices, int) else [self.get(i) for i in indices]
 
 
-class Strings(Packed[str]):
-    """Strings, one after another in UTF-8."""
+class PackedStrings(Packed[str]):
+    """PackedStrings, one after another in UTF-8."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
@@ -71,8 +71,8 @@ class Strings(Packed[str]):
             yield self.text[begin:end].decode("utf-8", "surrogatepass")
 
 
-class Groups(Packed[list[list[int]]]):
-    """Lists of lists of ids: of each picture, those of its captions' words."""
+class PackedIds(Packed[list[list[int]]]):
+    """Lists of lists of ids: for each image the ids of its captions."""
 
     def __init__(self, groups: Iterable[Sequence[Sequence[int]]]) -> None:
         ids, lengths, counts = array("i"), array("q"), array("q")
@@ -92,6 +92,6 @@ class Groups(Packed[list[list[int]]]):
         parts = self.parts[first : last + 1].tolist()
         return [self.ids[begin:end].tolist() for begin, end in pairwise(parts)]
 
-    def longest(self) -> list[int]:
-        """The length of each group's longest list; groups are not empty."""
+    def max_lengths(self) -> list[int]:
+        """Return the length of each group's longest list; groups are not empty."""
         return np.maximum.reduceat(np.diff(self.parts), self.bounds[:-1]).tolist() if len(self) else []

@@ -1,4 +1,4 @@
-"""Texts as contiguous streams: each row of a batch goes on where the same row of the batch before it ended."""
+"""Texts as contiguous streams: each row of a batch continues the same row of the previous batch."""
 
 import math
 import random
@@ -14,21 +14,21 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from attendgen.data.batch import StreamBatch
-from attendgen.data.batching import evenly
-from attendgen.vocabulary import PAD, SOS
+from attendgen.data.samplers import split_evenly
+from attendgen.utils.special_tokens import PAD, SOS
 
 
-class Piece(NamedTuple):
-    """Characters `start` to `end` of all texts as one, predicted from `predict` on; `fresh` if nothing is carried."""
+class Chunk(NamedTuple):
+    """Characters `start` to `end` of all texts, predicted from `predict` on; `reset` starts a new state."""
 
     start: int
     end: int
     predict: int
-    fresh: bool
+    reset: bool
 
 
 class Streams(Dataset[tuple[Tensor, Tensor, bool]]):
-    """Texts as ids, laid end to end, from which pieces of (inputs, outputs, fresh) are cut."""
+    """Texts as ids, concatenated, read as chunks of (inputs, outputs, reset)."""
 
     def __init__(self, texts: Sequence[Integer[Tensor, " _characters"]]) -> None:
         self.texts = texts
@@ -38,7 +38,7 @@ class Streams(Dataset[tuple[Tensor, Tensor, bool]]):
         return self.starts[-1]
 
     def cut(self, start: int, end: int) -> Int[Tensor, " characters"]:
-        """Characters of all texts as one."""
+        """Return characters of the concatenated texts."""
         parts = [torch.empty(0, dtype=torch.long)]
         while start < end:
             text = bisect_right(self.starts, start) - 1
@@ -47,38 +47,39 @@ class Streams(Dataset[tuple[Tensor, Tensor, bool]]):
             start = self.starts[text + 1]
         return torch.cat(parts)
 
-    def __getitem__(self, piece: Piece) -> tuple[Tensor, Tensor, bool]:
-        outputs = self.cut(piece.start, piece.end)
+    def __getitem__(self, chunk: Chunk) -> tuple[Tensor, Tensor, bool]:
+        outputs = self.cut(chunk.start, chunk.end)
         inputs = outputs.new_full(outputs.shape, SOS)
         if len(inputs):
-            before = self.cut(max(0, piece.start - 1), piece.end - 1)
+            before = self.cut(max(0, chunk.start - 1), chunk.end - 1)
             inputs[len(inputs) - len(before) :] = before
-        first = bisect_right(self.starts, piece.start - 1)
+        first = bisect_right(self.starts, chunk.start - 1)
         for begin in self.starts[first:]:
-            if begin >= piece.end:
+            if begin >= chunk.end:
                 break
-            inputs[begin - piece.start] = SOS  # a text does not go on from the one before it
-        outputs[: max(0, piece.predict - piece.start)] = PAD
-        return inputs, outputs, piece.fresh
+            inputs[begin - chunk.start] = SOS  # a text does not continue the previous one
+        outputs[: max(0, chunk.predict - chunk.start)] = PAD
+        return inputs, outputs, chunk.reset
 
 
-class StreamSampler(Sampler[list[Piece]]):
-    """Batches of pieces, `time` characters long, that follow one another row by row.
+class StreamSampler(Sampler[list[Chunk]]):
+    """Batches of chunks of `seq_len` characters, each row of which continues the row of the previous batch.
 
-    In training (`shuffle`) all texts are one stream, cut into as many tracks of equal length as there are rows on all
-    ranks; they start up to `time` characters later in an epoch, by an amount that depends on seed and epoch alone. Each
-    rank reads its own tracks, all ranks equally many pieces.
+    In training (`shuffle`) all texts are one stream, split into as many tracks of equal length as there are rows on all
+    ranks; in each epoch they start up to `seq_len` characters later, by an amount that depends on seed and epoch alone.
+    Each rank reads its own tracks, all ranks the same number of chunks.
 
-    Otherwise every character is predicted exactly once: texts are cut into about as many tracks as there are rows, each
-    read from `warm` characters before the first one that it predicts, and the ranks share out batches of tracks.
+    Otherwise every character is predicted exactly once: texts are split into about as many tracks as there are rows,
+    each read from `context_len` characters before the first one that it predicts, and ranks share the batches of
+    tracks.
     """
 
     def __init__(
         self,
         data: Streams,
         batch_size: int,
-        time: int,
-        warm: int = 0,
+        seq_len: int,
+        context_len: int = 0,
         seed: int = 0,
         shuffle: bool = False,
         rank: int = 0,
@@ -86,8 +87,8 @@ class StreamSampler(Sampler[list[Piece]]):
     ) -> None:
         self.data = data
         self.batch_size = batch_size
-        self.time = time
-        self.warm = warm
+        self.seq_len = seq_len
+        self.context_len = context_len
         self.seed = seed
         self.shuffle = shuffle
         self.rank = rank
@@ -95,72 +96,72 @@ class StreamSampler(Sampler[list[Piece]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose pieces the next iteration gives; Lightning calls this."""
+        """Choose the epoch whose chunks the next iteration gives; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         if not self.shuffle:
-            return sum(self.pieces(group) for group in self.groups())
+            return sum(self.count_chunks(group) for group in self.groups())
         # counted at the largest offset, so that every epoch has as many batches
-        return (len(self.data) - self.time + 1) // (self.batch_size * self.world) // self.time
+        return (len(self.data) - self.seq_len + 1) // (self.batch_size * self.world) // self.seq_len
 
-    def __iter__(self) -> Iterator[list[Piece]]:
-        yield from self.training() if self.shuffle else self.once()
+    def __iter__(self) -> Iterator[list[Chunk]]:
+        yield from self.iterate_training() if self.shuffle else self.iterate_once()
 
-    def training(self) -> Iterator[list[Piece]]:
-        """An epoch's batches for this rank."""
-        offset = random.Random(f"{self.seed}-{self.epoch}").randrange(self.time)
+    def iterate_training(self) -> Iterator[list[Chunk]]:
+        """Yield an epoch's batches of this rank."""
+        offset = random.Random(f"{self.seed}-{self.epoch}").randrange(self.seq_len)
         length = (len(self.data) - offset) // (self.batch_size * self.world)
         first = self.rank * self.batch_size
         starts = [offset + track * length for track in range(first, first + self.batch_size)]
         for k in range(len(self)):
-            cuts = (start + k * self.time for start in starts)
-            yield [Piece(start, start + self.time, start, k == 0) for start in cuts]
+            cuts = (start + k * self.seq_len for start in starts)
+            yield [Chunk(start, start + self.seq_len, start, k == 0) for start in cuts]
 
     def groups(self) -> list[list[range]]:
-        """The tracks of each of this rank's batches: the characters that a row predicts, the longest first."""
+        """Return the tracks of each of this rank's batches: the characters that a row predicts, the longest first."""
         rows = max(self.batch_size * self.world, len(self.data.texts))
-        length = max(-(-len(self.data) // rows), 4 * self.warm, 1)
-        tracks = self.tracks(length, round)
-        while len(tracks) > rows:  # a row too many would take as long as all the others
+        length = max(-(-len(self.data) // rows), 4 * self.context_len, 1)
+        tracks = self.split_tracks(length, round)
+        while len(tracks) > rows:  # one more row would take as long as all the others
             length += length // 20 + 1
-            tracks = self.tracks(length, round)
+            tracks = self.split_tracks(length, round)
         if len(tracks) < self.world:  # no rank stays idle
-            tracks = self.tracks(max(len(self.data) // self.world, 1), math.ceil)
+            tracks = self.split_tracks(max(len(self.data) // self.world, 1), math.ceil)
         count = max(self.world, -(-len(tracks) // self.batch_size))
-        parts = evenly(0, len(tracks), count)[self.rank :: self.world]
+        parts = split_evenly(0, len(tracks), count)[self.rank :: self.world]
         return [tracks[part.start : part.stop] for part in parts]
 
-    def tracks(self, length: int, whole: Callable[[float], int]) -> list[range]:
-        """Each text in parts of about one length, the longest first; `whole` makes a number of parts."""
+    def split_tracks(self, length: int, whole: Callable[[float], int]) -> list[range]:
+        """Split each text into parts of about one length, the longest first; `whole` rounds a number of parts."""
         found = []
         for begin, end in pairwise(self.data.starts):
-            found += evenly(begin, end, max(1, whole((end - begin) / length)))
+            found += split_evenly(begin, end, max(1, whole((end - begin) / length)))
         return sorted(found, key=len, reverse=True)
 
-    def begin(self, track: range) -> int:
-        """Where a track is read from."""
+    def find_start(self, track: range) -> int:
+        """Return the position from which a track is read."""
         text = self.data.starts[bisect_right(self.data.starts, track.start) - 1]
-        return max(text, track.start - self.warm)
+        return max(text, track.start - self.context_len)
 
-    def pieces(self, group: list[range]) -> int:
-        """How many batches a group of tracks takes."""
-        return max(-(-(track.stop - self.begin(track)) // self.time) for track in group)
+    def count_chunks(self, group: list[range]) -> int:
+        """Return the number of batches of a group of tracks."""
+        return max(-(-(track.stop - self.find_start(track)) // self.seq_len) for track in group)
 
-    def once(self) -> Iterator[list[Piece]]:
-        """This rank's batches, every character predicted once."""
+    def iterate_once(self) -> Iterator[list[Chunk]]:
+        """Yield this rank's batches; every character is predicted once."""
         for group in self.groups():
-            for k in range(self.pieces(group)):
+            for k in range(self.count_chunks(group)):
                 batch = []
                 for track in group:
-                    start = min(self.begin(track) + k * self.time, track.stop)
-                    end = min(start + self.time, track.stop)
-                    batch.append(Piece(start, end, track.start, k == 0))
+                    start = min(self.find_start(track) + k * self.seq_len, track.stop)
+                    end = min(start + self.seq_len, track.stop)
+                    batch.append(Chunk(start, end, track.start, k == 0))
                 yield batch
 
 
-def collate_pieces(examples: Sequence[tuple[Tensor, Tensor, bool]]) -> StreamBatch:
-    """Pad pieces on the right; a row whose track has ended is all padding."""
-    inputs, outputs, fresh = zip(*examples, strict=True)
+def collate_chunks(examples: Sequence[tuple[Tensor, Tensor, bool]]) -> StreamBatch:
+    """Pad chunks on the right; a row whose track has ended is all padding."""
+    inputs, outputs, reset = zip(*examples, strict=True)
     before, after = (pad_sequence(list(part), batch_first=True, padding_value=PAD) for part in (inputs, outputs))
-    return StreamBatch(before, after, torch.tensor(fresh))
+    return StreamBatch(before, after, torch.tensor(reset))

@@ -1,5 +1,6 @@
 """Beam search over inputs and hypotheses in one set of tensors."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -7,129 +8,198 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attendgen.decoding.constraints import constrain
-from attendgen.decoding.protocol import Decoded, Generator, first_tokens, take_rows
-from attendgen.decoding.ranking import Ranking
-from attendgen.vocabulary import EOS, PAD, SOS
+from attendgen.decoding.protocol import DecodableModel, Decoded
+from attendgen.decoding.scoring import BeamScorer
+from attendgen.layers.state import count_rows, fill_tokens, get_device, get_mask, take_rows
+from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 
 class Hypotheses(NamedTuple):
-    """Some hypotheses of each input; `seen` says in which row of all steps' attention each token was predicted."""
+    """Hypotheses of each input; `attention_row` is the row of all steps' attention with which a token was predicted."""
 
     scores: Float[Tensor, "batch n"]
     tokens: Int[Tensor, "batch n length"]
     log_probs: Float[Tensor, "batch n length"]
-    seen: Int[Tensor, "batch n length"]
+    attention_row: Int[Tensor, "batch n length"]
+
+
+class Expansion(NamedTuple):
+    """The best continuations of a beam: hypotheses by log-probability, their scores, and their parents in the beam."""
+
+    hypotheses: Hypotheses
+    scores: Float[Tensor, "batch n"]
+    parent: Int[Tensor, "batch n"]
+
+
+@dataclass
+class Beam:
+    """The state of a beam search.
+
+    Attributes:
+        inputs: the inputs that are still searched.
+        open: hypotheses that can grow, scored by log-probability.
+        finished: the best finished ones, scored by the `BeamScorer`; None before the first step.
+        model_state, memory: of the model; one row per open hypothesis, one per input.
+        attended: attention summed over the steps, for the coverage penalty.
+        mask: True where the source is real.
+        attention: of every step so far, all rows of it.
+    """
+
+    inputs: Int[Tensor, " batch"]
+    open: Hypotheses
+    finished: Hypotheses | None
+    model_state: Any
+    memory: Any
+    attended: Float[Tensor, "batch n source"] | None
+    mask: Bool[Tensor, "batch source"] | None
+    attention: list[Float[Tensor, "rows source"]]
+
+    @property
+    def width(self) -> int:
+        """Number of open hypotheses per input."""
+        return self.open.scores.size(1)
+
+    @classmethod
+    def start(cls, memory: Any, state: Any, width: int) -> "Beam":
+        """Return a beam of empty hypotheses, of which only the first of each input may grow at the first step."""
+        inputs, device = count_rows(state), get_device(state)
+        rows = torch.arange(inputs, device=device)
+        empty = torch.empty(inputs, width, 0, dtype=torch.long, device=device)
+        scores = torch.full((inputs, width), -torch.inf, device=device)
+        scores[:, 0] = 0.0
+        hypotheses = Hypotheses(scores, empty, empty.float(), empty)
+        state = take_rows(state, rows.repeat_interleave(width))
+        return cls(rows, hypotheses, None, state, memory, None, get_mask(memory), [])
+
+    def expand(
+        self, log_probs: Float[Tensor, "batch n vocab"], alphas: Float[Tensor, "batch n source"], scorer: BeamScorer
+    ) -> Expansion:
+        """Return the best one-token continuations, twice as many as the beam is wide.
+
+        Even if half of them end, a full beam stays open.
+        """
+        length, vocab = self.open.tokens.size(2) + 1, log_probs.size(2)
+        total = self.open.scores.unsqueeze(-1) + log_probs
+        penalty = scorer.length_penalty(length)
+        scores = total if penalty == 1.0 else total / penalty
+        if scorer.coverage:
+            self.attended = alphas if self.attended is None else self.attended + alphas
+            mask = None if self.mask is None else self.mask.unsqueeze(1)
+            scores = scores + scorer.coverage_penalty(self.attended, mask).unsqueeze(-1)
+        best_scores, best = scores.flatten(1).topk(min(2 * self.width, self.width * vocab), dim=1)
+        parent, token = best // vocab, best % vocab
+        row = sum(map(len, self.attention)) + _flat_rows(parent, self.width)
+        self.attention.append(alphas.flatten(0, 1))
+        grown = Hypotheses(
+            total.flatten(1).gather(1, best),
+            _append(self.open.tokens, parent, token),
+            _append(self.open.log_probs, parent, log_probs.flatten(1).gather(1, best)),
+            _append(self.open.attention_row, parent, row),
+        )
+        return Expansion(grown, best_scores, parent)
+
+    def finish(self, grown: Expansion, ends: Bool[Tensor, "batch n"]) -> None:
+        """Keep the best finished hypotheses, `width` per input, with the scores of the `BeamScorer`."""
+        # only what falls within the beam may end: a beam of width 1 must not end on its second choice
+        ends = ends & (torch.arange(ends.size(1), device=ends.device) < self.width)
+        new = grown.hypotheses._replace(scores=grown.scores.masked_fill(~ends, -torch.inf))
+        if self.finished is not None:
+            pairs = zip(self.finished, new, strict=True)
+            new = Hypotheses(*(torch.cat([_pad_length(old, part), part], dim=1) for old, part in pairs))
+        scores, best = new.scores.topk(min(self.width, new.scores.size(1)), dim=1)
+        self.finished = Hypotheses(scores, *(_pick(part, best) for part in new[1:]))
+
+    def advance(self, grown: Expansion, ends: Bool[Tensor, "batch n"], model_state: Any) -> None:
+        """Go on with the best continuations that do not end."""
+        chosen = grown.scores.masked_fill(ends, -torch.inf).topk(self.width, dim=1).indices
+        kept = Hypotheses(*(_pick(part, chosen) for part in grown.hypotheses))
+        self.open = kept._replace(scores=kept.scores.masked_fill(ends.gather(1, chosen), -torch.inf))
+        parent = grown.parent.gather(1, chosen)
+        self.model_state = take_rows(model_state, _flat_rows(parent, self.width).flatten())
+        self.attended = None if self.attended is None else _pick(self.attended, parent)
+
+    def is_done(self, scorer: BeamScorer, n_best: int, max_length: int) -> Bool[Tensor, " batch"]:
+        """Return which inputs have `n_best` finished hypotheses that no open one can still beat."""
+        assert self.finished is not None
+        length = self.open.tokens.size(2)
+        bound = scorer.upper_bound(self.open.scores.max(dim=1).values, length, max_length)
+        return self.finished.scores[:, n_best - 1] >= bound
+
+    def drop(self, done: Bool[Tensor, " batch"]) -> tuple[Tensor, Hypotheses]:
+        """Remove inputs from the beam; return their numbers and finished hypotheses."""
+        assert self.finished is not None
+        dropped = (self.inputs[done], Hypotheses(*(part[done] for part in self.finished)))
+        going = (~done).nonzero().squeeze(1)
+        rows = _flat_rows(torch.arange(self.width, device=done.device).expand(len(done), -1), self.width)
+        self.inputs = self.inputs[going]
+        self.open = Hypotheses(*(part[going] for part in self.open))
+        self.finished = Hypotheses(*(part[going] for part in self.finished))
+        self.model_state = take_rows(self.model_state, rows[going].flatten())
+        self.memory = take_rows(self.memory, going)
+        self.attended = None if self.attended is None else self.attended[going]
+        self.mask = None if self.mask is None else self.mask[going]
+        return dropped
 
 
 @torch.inference_mode()
 def beam_search(
-    model: Generator,
+    model: DecodableModel,
     memory: Any,
     state: Any,
     max_length: int,
     width: int = 5,
     n_best: int = 1,
-    ranking: Ranking | None = None,
-    forbidden: tuple[int, ...] = (PAD, SOS),
-    first: Int[Tensor, " batch"] | None = None,
-    stop: int | None = EOS,
+    scorer: BeamScorer | None = None,
+    suppress_tokens: tuple[int, ...] = (PAD, SOS),
+    prefix: Int[Tensor, " batch"] | None = None,
+    eos_id: int | None = EOS,
     min_length: int = 1,
-    no_repeat: int = 0,
+    no_repeat_ngram_size: int = 0,
+    drop_finished: bool = True,
 ) -> Decoded:
-    """The `n_best` outputs of each input that a beam of `width` hypotheses finds.
+    """Return the `n_best` outputs of each input that a beam of `width` hypotheses finds.
 
-    Finished hypotheses are kept apart, the best `width` of each input. An input's search ends when none of its open
-    hypotheses can beat its kept ones, or at `max_length`, where the open ones count as they stand; the inputs that have
-    ended are then dropped from the batch.
+    Finished hypotheses are kept apart, the best `width` of each input. The search of an input ends when none of its
+    open hypotheses can beat its finished ones, or at `max_length`, where open hypotheses count as they are.
 
     Args:
-        ranking: how hypotheses compare; by log-probability unless given.
-        forbidden, min_length, no_repeat: see `constrain`.
-        first: the symbol before each input's first one; <sos> unless given.
-        stop: the id that ends a hypothesis; None goes on to `max_length`.
+        scorer: how hypotheses compare; by log-probability unless given.
+        suppress_tokens, min_length, no_repeat_ngram_size: see `constrain`.
+        prefix: the token before each input's first one; <sos> unless given.
+        eos_id: ends a hypothesis; None goes on to `max_length`.
+        drop_finished: fast path: drop finished inputs from the batch; the outputs are the same up to rounding.
 
     Raises:
         ValueError: `width` is below 1 or below `n_best`.
     """
     if not 1 <= n_best <= width:
-        raise ValueError(f"n-best {n_best} needs a beam of at least that width and at least 1, not {width}")
-    ranking = ranking or Ranking()
-    inputs, device = state[0].size(0), state[0].device
-    mask = getattr(memory, "mask", None)
-    rows = torch.arange(inputs, device=device).repeat_interleave(width)
-    state = take_rows(state, rows)
-    tokens = first_tokens(state, SOS) if first is None else first[rows]
-
-    empty = torch.empty(inputs, width, 0, dtype=torch.long, device=device)
-    # all hypotheses of an input start the same: only the first may grow at first
-    scores = torch.full((inputs, width), -torch.inf, device=device)
-    scores[:, 0] = 0.0
-    beam = Hypotheses(scores, empty, empty.float(), empty)
-    kept: Hypotheses | None = None
-    attended: Tensor | None = None  # attention summed over the steps, for the coverage penalty
-    attention: list[Tensor] = []
-    predicted = 0  # rows of attention so far
-    open_ = torch.arange(inputs, device=device)  # the inputs that are still searched
-    ended: list[tuple[Tensor, Hypotheses]] = []
-
+        raise ValueError(f"n_best {n_best}: expected 1 to the beam's width {width}")
+    scorer = scorer or BeamScorer()
+    beam = Beam.start(memory, state, width)
+    first = fill_tokens(state, SOS) if prefix is None else prefix
+    last = first.repeat_interleave(width)
+    dropped: list[tuple[Tensor, Hypotheses]] = []
     for length in range(1, max_length + 1):
-        log_probs, alphas, state = model.step(tokens, state, memory)
-        log_probs = constrain(log_probs, beam.tokens.flatten(0, 1), forbidden, stop, min_length, no_repeat)
-        log_probs = log_probs.unflatten(0, (-1, width))
-        batch, _, symbols = log_probs.shape
-        attention.append(alphas)
-        total = beam.scores.unsqueeze(-1) + log_probs
-        penalty = ranking.penalty(length)
-        ranked = total if penalty == 1.0 else total / penalty
-        if ranking.coverage:
-            now = alphas.unflatten(0, (-1, width))
-            attended = now if attended is None else attended + now
-            ranked = ranked + ranking.covered(attended, None if mask is None else mask.unsqueeze(1)).unsqueeze(-1)
-        # twice the width: even if half of them end, a full beam stays open
-        rank, best = ranked.flatten(1).topk(min(2 * width, width * symbols), dim=1)
-        parent, token = best // symbols, best % symbols
-        grown = Hypotheses(
-            total.flatten(1).gather(1, best),
-            torch.cat([_pick(beam.tokens, parent), token.unsqueeze(-1)], dim=-1),
-            torch.cat([_pick(beam.log_probs, parent), log_probs.flatten(1).gather(1, best).unsqueeze(-1)], dim=-1),
-            torch.cat([_pick(beam.seen, parent), (predicted + _row(parent, width)).unsqueeze(-1)], dim=-1),
-        )
-        predicted += batch * width
-
-        ends = torch.full_like(token, length == max_length, dtype=torch.bool)
-        if stop is not None:
-            ends |= token == stop
-        # only what falls within the beam may end: a beam of width 1 must not end on its second choice
-        whole = ends & (torch.arange(token.size(1), device=device) < width)
-        kept = _keep(kept, grown._replace(scores=rank.masked_fill(~whole, -torch.inf)), width)
-        if length == max_length:
+        log_probs, alphas, model_state = model.step(last, beam.model_state, beam.memory)
+        history = beam.open.tokens.flatten(0, 1)
+        log_probs = constrain(log_probs, history, suppress_tokens, eos_id, min_length, no_repeat_ngram_size)
+        grown = beam.expand(log_probs.unflatten(0, (-1, width)), alphas.unflatten(0, (-1, width)), scorer)
+        token = grown.hypotheses.tokens[..., -1]
+        at_end = length == max_length
+        ends = torch.full_like(token, at_end, dtype=torch.bool) if eos_id is None else (token == eos_id) | at_end
+        beam.finish(grown, ends)
+        if at_end:
             break
-
-        chosen = rank.masked_fill(ends, -torch.inf).topk(width, dim=1).indices
-        beam = Hypotheses(*(_pick(part, chosen) for part in grown))
-        beam = beam._replace(scores=beam.scores.masked_fill(ends.gather(1, chosen), -torch.inf))
-        parent = parent.gather(1, chosen)
-        tokens = beam.tokens[..., -1]
-        done = kept.scores[:, n_best - 1] >= ranking.bound(beam.scores.max(dim=1).values, length, max_length)
+        beam.advance(grown, ends, model_state)
+        done = beam.is_done(scorer, n_best, max_length)
         if bool(done.all()):
             break
-        if attended is not None:
-            attended = _pick(attended, parent)
-        rows = _row(parent, width)
-        if int(done.sum()) * 8 >= batch:  # a smaller batch is worth a copy of the memory
-            ended.append((open_[done], Hypotheses(*(part[done] for part in kept))))
-            going = (~done).nonzero().squeeze(1)
-            open_, rows, tokens = open_[going], rows[going], tokens[going]
-            beam, kept = (Hypotheses(*(part[going] for part in some)) for some in (beam, kept))
-            memory = take_rows(memory, going)
-            mask = mask if mask is None else mask[going]
-            attended = attended if attended is None else attended[going]
-        state = take_rows(state, rows.flatten())
-        tokens = tokens.flatten()
-
-    assert kept is not None
-    ended.append((open_, kept))
-    return _collect(ended, torch.cat(attention), n_best)
+        # the copy is worth its time if the batch becomes smaller by an eighth
+        if drop_finished and int(done.sum()) * 8 >= len(done):
+            dropped.append(beam.drop(done))
+        last = beam.open.tokens[..., -1].flatten()
+    assert beam.finished is not None
+    return _collect([*dropped, (beam.inputs, beam.finished)], torch.cat(beam.attention), n_best)
 
 
 def _pick(values: Tensor, index: Int[Tensor, "batch chosen"]) -> Tensor:
@@ -137,41 +207,34 @@ def _pick(values: Tensor, index: Int[Tensor, "batch chosen"]) -> Tensor:
     return values[torch.arange(len(index), device=index.device).unsqueeze(1), index]
 
 
-def _row(hypothesis: Int[Tensor, "batch chosen"], width: int) -> Int[Tensor, "batch chosen"]:
-    """The rows of a flattened beam in which hypotheses stand."""
+def _append(values: Tensor, parent: Int[Tensor, "batch n"], new: Tensor) -> Tensor:
+    """Append a new last value to the parents' values."""
+    return torch.cat([_pick(values, parent), new.unsqueeze(-1)], dim=-1)
+
+
+def _flat_rows(hypothesis: Int[Tensor, "batch chosen"], width: int) -> Int[Tensor, "batch chosen"]:
+    """Return the rows of hypotheses in a batch of inputs x width rows."""
     return hypothesis + torch.arange(len(hypothesis), device=hypothesis.device).unsqueeze(1) * width
 
 
-def _keep(kept: Hypotheses | None, new: Hypotheses, width: int) -> Hypotheses:
-    """The best `width` of the kept and the newly finished hypotheses, all padded to the new length."""
-    if kept is not None:
-        new = Hypotheses(*(torch.cat([_longer(old, part), part], dim=1) for old, part in zip(kept, new, strict=True)))
-    scores, best = new.scores.topk(min(width, new.scores.size(1)), dim=1)
-    return Hypotheses(scores, *(_pick(part, best) for part in new[1:]))
+def _pad_length(values: Tensor, like: Tensor) -> Tensor:
+    """Pad the third dimension with zeros (<pad> is 0) to the length of another tensor's."""
+    if values.ndim < 3 or values.size(2) == like.size(2):
+        return values
+    return torch.nn.functional.pad(values, (0, like.size(2) - values.size(2)))
 
 
-def _longer(old: Tensor, like: Tensor) -> Tensor:
-    """Pad a kept tensor's third dimension with zeros (<pad> is 0) to that of the new one."""
-    if old.ndim < 3 or old.size(2) == like.size(2):
-        return old
-    return torch.nn.functional.pad(old, (0, like.size(2) - old.size(2)))
-
-
-def _collect(
-    ended: list[tuple[Tensor, Hypotheses]], attention: Float[Tensor, "predicted source"], n_best: int
-) -> Decoded:
-    """The n best of all inputs in their own order, with the attention of each token."""
-    longest = max((part for _, part in ended), key=lambda part: part.tokens.size(2)).tokens
-    joined = Hypotheses(
-        *(torch.cat([_longer(part, longest) for part in parts]) for parts in zip(*(p for _, p in ended), strict=True))
-    )
-    order = torch.cat([index for index, _ in ended]).argsort()
-    scores, tokens, log_probs, seen = (part[order, :n_best] for part in joined)
-    # a hypothesis that does not exist must not look like one
-    void: Bool[Tensor, "batch n 1"] = (scores == -torch.inf).unsqueeze(-1)
-    tokens = tokens.masked_fill(void, PAD)
+def _collect(parts: list[tuple[Tensor, Hypotheses]], attention: Float[Tensor, "rows source"], n_best: int) -> Decoded:
+    """Return the `n_best` hypotheses of all inputs in their original order, with the attention of each token."""
+    longest = max((part for _, part in parts), key=lambda part: part.tokens.size(2)).tokens
+    fields = zip(*(part for _, part in parts), strict=True)
+    whole = Hypotheses(*(torch.cat([_pad_length(part, longest) for part in field]) for field in fields))
+    order = torch.cat([index for index, _ in parts]).argsort()
+    scores, tokens, log_probs, rows = (part[order, :n_best] for part in whole)
+    missing: Bool[Tensor, "batch n 1"] = (scores == -torch.inf).unsqueeze(-1)
+    tokens = tokens.masked_fill(missing, PAD)
     length = int((tokens != PAD).sum(dim=-1).max())
     tokens = tokens[..., :length]
-    blank = tokens == PAD
-    alphas = attention[seen[..., :length]].masked_fill(blank.unsqueeze(-1), 0.0)
-    return Decoded(tokens, scores, log_probs[..., :length].masked_fill(blank, 0.0), alphas)
+    is_pad = tokens == PAD
+    alphas = attention[rows[..., :length]].masked_fill(is_pad.unsqueeze(-1), 0.0)
+    return Decoded(tokens, scores, log_probs[..., :length].masked_fill(is_pad, 0.0), alphas)

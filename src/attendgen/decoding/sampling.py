@@ -1,32 +1,56 @@
-"""Greedy decoding and sampling: one hypothesis a row, token by token."""
+"""Greedy decoding and sampling: one hypothesis per row, token by token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attendgen.decoding.constraints import constrain
-from attendgen.decoding.protocol import Decoded, Generator, first_tokens, take_rows
-from attendgen.vocabulary import EOS, PAD, SOS
+from attendgen.decoding.protocol import DecodableModel, Decoded
+from attendgen.layers.state import count_rows, fill_tokens, take_rows
+from attendgen.utils.special_tokens import EOS, PAD, SOS
 
-Choice = Callable[[Float[Tensor, "rows symbols"]], Int[Tensor, " rows"]]
+# chooses a token per row from its log-probabilities; also given the rows' indices at the start of decoding
+TokenChoice = Callable[[Float[Tensor, "rows vocab"], Int[Tensor, " rows"]], Int[Tensor, " rows"]]
 
 
-def best(log_probs: Float[Tensor, "rows symbols"]) -> Int[Tensor, " rows"]:
-    """The most probable symbol."""
+def argmax_token(log_probs: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+    """Return the most probable token of each row."""
     return log_probs.argmax(dim=-1)
 
 
-class Sample:
-    """Draw a symbol from softmax(log p / temperature), cut to the `top_k` likeliest or the nucleus of mass `top_p`.
-
-    The nucleus (Holtzman et al. 2020, 3.1) is the smallest set of likeliest symbols whose probability reaches `top_p`.
+class RandomStreams:
+    """Uniform random numbers for each row of a batch, which depend on a seed, the row's example and its sample alone.
 
     Args:
-        temperature: above 0; 1 samples the model as it is.
-        generator: source of randomness, on the device of the log-probabilities.
+        seed: any whole number from 0.
+        examples: the example of each input; an example has the same numbers in any batch and on any device.
+        samples: rows per input.
+        first_sample: number of each input's first row.
+    """
+
+    def __init__(self, seed: int, examples: Sequence[int], samples: int = 1, first_sample: int = 0) -> None:
+        numbers = range(first_sample, first_sample + samples)
+        self.generators = [np.random.default_rng((seed, example, k)) for example in examples for k in numbers]
+
+    def draw(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+        """Return the next number of each of some rows, from 0 to below 1."""
+        numbers = [self.generators[row].random() for row in rows.tolist()]
+        return torch.tensor(numbers, dtype=torch.double, device=rows.device)
+
+
+class Sampler:
+    """Draw a token from softmax(log p / temperature), restricted to the `top_k` most probable or a nucleus.
+
+    The nucleus (Holtzman et al. 2020, 3.1) is the smallest set of most probable tokens whose probability reaches
+    `top_p`.
+
+    Args:
+        temperature: above 0; 1 samples the model's distribution.
+        streams: source of randomness; torch's global stream unless given.
     """
 
     def __init__(
@@ -34,95 +58,109 @@ class Sample:
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        generator: torch.Generator | None = None,
+        streams: RandomStreams | None = None,
     ) -> None:
-        if temperature <= 0:
-            raise ValueError(f"temperature {temperature} is not above 0; use greedy decoding for the likeliest text")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top-k {top_k} leaves no symbol; use at least 1")
-        if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError(f"top-p {top_p} is not in (0, 1]")
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
-        self.generator = generator
+        self.streams = streams
 
-    def __call__(self, log_probs: Float[Tensor, "rows symbols"]) -> Int[Tensor, " rows"]:
+    def __call__(self, log_probs: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+        """Draw a token for each row."""
         probabilities = (log_probs.double() / self.temperature).softmax(dim=-1)
         if self.top_k is None and self.top_p is None:
-            return self.draw(probabilities)
-        probabilities, symbols = probabilities.sort(dim=-1, descending=True)
+            return self.invert(probabilities, rows)
+        probabilities, tokens = probabilities.sort(dim=-1, descending=True)
         if self.top_k is not None:
             probabilities[:, self.top_k :] = 0.0
         if self.top_p is not None:
             probabilities /= probabilities.sum(dim=-1, keepdim=True)
             before = probabilities.cumsum(dim=-1) - probabilities
             probabilities[before >= self.top_p] = 0.0
-        return symbols.gather(1, self.draw(probabilities).unsqueeze(1)).squeeze(1)
+        return tokens.gather(1, self.invert(probabilities, rows).unsqueeze(1)).squeeze(1)
 
-    def draw(self, weights: Float[Tensor, "rows symbols"]) -> Int[Tensor, " rows"]:
-        """A symbol with a chance in proportion to its weight, by inversion: far faster than `torch.multinomial`."""
+    def invert(self, weights: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+        """Draw an index in proportion to its weight by inverting the cumulative distribution.
+
+        This is much faster than `torch.multinomial`.
+        """
         mass = weights.cumsum(dim=-1)
-        place = torch.rand(len(mass), 1, dtype=mass.dtype, device=mass.device, generator=self.generator)
-        # to the right: a symbol of no weight never comes
-        drawn = torch.searchsorted(mass, place * mass[:, -1:], right=True)
+        if self.streams is None:
+            uniform = torch.rand(len(mass), dtype=mass.dtype, device=mass.device)
+        else:
+            uniform = self.streams.draw(rows)
+        # from the right: an index of weight 0 is never drawn
+        drawn = torch.searchsorted(mass, uniform.unsqueeze(1) * mass[:, -1:], right=True)
         return drawn.clamp(max=mass.size(1) - 1).squeeze(1)
 
 
 @torch.inference_mode()
-def decode(
-    model: Generator,
+def greedy_or_sample(
+    model: DecodableModel,
     memory: Any,
     state: Any,
     max_length: int,
-    choose: Choice = best,
-    first: Int[Tensor, " rows"] | None = None,
-    forbidden: tuple[int, ...] = (PAD, SOS),
-    stop: int | None = EOS,
+    choose: TokenChoice = argmax_token,
+    prefix: Int[Tensor, " rows"] | None = None,
+    suppress_tokens: tuple[int, ...] = (PAD, SOS),
+    eos_id: int | None = EOS,
     min_length: int = 1,
-    no_repeat: int = 0,
+    no_repeat_ngram_size: int = 0,
+    drop_finished: bool = True,
 ) -> Decoded:
-    """Choose symbols one by one until every row has emitted `stop` or holds `max_length` of them.
-
-    Rows that have ended are dropped from the batch where all inputs can spare as many.
+    """Choose tokens one by one until every row has emitted `eos_id` or holds `max_length` tokens.
 
     Args:
-        first: the symbols before the first one; <sos> unless given.
-        forbidden, min_length, no_repeat: see `constrain`.
-        stop: the id that ends a row; None goes on to `max_length`.
+        choose: chooses the next token of each row.
+        prefix: the token before the first one; <sos> unless given.
+        suppress_tokens, min_length, no_repeat_ngram_size: see `constrain`.
+        eos_id: ends a row; None goes on to `max_length`.
+        drop_finished: fast path: drop finished rows from the batch; the outputs are the same up to rounding.
     """
-    symbols = first_tokens(state, SOS) if first is None else first
-    inputs = memory[0].size(0)
-    each = len(symbols) // inputs  # rows of one input stand together
-    row = torch.arange(len(symbols), device=symbols.device)  # those still in the batch
-    tokens = symbols.new_full((len(symbols), max_length), PAD)
-    log_probs = torch.zeros(len(symbols), max_length, device=symbols.device)
+    last = fill_tokens(state, SOS) if prefix is None else prefix
+    per_input = len(last) // count_rows(memory)  # the rows of one input are neighbors
+    row = torch.arange(len(last), device=last.device)  # the rows that are still in the batch
+    tokens = last.new_full((len(last), max_length), PAD)
+    log_probs = torch.zeros(len(last), max_length, device=last.device)
     attention: Tensor | None = None
     length = 0
     for length in range(1, max_length + 1):
-        scores, alpha, state = model.step(symbols, state, memory)
+        scores, alpha, state = model.step(last, state, memory)
         if attention is None:
             attention = alpha.new_zeros(*tokens.shape, alpha.size(1))
-        scores = constrain(scores, tokens[row, : length - 1], forbidden, stop, min_length, no_repeat)
-        ended = (tokens[row, : length - 1] == stop).any(dim=1) if stop is not None else row < 0
-        symbols = choose(scores).masked_fill(ended, PAD)
-        tokens[row, length - 1] = symbols
-        log_probs[row, length - 1] = scores.gather(1, symbols.unsqueeze(1)).squeeze(1).masked_fill(ended, 0.0)
+        history = tokens[row, : length - 1]
+        scores = constrain(scores, history, suppress_tokens, eos_id, min_length, no_repeat_ngram_size)
+        ended = (history == eos_id).any(dim=1) if eos_id is not None else row < 0
+        last = choose(scores, row).masked_fill(ended, PAD)
+        tokens[row, length - 1] = last
+        log_probs[row, length - 1] = scores.gather(1, last.unsqueeze(1)).squeeze(1).masked_fill(ended, 0.0)
         attention[row, length - 1] = alpha.masked_fill(ended.unsqueeze(1), 0.0)
-        if stop is None:
+        if eos_id is None:
             continue
-        open_ = ~(ended | (symbols == stop)).view(-1, each)
-        left = open_.sum(dim=1)
-        if not bool(left.any()):
+        is_open = ~(ended | (last == eos_id)).view(-1, per_input)
+        if not bool(is_open.any()):
             break
-        going, widest = (left > 0).nonzero().squeeze(1), int(left.max())
-        if len(going) * widest * 8 <= len(row) * 7:  # a smaller batch is worth a copy of its rows
-            first_open = open_[going].int().argsort(dim=1, descending=True, stable=True)[:, :widest]
-            rows = (going.unsqueeze(1) * each + first_open).flatten()
-            each = widest
-            if len(going) < len(left):
-                memory = take_rows(memory, going)
-            state, symbols, row = take_rows(state, rows), symbols[rows], row[rows]
+        kept = find_open_rows(is_open) if drop_finished else None
+        if kept is not None:
+            inputs, rows, per_input = kept
+            memory = take_rows(memory, inputs) if len(inputs) < len(is_open) else memory
+            state, last, row = take_rows(state, rows), last[rows], row[rows]
     assert attention is not None
     tokens, log_probs, attention = (part[:, :length].unsqueeze(1) for part in (tokens, log_probs, attention))
     return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)
+
+
+def find_open_rows(
+    is_open: Bool[Tensor, "batch rows"],
+) -> tuple[Int[Tensor, " inputs"], Int[Tensor, " kept"], int] | None:
+    """Return the inputs with open rows, their rows, and the rows kept per input; None if too few have finished.
+
+    All inputs keep equally many rows, as many as the input with the most open ones.
+    """
+    left = is_open.sum(dim=1)
+    inputs, widest = (left > 0).nonzero().squeeze(1), int(left.max())
+    per_input = is_open.size(1)
+    if len(inputs) * widest * 8 > is_open.numel() * 7:  # the copy would cost more than the smaller batch saves
+        return None
+    first_open = is_open[inputs].int().argsort(dim=1, descending=True, stable=True)[:, :widest]
+    return inputs, (inputs.unsqueeze(1) * per_input + first_open).flatten(), widest

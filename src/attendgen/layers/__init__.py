@@ -1,0 +1,68 @@
+"""Layers: attention, recurrences with attention, decoders."""
+
+from typing import TYPE_CHECKING
+
+from attendgen.utils.lazy import attach
+
+if TYPE_CHECKING:
+    from attendgen.layers.attention import AdditiveAttention as AdditiveAttention
+    from attendgen.layers.attention import Attention as Attention
+    from attendgen.layers.attention import DotAttention as DotAttention
+    from attendgen.layers.attention import GeneralAttention as GeneralAttention
+    from attendgen.layers.attention import MeanAttention as MeanAttention
+    from attendgen.layers.attentive_lstm import AttentiveLSTM as AttentiveLSTM
+    from attendgen.layers.decoders import BahdanauDecoder as BahdanauDecoder
+    from attendgen.layers.decoders import Decoder as Decoder
+    from attendgen.layers.decoders import LuongDecoder as LuongDecoder
+    from attendgen.layers.hard_attention import ArgmaxSampler as ArgmaxSampler
+    from attendgen.layers.hard_attention import CategoricalSampler as CategoricalSampler
+    from attendgen.layers.hard_attention import SemiSampler as SemiSampler
+    from attendgen.layers.hard_attention import StraightThroughGumbelSampler as StraightThroughGumbelSampler
+    from attendgen.layers.lstm import BidirectionalLSTM as BidirectionalLSTM
+    from attendgen.layers.ngram_embedding import NGramEmbedding as NGramEmbedding
+    from attendgen.layers.sliding_attention import SlidingAttention as SlidingAttention
+    from attendgen.layers.state import LSTMState as LSTMState
+    from attendgen.layers.state import Memory as Memory
+
+__all__ = [
+    "AdditiveAttention",
+    "ArgmaxSampler",
+    "Attention",
+    "AttentiveLSTM",
+    "BahdanauDecoder",
+    "BidirectionalLSTM",
+    "CategoricalSampler",
+    "Decoder",
+    "DotAttention",
+    "GeneralAttention",
+    "LSTMState",
+    "LuongDecoder",
+    "MeanAttention",
+    "Memory",
+    "NGramEmbedding",
+    "SemiSampler",
+    "SlidingAttention",
+    "StraightThroughGumbelSampler",
+]
+
+_PUBLIC = {
+    "AdditiveAttention": "attention",
+    "ArgmaxSampler": "hard_attention",
+    "Attention": "attention",
+    "AttentiveLSTM": "attentive_lstm",
+    "BahdanauDecoder": "decoders",
+    "BidirectionalLSTM": "lstm",
+    "CategoricalSampler": "hard_attention",
+    "Decoder": "decoders",
+    "DotAttention": "attention",
+    "GeneralAttention": "attention",
+    "LSTMState": "state",
+    "LuongDecoder": "decoders",
+    "MeanAttention": "attention",
+    "Memory": "state",
+    "NGramEmbedding": "ngram_embedding",
+    "SemiSampler": "hard_attention",
+    "SlidingAttention": "sliding_attention",
+    "StraightThroughGumbelSampler": "hard_attention",
+}
+__getattr__, __dir__ = attach(__name__, _PUBLIC)

@@ -1,83 +1,132 @@
-"""Run an `nn.LSTM` over sequences, in a safe precision and with DropConnect on its recurrent weights."""
+"""LSTMs over sequences: in a safe precision, in both directions, and step by step."""
 
-from typing import TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
-# hidden states and cells; `stacks` = layers x directions
-State: TypeAlias = tuple[Float[Tensor, "stacks rows hidden"], Float[Tensor, "stacks rows hidden"]]
+from attendgen.layers.state import LSTMState
+
+# hidden states and cells as torch returns them; `stacks` = layers x directions
+TorchState: TypeAlias = tuple[Float[Tensor, "stacks rows hidden"], Float[Tensor, "stacks rows hidden"]]
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one layer of an `nn.LSTM`, in torch's order
 
 
 @overload
 def run_lstm(
     lstm: nn.LSTM,
     inputs: Float[Tensor, "rows time inputs"],
-    state: State | None = None,
-    weight_drop: float = 0.0,
+    state: TorchState | None = None,
     weights: list[Tensor] | None = None,
-) -> tuple[Float[Tensor, "rows time outputs"], State]: ...
+) -> tuple[Float[Tensor, "rows time outputs"], TorchState]: ...
 @overload
 def run_lstm(
-    lstm: nn.LSTM,
-    inputs: PackedSequence,
-    state: State | None = None,
-    weight_drop: float = 0.0,
-    weights: list[Tensor] | None = None,
-) -> tuple[PackedSequence, State]: ...
+    lstm: nn.LSTM, inputs: PackedSequence, state: TorchState | None = None, weights: list[Tensor] | None = None
+) -> tuple[PackedSequence, TorchState]: ...
 def run_lstm(
     lstm: nn.LSTM,
     inputs: Float[Tensor, "rows time inputs"] | PackedSequence,
-    state: State | None = None,
-    weight_drop: float = 0.0,
+    state: TorchState | None = None,
     weights: list[Tensor] | None = None,
-) -> tuple[Float[Tensor, "rows time outputs"] | PackedSequence, State]:
+) -> tuple[Float[Tensor, "rows time outputs"] | PackedSequence, TorchState]:
     """Run an LSTM over batch-first sequences; under a GPU's bfloat16 autocast it runs in float32.
 
     PyTorch's autocast casts cuDNN's LSTM to float16 whatever its own dtype is (aten/src/ATen/cudnn/AutocastRNN.cpp).
     Lightning scales the loss in `16-mixed` alone, so in `bf16-mixed` small gradients would become zero.
 
     Args:
-        state: the first one; zero by default.
-        weight_drop: share of the hidden-to-hidden weights that are zero in training. One mask holds for all rows and
-            steps of a call (Merity et al. 2018, 2). Packed inputs need 0.
-        weights: of one layer in one direction, in torch's order. This layer alone then runs, forwards, on padded
-            inputs, without `weight_drop`.
+        state: the first state; zero unless given.
+        weights: of one layer in one direction, in torch's order. Only this layer runs then, forwards, on padded inputs.
+
+    Raises:
+        TypeError: packed inputs come with `weights`.
     """
     autocast = inputs.is_cuda and torch.is_autocast_enabled("cuda")
     if autocast and torch.get_autocast_dtype("cuda") != torch.float16:
         dtype = next(lstm.parameters()).dtype  # float32 in mixed precision
         state = None if state is None else (state[0].to(dtype), state[1].to(dtype))
         with torch.autocast("cuda", enabled=False):
-            return run_lstm(lstm, inputs.to(dtype), state, weight_drop, weights)
-    if weights is not None:
-        layers, bidirectional = 1, False
-    elif lstm.training and weight_drop:
-        layers, bidirectional = lstm.num_layers, lstm.bidirectional
-        weights = [
-            functional.dropout(weight, weight_drop) if name.startswith("weight_hh") else weight
-            for name, weight in lstm.named_parameters()
-        ]
-    else:
+            return run_lstm(lstm, inputs.to(dtype), state, weights)
+    if weights is None:
         return lstm(inputs, state)
     if isinstance(inputs, PackedSequence):
-        raise TypeError("packed inputs with weight_drop or weights: expected padded inputs; unpack them")
+        raise TypeError("packed inputs with weights: expected padded inputs; unpack them")
     if state is None:
-        zero = inputs.new_zeros((2 if bidirectional else 1) * layers, len(inputs), lstm.hidden_size)
+        zero = inputs.new_zeros(1, len(inputs), lstm.hidden_size)
         state = (zero, zero)
     # the module itself cannot be given other weights than its parameters
-    output, hidden, cell = torch.lstm(
-        inputs,
-        state,
-        weights,
-        lstm.bias,
-        layers,
-        lstm.dropout if layers > 1 else 0.0,
-        lstm.training,
-        bidirectional,
-        lstm.batch_first,
-    )
+    output, hidden, cell = torch.lstm(inputs, state, weights, lstm.bias, 1, 0.0, lstm.training, False, lstm.batch_first)
     return output, (hidden, cell)
+
+
+def read_lstm(
+    lstm: nn.LSTM, inputs: Float[Tensor, "rows time inputs"], state: LSTMState
+) -> tuple[Float[Tensor, "rows time hidden"], LSTMState]:
+    """Run an LSTM from a batch-first state of `rows layers hidden`; return all outputs and the new state."""
+    before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+    outputs, (hidden, cell) = run_lstm(lstm, inputs, before)
+    return outputs, LSTMState(hidden.transpose(0, 1), cell.transpose(0, 1))
+
+
+def step_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "rows inputs"], state: LSTMState) -> LSTMState:
+    """Compute one step, faster than a sequence of one; weights may be in half precision."""
+    hidden, cells = [], []
+    for layer in range(lstm.num_layers):
+        weights = [getattr(lstm, f"{name}_l{layer}") for name in WEIGHTS]
+        before = (state.hidden[:, layer].to(inputs.dtype), state.cell[:, layer].to(inputs.dtype))
+        inputs, cell = torch.lstm_cell(inputs, before, *weights)
+        hidden.append(inputs)
+        cells.append(cell)
+    return LSTMState(torch.stack(hidden, dim=1), torch.stack(cells, dim=1))
+
+
+class BidirectionalLSTM(nn.Module):
+    """A stack of LSTMs that read right-padded sequences forwards and backwards (Schuster and Paliwal 1997).
+
+    The backward LSTM reads each row's real vectors in reverse and its padding last, so no sequence is packed: the
+    outputs are those of a packed `nn.LSTM`, several times faster on a CPU.
+
+    Args:
+        inputs, hidden: sizes of the vectors read and of the state in each direction.
+        dropout: between layers.
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        sizes = [inputs, *[2 * hidden] * (layers - 1)]
+        self.forwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
+        self.backwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, inputs: Float[Tensor, "batch time inputs"], mask: Bool[Tensor, "batch time"]
+    ) -> tuple[Float[Tensor, "batch time outputs"], Float[Tensor, "batch outputs"]]:
+        """Return the outputs of the top layer, zero at padding, and both directions' last hidden states."""
+        lengths = mask.sum(dim=1, keepdim=True)
+        time = torch.arange(mask.size(1), device=mask.device).expand_as(mask)
+        reverse = torch.where(mask, lengths - 1 - time, time).unsqueeze(-1)
+        last = (lengths - 1).clamp(min=0).unsqueeze(-1)
+        outputs = inputs
+        pairs: list[tuple[Any, Any]] = list(zip(self.forwards, self.backwards, strict=True))  # modules, to mypy
+        for layer, (forward, backward) in enumerate(pairs):
+            outputs = self.dropout(outputs) if layer else outputs
+            left, _ = run_lstm(forward, outputs)
+            right, _ = run_lstm(backward, outputs.take_along_dim(reverse, dim=1))
+            final = torch.cat([left.take_along_dim(last, dim=1), right.take_along_dim(last, dim=1)], dim=-1)
+            outputs = torch.cat([left, right.take_along_dim(reverse, dim=1)], dim=-1) * mask.unsqueeze(-1)
+        return outputs, final.squeeze(1) * (lengths > 0)
+
+
+def tie_weights(output: nn.Linear, embedding: nn.Embedding) -> None:
+    """Let an output layer share an embedding's weights (Press and Wolf 2017).
+
+    The weights are initialized so that the logits have unit variance at first.
+    """
+    nn.init.normal_(embedding.weight, std=embedding.embedding_dim**-0.5)
+    if embedding.padding_idx is not None:
+        with torch.no_grad():
+            embedding.weight[embedding.padding_idx] = 0.0
+    output.weight = embedding.weight

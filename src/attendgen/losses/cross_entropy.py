@@ -5,58 +5,60 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from attendgen.vocabulary import PAD
+from attendgen.utils.special_tokens import PAD
 
 
 def masked_cross_entropy(
-    logits: Float[Tensor, "*batch symbols"], targets: Int[Tensor, "*batch"], smoothing: float = 0.0
+    logits: Float[Tensor, "*batch vocab"], targets: Int[Tensor, "*batch"], label_smoothing: float = 0.0
 ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-    """The summed negative log-likelihood in nats of all targets that are not <pad>, and their number.
+    """Return the summed negative log-likelihood in nats of all targets that are not <pad>, and their number.
 
-    Sums and counts can be added over batches and devices of unequal size; means cannot. `smoothing` is the share of
-    the target distribution spread evenly over all symbols (Szegedy et al. 2016, 7).
+    Sums and counts can be added over batches and devices of unequal size; means cannot.
+
+    Args:
+        label_smoothing: share of the target distribution that is uniform over the vocabulary (Szegedy et al. 2016, 7).
     """
-    return _cross_entropy(logits, targets, smoothing, "sum"), (targets != PAD).sum()
+    return _cross_entropy(logits, targets, label_smoothing, "sum"), (targets != PAD).sum()
 
 
-def token_nats(
-    logits: Float[Tensor, "*rows time symbols"], targets: Int[Tensor, "*rows time"], smoothing: float = 0.0
+def token_nll(
+    logits: Float[Tensor, "*rows time vocab"], targets: Int[Tensor, "*rows time"], label_smoothing: float = 0.0
 ) -> Float[Tensor, "*rows time"]:
-    """The negative log-likelihood in nats of each target, zero for <pad>."""
-    return _cross_entropy(logits, targets, smoothing, "none").view(targets.shape)
+    """Return the negative log-likelihood in nats of each target, zero for <pad>."""
+    return _cross_entropy(logits, targets, label_smoothing, "none").view(targets.shape)
 
 
-def cross_entropy_by_caption(
-    logits: Float[Tensor, "*rows time symbols"], targets: Int[Tensor, "*rows time"], smoothing: float = 0.0
+def cross_entropy_per_caption(
+    logits: Float[Tensor, "*rows time vocab"], targets: Int[Tensor, "*rows time"], label_smoothing: float = 0.0
 ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-    """The sum over captions of each one's mean negative log-likelihood in nats a word, and the number of captions.
+    """Return the sum over captions of each one's mean negative log-likelihood per word, and the number of captions.
 
-    A word counts the more the shorter its caption, so the model learns the shorter captions of a picture rather than
-    the longer ones. Rows of <pad> are no captions.
+    The words of a short caption have a greater weight, so the model prefers the shorter captions of an image. Rows of
+    <pad> are not captions.
     """
-    nats = token_nats(logits, targets, smoothing)
+    nll = token_nll(logits, targets, label_smoothing)
     words = (targets != PAD).sum(dim=-1)
-    return (nats.sum(dim=-1) / words.clamp(min=1)).sum(), (words > 0).sum()
+    return (nll.sum(dim=-1) / words.clamp(min=1)).sum(), (words > 0).sum()
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, smoothing: float, reduction: str) -> Tensor:
-    """In single precision, <pad> counting nothing."""
+def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float, reduction: str) -> Tensor:
+    """Compute the cross-entropy in single precision; <pad> counts nothing."""
     return functional.cross_entropy(
         logits.flatten(0, -2).float(),
         targets.reshape(-1),
         ignore_index=PAD,
         reduction=reduction,
-        label_smoothing=smoothing,
+        label_smoothing=label_smoothing,
     )
 
 
 def doubly_stochastic(
     alphas: Float[Tensor, "*rows time regions"], mask: Bool[Tensor, "*rows time"]
 ) -> Float[Tensor, " *rows"]:
-    """sum_i (1 - sum_t alpha_ti)^2 of each caption: look at every region once (Xu et al. 2015, equation 14).
+    """Return sum_i (1 - sum_t alpha_ti)^2 of each caption (Xu et al. 2015, equation 14).
 
-    Zero for a row without a word, which is no caption.
+    The penalty is smallest if the attention to each region sums to 1. It is zero for a row without words.
     """
-    looked = (alphas.float() * mask.unsqueeze(-1)).sum(dim=-2)
-    penalty = (1 - looked).square().sum(dim=-1)
+    attended = (alphas.float() * mask.unsqueeze(-1)).sum(dim=-2)
+    penalty = (1 - attended).square().sum(dim=-1)
     return torch.where(mask.any(dim=-1), penalty, 0.0)

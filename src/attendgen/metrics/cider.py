@@ -1,11 +1,11 @@
-"""CIDEr-D of single captions against a fixed corpus: a reward that training can ask for thousands of times."""
+"""CIDEr-D of single captions against a fixed corpus, fast enough for a reward in training."""
 
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from attendgen.metrics.captions import tokenise
+from attendgen.metrics.tokenization import tokenize
 
 Grams = Counter[tuple[str, ...]]
 
@@ -26,47 +26,47 @@ class CiderD:
     """CIDEr-D (Vedantam et al. 2015, 5) with the document frequencies of these references, as coco-caption computes it.
 
     Args:
-        references: the raw captions of each picture; all of them count as the corpus.
+        references: the raw captions of each image; all of them count as the corpus.
         end: the end of a caption is a word, too: a reward that cannot see it is earned by captions that break off.
     """
 
-    def __init__(self, references: Mapping[Hashable, Sequence[str]], end: bool = False) -> None:
+    def __init__(self, references: Mapping[Any, Sequence[str]], end: bool = False) -> None:
         self.end = end
         grams = {key: [_grams(caption, end) for caption in captions] for key, captions in references.items()}
-        # the number of pictures with a caption that holds the n-gram
+        # the number of images with a caption that holds the n-gram
         self.frequency = Counter(gram for captions in grams.values() for gram in set().union(*captions))
-        self.log_pictures = math.log(max(len(grams), 1))
+        self.log_images = math.log(max(len(grams), 1))
         self.references = {key: [self._weigh(caption) for caption in captions] for key, captions in grams.items()}
 
     def __call__(self, key: Hashable, caption: str, ended: bool = True) -> float:
-        """The score of a raw caption for a picture of the corpus, from 0 to 10.
+        """The score of a raw caption for a image of the corpus, from 0 to 10.
 
         Args:
             ended: whether the writer ended the caption, or was stopped.
         """
-        asked, references = self._weigh(_grams(caption, self.end and ended)), self.references[key]
-        return 10 * sum(_similarity(asked, reference) for reference in references) / len(references)
+        candidate, references = self._weigh(_grams(caption, self.end and ended)), self.references[key]
+        return 10 * sum(_similarity(candidate, reference) for reference in references) / len(references)
 
     def _weigh(self, grams: Grams) -> Weighted:
         weights: list[dict[tuple[str, ...], float]] = [{} for _ in range(ORDERS)]
         for gram, count in grams.items():
-            weights[len(gram) - 1][gram] = count * (self.log_pictures - math.log(max(1, self.frequency[gram])))
+            weights[len(gram) - 1][gram] = count * (self.log_images - math.log(max(1, self.frequency[gram])))
         norms = [math.sqrt(sum(weight**2 for weight in order.values())) for order in weights]
         return Weighted(weights, norms, sum(count for gram, count in grams.items() if len(gram) == 2))
 
 
 def _grams(caption: str, end: bool) -> Grams:
-    words = [*tokenise(caption).split(), *[END] * end]
+    words = [*tokenize(caption).split(), *[END] * end]
     return Counter(tuple(words[i : i + n]) for n in range(1, ORDERS + 1) for i in range(len(words) - n + 1))
 
 
-def _similarity(asked: Weighted, reference: Weighted) -> float:
+def _similarity(candidate: Weighted, reference: Weighted) -> float:
     """The mean over orders of the clipped cosine, less for another length."""
     total = 0.0
     for one, other, norm, other_norm in zip(
-        asked.weights, reference.weights, asked.norms, reference.norms, strict=True
+        candidate.weights, reference.weights, candidate.norms, reference.norms, strict=True
     ):
         if norm and other_norm:
             shared = sum(min(weight, other[gram]) * other[gram] for gram, weight in one.items() if gram in other)
             total += shared / (norm * other_norm)
-    return total / ORDERS * math.exp(-((asked.bigrams - reference.bigrams) ** 2) / (2 * SIGMA**2))
+    return total / ORDERS * math.exp(-((candidate.bigrams - reference.bigrams) ** 2) / (2 * SIGMA**2))

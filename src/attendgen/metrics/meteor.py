@@ -13,8 +13,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from attendgen.errors import UserError
-from attendgen.metrics.captions import tokenise
+from attendgen.metrics.tokenization import tokenize
+from attendgen.utils.errors import UserError
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -33,7 +33,7 @@ def java_present() -> bool:
 
 
 def meteor(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]]) -> float:
-    """Corpus METEOR (0..1) of one caption per image, tokenised as the other caption scores are.
+    """Corpus METEOR (0..1) of one caption per image, tokenized as the other caption scores are.
 
     Raises:
         MeteorError: Java is missing, or the program failed in whatever way.
@@ -43,7 +43,7 @@ def meteor(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]
     lines = []
     for key, hypothesis in hypotheses.items():
         # an empty caption is a blank between bars: it scores 0
-        texts = [*(tokenise(reference) for reference in references[key]), tokenise(hypothesis)]
+        texts = [*(tokenize(reference) for reference in references[key]), tokenize(hypothesis)]
         lines.append(" ||| ".join(["SCORE", *(text.replace("|||", " ") for text in texts)]))
     try:
         with _program() as program:

@@ -4,21 +4,18 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-
-from attendgen.errors import UserError
+from attendgen.utils.errors import UserError
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[object]) -> None:
     if not hypotheses:
         raise UserError("text: no hypotheses to score; give at least one")
     if len(hypotheses) != len(references):
-        raise UserError(f"text: {len(hypotheses)} hypotheses for {len(references)} references; give one each")
+        raise UserError(f"text: {len(hypotheses)} hypotheses for {len(references)} references; give one per hypothesis")
 
 
 def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """The fraction of hypotheses that equal their reference.
+    """Return the fraction of hypotheses that equal their reference.
 
     Raises:
         UserError: there are none, or the numbers differ.
@@ -28,13 +25,16 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
 
 def pair_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """`exact_match` with any accepted reference (0..1); cased corpus `bleu` and `chrf` by sacrebleu (0..100).
+    """Return `exact_match` with any accepted reference (0..1); cased corpus `bleu` and `chrf` by sacrebleu (0..100).
 
     `references[i]` are the accepted outputs of input i; inputs may have different numbers of them.
 
     Raises:
         UserError: there are none, the numbers differ, or an input has no reference.
     """
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
     _check(hypotheses, references)
     for index, accepted in enumerate(references):
         if not accepted:

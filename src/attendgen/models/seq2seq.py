@@ -11,38 +11,37 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
-from attendgen.layers.decoders import Bahdanau, Decoder
-from attendgen.layers.lstm import run_lstm
-from attendgen.layers.recurrence import BidirectionalLSTM, Memory
-from attendgen.layers.tying import tie
-from attendgen.vocabulary import PAD
+from attendgen.layers.decoders import BahdanauDecoder, Decoder
+from attendgen.layers.lstm import BidirectionalLSTM, run_lstm, tie_weights
+from attendgen.layers.state import Memory
+from attendgen.utils.special_tokens import PAD
 
 
 class Seq2Seq(nn.Module):
     """LSTM encoder, LSTM decoder with attention, output layer.
 
-    Shapes: `batch` sources of `source` symbols; `rows` = batch x hypotheses.
+    Shapes: `batch` sources of `source` tokens; `rows` = batch x hypotheses.
 
     Args:
-        source_symbols, target_symbols: vocabulary sizes.
-        embedding, hidden: sizes of the symbol vectors and of the decoder's state.
+        source_vocab_size, target_vocab_size: sizes of the vocabularies.
         attention: makes the attention layer from `query` and `memory` sizes.
         decoder: makes the decoder from the sizes of its `inputs`, `hidden` and `memory` and from `attention`.
-        encoder_hidden: size of the encoder's state in each direction; null is `hidden`.
-        bidirectional: read the source in both directions; the memory then has 2 x encoder_hidden numbers a position.
+        embedding_dim, hidden: sizes of the token embeddings and of the decoder's state.
+        encoder_hidden: size of the encoder's state in each direction; `hidden` unless given.
+        bidirectional: read the source in both directions; a memory vector then has 2 x encoder_hidden numbers.
         layers: of the encoder.
         dropout: on embeddings, memory, the output layer's input, and between the encoder's layers.
-        tied: the target embeddings are the output layer's weights, too (Press and Wolf 2017); a layer reduces the
+        tied: the output layer shares the weights of the target embedding (Press and Wolf 2017); a layer reduces the
             decoder's features to their size.
     """
 
     def __init__(
         self,
-        source_symbols: int,
-        target_symbols: int,
+        source_vocab_size: int,
+        target_vocab_size: int,
         attention: Callable[..., Attention],
-        decoder: Callable[..., Decoder] = Bahdanau,
-        embedding: int = 64,
+        decoder: Callable[..., Decoder] = BahdanauDecoder,
+        embedding_dim: int = 64,
         hidden: int = 128,
         encoder_hidden: int | None = None,
         bidirectional: bool = False,
@@ -53,31 +52,31 @@ class Seq2Seq(nn.Module):
         super().__init__()
         encoder_hidden = encoder_hidden or hidden
         memory = encoder_hidden * (2 if bidirectional else 1)
-        self.source_embedding = nn.Embedding(source_symbols, embedding, padding_idx=PAD)
-        self.target_embedding = nn.Embedding(target_symbols, embedding, padding_idx=PAD)
+        self.source_embedding = nn.Embedding(source_vocab_size, embedding_dim, padding_idx=PAD)
+        self.target_embedding = nn.Embedding(target_vocab_size, embedding_dim, padding_idx=PAD)
         between = dropout if layers > 1 else 0.0
         self.encoder = (
-            BidirectionalLSTM(embedding, encoder_hidden, layers, between)
+            BidirectionalLSTM(embedding_dim, encoder_hidden, layers, between)
             if bidirectional
-            else nn.LSTM(embedding, encoder_hidden, layers, batch_first=True, dropout=between)
+            else nn.LSTM(embedding_dim, encoder_hidden, layers, batch_first=True, dropout=between)
         )
-        self.decoder = decoder(inputs=embedding, hidden=hidden, memory=memory, attention=attention)
+        self.decoder = decoder(inputs=embedding_dim, hidden=hidden, memory=memory, attention=attention)
         # a one-way encoder of the decoder's size hands its state over as it is
-        as_it_is = not bidirectional and encoder_hidden == hidden and self.decoder.layers == 1
-        self.bridge = None if as_it_is else nn.Linear(memory, 2 * self.decoder.layers * hidden)
-        self.readout = nn.Linear(self.decoder.features, embedding) if tied else None
-        self.output = nn.Linear(embedding if tied else self.decoder.features, target_symbols)
+        same_size = not bidirectional and encoder_hidden == hidden and self.decoder.layers == 1
+        self.bridge = None if same_size else nn.Linear(memory, 2 * self.decoder.layers * hidden)
+        self.readout = nn.Linear(self.decoder.features, embedding_dim) if tied else None
+        self.output = nn.Linear(embedding_dim if tied else self.decoder.features, target_vocab_size)
         if tied:
-            tie(self.output, self.target_embedding)
+            tie_weights(self.output, self.target_embedding)
         self.dropout = nn.Dropout(dropout)
 
-    def start(self, source: Int[Tensor, "batch source"]) -> tuple[Memory, Any]:
-        """Encode sources: the memory to attend to and the decoder's first state."""
+    def encode(self, source: Int[Tensor, "batch source"]) -> tuple[Memory, Any]:
+        """Encode sources: return the memory to attend to and the decoder's first state."""
         mask = source != PAD
         embedded = self.dropout(self.source_embedding(source))
         if isinstance(self.encoder, BidirectionalLSTM):
             values, read = self.encoder(embedded, mask)
-        else:  # packed, for the cell state after the last real symbol
+        else:  # packed, for the cell state after the last real token
             lengths = mask.sum(dim=1).clamp(min=1).cpu()
             packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
             outputs, final = run_lstm(self.encoder, packed)
@@ -88,10 +87,10 @@ class Seq2Seq(nn.Module):
             hidden, cell = (part[-1].unsqueeze(1) for part in final)
         else:
             hidden, cell = torch.tanh(self.bridge(read)).unflatten(-1, (2, self.decoder.layers, -1)).unbind(1)
-        return Memory(self.decoder.attention.project(values), values, mask), self.decoder.start(hidden, cell)
+        return Memory(self.decoder.attention.keys(values), values, mask), self.decoder.initial_state(hidden, cell)
 
-    def logits(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows symbols"]:
-        """Scores of the next symbol from the decoder's features."""
+    def logits(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocab"]:
+        """Return scores of the next token from the decoder's features."""
         features = self.dropout(features)
         if self.readout is not None:
             features = torch.tanh(self.readout(features))
@@ -99,15 +98,15 @@ class Seq2Seq(nn.Module):
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: Any, memory: Memory
-    ) -> tuple[Float[Tensor, "rows symbols"], Float[Tensor, "rows source"], Any]:
-        """Log-probabilities of the next symbol after `tokens`, the attention used, and the new state."""
+    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows source"], Any]:
+        """Return log-probabilities of the next token after `tokens`, the attention weights, and the new state."""
         features, alpha, state = self.decoder.step(self.target_embedding(tokens), state, memory)
         return self.logits(features).float().log_softmax(dim=-1), alpha, state
 
     def forward(
         self, source: Int[Tensor, "batch source"], inputs: Int[Tensor, "batch target"]
-    ) -> tuple[Float[Tensor, "batch target symbols"], Float[Tensor, "batch target source"]]:
-        """Teacher forcing: logits of each next symbol given the true ones before it, and the attention."""
-        memory, state = self.start(source)
+    ) -> tuple[Float[Tensor, "batch target vocab"], Float[Tensor, "batch target source"]]:
+        """Teacher forcing: return logits of each next token given the true ones before it, and the attention."""
+        memory, state = self.encode(source)
         features, alphas = self.decoder(self.dropout(self.target_embedding(inputs)), state, memory)
         return self.logits(features), alphas

@@ -1,0 +1,32 @@
+"""Tasks: what is trained and how it is scored."""
+
+from typing import TYPE_CHECKING
+
+from attendgen.utils.lazy import attach
+
+if TYPE_CHECKING:
+    from attendgen.tasks.base import BaseTask as BaseTask
+    from attendgen.tasks.captioning import CaptioningTask as CaptioningTask
+    from attendgen.tasks.hard_attention import HardAttentionTask as HardAttentionTask
+    from attendgen.tasks.language_model import LanguageModelTask as LanguageModelTask
+    from attendgen.tasks.self_critical import SelfCriticalTask as SelfCriticalTask
+    from attendgen.tasks.seq2seq import Seq2SeqTask as Seq2SeqTask
+
+__all__ = [
+    "BaseTask",
+    "CaptioningTask",
+    "HardAttentionTask",
+    "LanguageModelTask",
+    "SelfCriticalTask",
+    "Seq2SeqTask",
+]
+
+_PUBLIC = {
+    "BaseTask": "base",
+    "CaptioningTask": "captioning",
+    "HardAttentionTask": "hard_attention",
+    "LanguageModelTask": "language_model",
+    "SelfCriticalTask": "self_critical",
+    "Seq2SeqTask": "seq2seq",
+}
+__getattr__, __dir__ = attach(__name__, _PUBLIC)

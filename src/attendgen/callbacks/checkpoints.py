@@ -1,0 +1,98 @@
+"""The checkpoint from which a run resumes, whatever ends it."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from attendgen.runs.layout import LAST, PREVIOUS
+from attendgen.utils.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class LastCheckpoint(Checkpoint):
+    """Save `last.ckpt` at the end of every epoch and every few minutes within it, and keep the previous one.
+
+    Only whole training steps are saved: a resumed run ends with the weights of an uninterrupted one. After the first
+    SIGINT or SIGTERM the current step ends, is saved, and `Interrupted` is raised; a validation stops at once, and the
+    run resumes from the checkpoint before it. A second signal has its usual effect.
+
+    Args:
+        folder: of the checkpoints.
+        minutes: between saves within an epoch.
+    """
+
+    def __init__(self, folder: str, minutes: int | float = 10) -> None:
+        self.folder = Path(folder)
+        self.minutes = minutes
+        self.saved = time.monotonic()
+        self.received: int | None = None
+        self.handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.saved = time.monotonic()
+        if threading.current_thread() is threading.main_thread():  # the only one that may
+            self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        for again in SIGNALS:
+            signal.signal(again, signal.default_int_handler if again == signal.SIGINT else signal.SIG_DFL)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        # the end of the epoch saves for itself, and gradients that wait for more batches are not saved
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        stopped, due = self._agreed(trainer, time.monotonic() - self.saved >= 60 * self.minutes)
+        if stopped or due:
+            self._save(trainer)
+        if stopped:
+            raise Interrupted(stopped, trainer.global_step)
+
+    def on_validation_batch_end(self, trainer: lightning.Trainer, *rest: Any) -> None:
+        # processes differ in their number of batches here, so several of them cannot agree
+        if self.received is not None and trainer.world_size == 1:
+            raise Interrupted(self.received, trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._save(trainer)
+        stopped, _ = self._agreed(trainer, False)
+        if stopped:
+            raise Interrupted(stopped, trainer.global_step)
+
+    def _agreed(self, trainer: lightning.Trainer, due: bool) -> tuple[int, bool]:
+        """The signal that any process has received, or 0, and whether any of them wants to save."""
+        if trainer.world_size == 1:
+            return self.received or 0, due
+        state = torch.tensor([self.received or 0, int(due)], device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(state, torch.distributed.ReduceOp.MAX)
+        return int(state[0]), bool(state[1])
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        new, last = self.folder / "next.ckpt", self.folder / LAST
+        trainer.save_checkpoint(new, weights_only=False)  # the optimizer, too
+        if trainer.is_global_zero:
+            if last.exists():
+                last.replace(self.folder / PREVIOUS)
+            new.replace(last)
+        trainer.strategy.barrier()
+        self.saved = time.monotonic()

@@ -1,0 +1,36 @@
+"""The commands: attendgen train | evaluate | generate | caption | import | ensemble | merge | rescale | runs."""
+
+import functools
+import sys
+
+import typer
+
+from attendgen.cli.caption import caption
+from attendgen.cli.combine import ensemble, import_checkpoint, merge, rescale
+from attendgen.cli.evaluate import evaluate
+from attendgen.cli.generate import generate
+from attendgen.cli.runs import runs
+from attendgen.cli.script import run_command
+from attendgen.cli.train import train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train, compare and look inside attention-based text generators.",
+)
+app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(train)
+app.command(context_settings={"ignore_unknown_options": False})(evaluate)
+app.command()(generate)
+app.command()(caption)
+app.command("import")(import_checkpoint)
+app.command()(ensemble)
+app.command()(merge)
+app.command()(rescale)
+app.command()(runs)
+
+
+def main() -> None:
+    """Run a command; see `run_command` for the exit codes."""
+    sys.exit(run_command(functools.partial(app, standalone_mode=False)))

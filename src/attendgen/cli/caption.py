@@ -1,0 +1,68 @@
+"""attendgen caption."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attendgen.cli.options import RunArgument, Trust, with_decoding_options
+from attendgen.utils.errors import UserError
+
+
+@with_decoding_options
+def caption(
+    run: RunArgument,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images of any size and mode.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the training images, for --retrieval-captions; default: that of the run's config.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a PNG per image.")] = Path("."),
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write one HTML page with all captions and attention.")
+    ] = None,
+    trust: Trust = None,
+    decoding: Any = None,
+) -> None:
+    """Caption images, and show the attention of each word."""
+    from attendgen.data.captions.images import open_image
+    from attendgen.inference.image_captioner import ImageCaptioner
+    from attendgen.inference.load import load
+    from attendgen.runs.run import Run
+    from attendgen.visualization import plotting
+    from attendgen.visualization.html_report import write_report
+
+    opened = [open_image(path) for path in images]  # all must be readable before anything is written
+    found = Run.find(run)
+    if data is not None:
+        found.config.data.root = str(data)
+    model = load(found)
+    if not isinstance(model, ImageCaptioner):
+        raise UserError(f"{run}: not a captioner; use `attendgen generate {run} TEXT`")
+    names = make_attention_names(images)
+    entries = []
+    for path, name, image in zip(images, names, opened, strict=True):
+        results = model.caption(image, **decoding)
+        best = results[0]
+        figure = plotting.caption_panels(image, best.tokens, best.attention)
+        plotting.save(figure, out / name)
+        entries.append((best.text, f"{path.name}, log-probability {best.log_probs.sum():.2f}", figure))
+        for result in results:
+            text = result.text if len(results) == 1 else f"{result.score:.3f}\t{result.text}"
+            print(f"{path}: {text}" if len(images) > 1 else text)
+        print(f"attention: {out / name}", file=sys.stderr)
+    if html is not None:
+        write_report(html, f"Captions of {model.run.checkpoint}", entries)
+
+
+def make_attention_names(images: list[Path]) -> list[str]:
+    """Return a PNG name per image, with a number where two images have the same name."""
+    names: list[str] = []
+    for path in images:
+        copies = sum(earlier.stem == path.stem for earlier in images[: len(names)])
+        names.append(f"{path.stem}_{copies + 1}_attention.png" if copies else f"{path.stem}_attention.png")
+    return names

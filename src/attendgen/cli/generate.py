@@ -1,0 +1,121 @@
+"""attendgen generate."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attendgen.cli.options import RunArgument, Trust, with_decoding_options
+from attendgen.utils.errors import UserError
+from attendgen.utils.files import read_text
+
+if TYPE_CHECKING:
+    from attendgen.inference.result import Result
+
+PRECISIONS = ("32", "bf16")
+MAX_ROWS = 160  # of a heat map: more cannot be read
+
+
+@with_decoding_options
+def generate(
+    run: RunArgument,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT...", help="Sources to answer or translate, or contexts.")
+    ] = None,
+    prompt_file: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A text file that holds one more source or context.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="32, or bf16 for faster language models with rounded log-probabilities.")
+    ] = "32",
+    score: Annotated[
+        str | None,
+        typer.Option(metavar="REFERENCE", help="Print the log-probability of this output instead of generating one."),
+    ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save a heat map of the first output's attention (png, pdf, svg)."),
+    ] = None,
+    trust: Trust = None,
+    decoding: Any = None,
+) -> None:
+    """Answer, translate or continue texts; a single continuation is printed as it is made."""
+    texts = [*(texts or []), *(read_text(path) for path in prompt_file or [])]
+    if not texts:
+        raise UserError("generate: no text; give TEXT or --prompt-file FILE")
+    if score is not None and decoding:
+        name = "--" + next(iter(decoding)).replace("_", "-")
+        raise UserError(f"--score: a given output is not decoded; leave {name} out")
+    if attention is not None:
+        from attendgen.visualization.plotting import check_suffix
+
+        check_suffix(attention)
+    model = load_generator(run, precision)
+    streamed = False
+    if score is not None:
+        found = [[model.score(text, score)] for text in texts]
+    else:
+        streamed = len(texts) == 1 and can_stream(model, decoding)
+        if streamed:
+            decoding["on_token"] = lambda token: print(token, end="", flush=True)
+        found = model.generate_all(texts, **decoding)
+    print_results(found, streamed, with_scores=score is not None)
+    if attention is not None:
+        save_attention(found[0][0], attention, run)
+
+
+def load_generator(run: str, precision: str) -> Any:
+    """Load a model that generates from texts.
+
+    Raises:
+        UserError: it is a captioner, or there is no such precision for it.
+    """
+    from attendgen.inference.image_captioner import ImageCaptioner
+    from attendgen.inference.load import load
+    from attendgen.inference.text_generator import TextGenerator
+
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: unknown; choose {' or '.join(PRECISIONS)}")
+    model = load(run)
+    if isinstance(model, ImageCaptioner):
+        raise UserError(f"{run}: a captioner; use `attendgen caption {run} IMAGE`")
+    if precision == "bf16":
+        if not isinstance(model, TextGenerator):
+            raise UserError(f"--precision bf16: {run} is not a language model")
+        model.to_bfloat16()
+    return model
+
+
+def can_stream(model: Any, options: dict[str, Any]) -> bool:
+    """Return whether the output is one continuation, whose characters can be printed as they are made."""
+    from attendgen.inference.text_generator import TextGenerator
+
+    return isinstance(model, TextGenerator) and model.count_outputs(**options) == 1
+
+
+def print_results(found: list[list["Result"]], streamed: bool, with_scores: bool) -> None:
+    """Print each output on a line; of several per input, with their scores."""
+    for outputs in found:
+        for result in outputs:
+            if streamed:
+                print()
+            elif len(outputs) > 1 or with_scores:
+                print(f"{result.score:.3f}\t{result.text}")
+            else:
+                print(result.text)
+
+
+def save_attention(result: "Result", path: Path, run: str) -> None:
+    """Save the heat map of an output's attention.
+
+    Raises:
+        UserError: the model has none.
+    """
+    from attendgen.visualization import plotting
+
+    if not result.attention.size:
+        raise UserError(f"--attention: {run} does not attend to anything")
+    rows = min(len(result.tokens), MAX_ROWS)
+    plotting.save(plotting.alignment(result.source, result.tokens[:rows], result.attention[:rows]), path)
+    print(f"attention: {path}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Configs: composing, instantiating, saving and trusting them."""

@@ -1,0 +1,38 @@
+"""Configs to objects."""
+
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate as hydra_instantiate
+from omegaconf import DictConfig
+
+from attendgen.utils.errors import UserError
+
+
+def instantiate(config: DictConfig, field: str = "config", /, **arguments: Any) -> Any:
+    """Instantiate a config.
+
+    Args:
+        field: what the message names.
+
+    Raises:
+        UserError: the target is unknown, or refuses its arguments.
+    """
+    try:
+        return hydra_instantiate(config, **arguments, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        mistakes = (TypeError, ValueError, ImportError, AttributeError)
+        if isinstance(cause, mistakes) or cause is None or type(cause).__name__ == "MisconfigurationException":
+            raise UserError(f"{field}: {first_line(cause or error)}") from error
+        raise
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's message in one line."""
+    message = str(error)
+    for detail in ("\n    full_key", "\nfull_key", "\nConfig search path"):
+        message = message.split(detail)[0]
+    return " ".join(message.split())

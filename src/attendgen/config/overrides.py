@@ -1,0 +1,110 @@
+"""Changes of a config: from the command line, by place, and by shorthand."""
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from attendgen.config.trust import OWN_FIELD
+from attendgen.utils.errors import UserError
+
+# files and folders in a config: on a command line they are relative to the working directory
+PATHS = ("data.root", "data.train", "data.val", "data.test", "data.cache", "paths.cache", "paths.data")
+
+PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
+
+
+def override_config(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """Return a copy of a saved config with `key=value` changes.
+
+    Raises:
+        UserError: a change is not of that form, or the key does not exist.
+    """
+    config = config.copy()
+    OmegaConf.set_struct(config, True)
+    for override in overrides:
+        _apply(config, override)
+    changed = [override.partition("=")[0] for override in overrides]
+    for key in changed:
+        if key == "data.root" or (key in PATHS and "data.root" not in changed):
+            files = OmegaConf.select(config, key)
+            paths = [str(Path(file).absolute()) for file in ([files] if isinstance(files, str) else files or [])]
+            OmegaConf.update(config, key, paths[0] if isinstance(files, str) else paths or None, merge=False)
+    return config
+
+
+def _apply(config: DictConfig, override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise UserError(f"{override}: expected key=value")
+    if isinstance(OmegaConf.select(config, key), DictConfig) and not value.startswith(("{", "[")):
+        raise UserError(f"{override}: {key} is a group of fields; change one of them, as {key}.NAME=VALUE")
+    _expand_references(config, key)
+    if _is_parameter(config, key):
+        OmegaConf.update(config, key, None, force_add=True)
+    try:
+        config.merge_with_dotlist([override])
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(f"{key}: no such field in the run's config ({' '.join(str(error).split())[:120]})") from error
+
+
+def _expand_references(config: DictConfig, key: str) -> None:
+    """Turn a group that refers to another, at a key or above it, into one that refers field by field."""
+    group: Any = config
+    for name in key.split("."):
+        if not isinstance(group, DictConfig) or name not in group:
+            return
+        inner = group[name]
+        if OmegaConf.is_interpolation(group, name) and isinstance(inner, DictConfig):
+            raw: Any = OmegaConf.to_container(group, resolve=False)
+            if OWN_FIELD.fullmatch(raw[name]):
+                begin = raw[name].removesuffix("}")
+                group[name] = {str(field): f"{begin}.{field!s}}}" for field in inner}
+            else:
+                group[name] = OmegaConf.to_container(inner, resolve=True)
+        group = group[name]
+
+
+def _is_parameter(config: DictConfig, key: str) -> bool:
+    """Return whether a group lacks this field but its target takes it: the field is newer than the run."""
+    group, _, name = key.rpartition(".")
+    settings = OmegaConf.select(config, group) if group else None
+    if not isinstance(settings, DictConfig) or "_target_" not in settings or name in settings:
+        return False
+    target = get_object(settings["_target_"])
+    kinds = target.__mro__ if isinstance(target, type) else (target,)
+    functions = [vars(kind).get("__init__", None) if isinstance(kind, type) else kind for kind in kinds]
+    return any(name in inspect.signature(function).parameters for function in functions if inspect.isroutine(function))
+
+
+def make_paths_absolute(config: DictConfig) -> None:
+    """Make the paths in a config independent of the working directory, so that the run can be used from anywhere."""
+    if config.get("init_from") and os.path.exists(config.init_from):  # or it is the name of a bundled model
+        config.init_from = os.path.abspath(config.init_from)
+    if isinstance(config.data.get("root"), str) and not OmegaConf.is_interpolation(config.data, "root"):
+        config.data.root = os.path.abspath(config.data.root)
+    for key in ("data", "cache", "outputs", "run"):
+        config.paths[key] = os.path.abspath(config.paths[key])
+
+
+def expand_profiler(config: DictConfig) -> None:
+    """Let a profiler that is given by name write into the run directory.
+
+    Raises:
+        UserError: there is no such profiler.
+    """
+    name = config.trainer.get("profiler")
+    if not isinstance(name, str):
+        return
+    if name not in PROFILERS:
+        raise UserError(f"trainer.profiler={name}: unknown; choose one of {', '.join(PROFILERS)}")
+    config.trainer.profiler = {
+        "_target_": f"lightning.pytorch.profilers.{PROFILERS[name]}",
+        "dirpath": "${paths.run}/profiler",
+        "filename": name,
+    }

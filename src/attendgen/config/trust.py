@@ -1,0 +1,160 @@
+"""What a saved run may instantiate.
+
+A config names the classes of its parts, and instantiating a name can run any code. A run, a checkpoint or a bundled
+model may come from a stranger, so only the names below are instantiated when one is opened: classes of AttendGen,
+optimizers of torch, and parts of Lightning. Code of the user's own needs the user's word for its package.
+"""
+
+import importlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hydra.utils import get_object
+
+from attendgen.utils.errors import UserError
+
+VARIABLE = "ATTENDGEN_TRUST"  # packages with commas between; processes that this one starts inherit it
+
+
+# by module: classes that run no code and write no file when they are made
+PUBLIC = {
+    "attendgen.callbacks": "EMA FiniteLoss GradientNorm LastCheckpoint LogSamples StepSeed Throughput",
+    "attendgen.data": "CaptionDataModule Coco Flickr8k Karpathy ParallelDataModule Shapes TextDataModule",
+    "attendgen.decoding": "DecodingConfig",
+    "attendgen.layers": (
+        "AdditiveAttention ArgmaxSampler BahdanauDecoder CategoricalSampler DotAttention GeneralAttention LuongDecoder "
+        "MeanAttention SemiSampler StraightThroughGumbelSampler"
+    ),
+    "attendgen.losses": (
+        "LeaveOneOutEstimator MovingAverageBaseline SoftBaselineEstimator StraightThroughGumbelEstimator"
+    ),
+    "attendgen.models": (
+        "Captioner CaptionerEnsemble ContextLanguageModel EfficientNetLite Ensemble LSTMLanguageModel Seq2Seq SmallCNN "
+        "StatefulEnsemble TextGenerateLanguageModel TimmEncoder TorchvisionEncoder"
+    ),
+    "attendgen.optim": "Constant MuonAdamW WarmupCosine",
+    "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask",
+    "attendgen.text": "PretrainedEmbeddings",
+    "lightning": "Trainer",
+    "lightning.pytorch": "Trainer",
+    "lightning.pytorch.callbacks": (
+        "BackboneFinetuning BatchSizeFinder Checkpoint DeviceStatsMonitor EMAWeightAveraging EarlyStopping "
+        "GradientAccumulationScheduler LearningRateFinder LearningRateMonitor ModelCheckpoint ModelPruning "
+        "ModelSummary OnExceptionCheckpoint RichModelSummary RichProgressBar SpikeDetection StochasticWeightAveraging "
+        "TQDMProgressBar ThroughputMonitor Timer WeightAveraging"
+    ),
+    "lightning.pytorch.loggers": "CSVLogger CometLogger MLFlowLogger TensorBoardLogger WandbLogger",
+    "lightning.pytorch.plugins": (
+        "BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision MixedPrecision Precision "
+        "TorchCheckpointIO TorchSyncBatchNorm TransformerEnginePrecision"
+    ),
+    "lightning.pytorch.profilers": "AdvancedProfiler PassThroughProfiler PyTorchProfiler SimpleProfiler",
+    "lightning.pytorch.strategies": "DDPStrategy DeepSpeedStrategy FSDPStrategy SingleDeviceStrategy",
+}
+NAMES = {f"{module}.{name}" for module, names in PUBLIC.items() for name in names.split()}
+
+# a reference to another field of a config, or also to a file that travels with the package; all else can compute
+FIELD = r"\.*[A-Za-z_][\w.\[\]-]*"
+
+
+OWN_FIELD = re.compile(rf"\$\{{{FIELD}\}}")
+
+
+REFERENCE = re.compile(rf"\$\{{(bundled:[\w-][\w.-]*|{FIELD})\}}")
+
+
+NAME = re.compile(r"[^\s.\[\]{}$=:,'\"]+")  # of a field: what OmegaConf takes for a path is not one
+
+
+def trust(packages: Iterable[str]) -> None:
+    """Let the runs that are opened from now on, also by processes that this one starts, name code of these packages.
+
+    Raises:
+        UserError: one is not a package's name.
+    """
+    packages = list(packages)
+    if not packages:
+        return
+    for package in packages:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", package):
+            raise UserError(f"--trust {package}: expected the name of a Python package, as mypaper")
+    os.environ[VARIABLE] = ",".join(dict.fromkeys([*_trusted(), *packages]))
+
+
+def require_trusted(config: Any, source: object) -> None:
+    """Check every name that a config would instantiate, and that none is computed.
+
+    Args:
+        config: plain data, its references to other fields in place or resolved.
+        source: the file that it comes from.
+
+    Raises:
+        UserError: a name is not on the list and its package is not trusted, or a value is an expression.
+    """
+    for field, value in leaves(config, source):
+        if isinstance(value, str) and "${" in REFERENCE.sub("", value):
+            raise UserError(f"{source}: {field}={value}: a saved run may refer to its own fields only, as ${{seed}}")
+        if field.rpartition(".")[2] == "_target_" and not is_trusted(value):
+            package = str(value).partition(".")[0]
+            raise UserError(
+                f"{source}: {field}={value}: not one of the classes that a saved run may make, so it could run any "
+                f"code; if you trust the package {package}, add --trust {package} or set {VARIABLE}={package}"
+            )
+
+
+def is_trusted(target: Any) -> bool:
+    """Return whether a saved run may instantiate this name."""
+    if not isinstance(target, str):
+        return False
+    if target in NAMES or _is_of_trusted_package(target):
+        return True
+    module, _, name = target.rpartition(".")
+    if module != "torch.optim" or not name.isidentifier() or name.startswith("_"):
+        return False
+    optimizers = importlib.import_module(module)
+    found = getattr(optimizers, name, None)
+    return isinstance(found, type) and issubclass(found, optimizers.Optimizer)
+
+
+def _is_of_trusted_package(target: str) -> bool:
+    """Return whether a name lies in a package that the user trusts, and what it names is defined in one, too.
+
+    A package's modules hold what they import: `mypaper.torch.load` is not a part of mypaper.
+    """
+    packages = tuple(f"{package}." for package in _trusted())
+    if not f"{target}.".startswith(packages):
+        return False
+    try:
+        found = get_object(target)
+    except Exception:  # Hydra says what is wrong with it when it is instantiated
+        return True
+    owner, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+    return f"{owner}.".startswith(packages) or f"{owner}.{name}" in NAMES
+
+
+def _trusted() -> list[str]:
+    """Return the packages that the user trusts."""
+    return [name for part in os.environ.get(VARIABLE, "").split(",") if (name := part.strip())]
+
+
+def leaves(node: Any, source: object, field: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested data with its dotted field; a `_target_` is one value, whatever it holds.
+
+    Raises:
+        UserError: the data is not made of dicts with plain names, lists, texts and numbers alone, each in one place.
+    """
+    seen = set() if seen is None else seen
+    if field.rpartition(".")[2] == "_target_" or isinstance(node, str | int | float | None):
+        yield field, node
+        return
+    if not isinstance(node, dict | list):
+        raise UserError(f"{source}: {field}: {type(node).__name__}; expected fields, lists, texts and numbers")
+    if id(node) in seen:  # a few of them can stand for more values than memory holds
+        raise UserError(f"{source}: {field}: refers to another part of the file; write it out")
+    seen.add(id(node))
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if not isinstance(key, int) and not (isinstance(key, str) and NAME.fullmatch(key)):
+            raise UserError(f"{source}: {field}: field {key!r}: expected a name without dots, brackets or blanks")
+        yield from leaves(value, source, f"{field}.{key}" if field else str(key), seen)

@@ -1,0 +1,213 @@
+"""Grid features of a frozen encoder, computed once and read back through a memory map."""
+
+import copy
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm.auto import tqdm
+
+from attendgen.data.captions.digests import digest_images
+from attendgen.data.captions.images import PREPROCESSING, augment, open_image, to_pixels
+from attendgen.utils.errors import UserError
+from attendgen.utils.files import lock, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """A module that turns square images of `size` pixels into feature vectors, such as `models.encoders` makes."""
+
+    name: str
+    size: int
+    frozen: bool
+
+    def __call__(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch regions dim"]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def to(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def eval(self) -> Any: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+
+def fingerprint(encoder: ImageEncoder) -> str:
+    """Return a digest of an encoder's parameters and buffers, in order and by name."""
+    digest = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        if tensor.ndim:  # a batch norm's step counter changes no output
+            digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def get_signature(encoder: ImageEncoder) -> str:
+    """Return what an encoder's features depend on: name, image size, digest of its weights."""
+    return f"{encoder.name}-{encoder.size}px-{fingerprint(encoder)[:12]}"
+
+
+def get_cache_key(encoder: ImageEncoder, images: Sequence[Path], view: int = 0, folder: Path | None = None) -> str:
+    """Return the stem of a cache file: the encoder's signature, a digest of the names and contents of images, the view.
+
+    The names count because crops depend on them (`images.augment`). `folder` is where the contents' digests are kept.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    listing = hashlib.sha256(f"preprocessing {PREPROCESSING}".encode())
+    for path, digest in zip(images, digest_images(images, folder), strict=True):
+        listing.update(b"\0%b\0%b" % (os.fsencode(os.path.basename(path)), digest.encode()))
+    end = f"-view{view}" if view else ""
+    return f"{get_signature(encoder)}-{listing.hexdigest()[:12]}{end}"
+
+
+class PixelData(Dataset[Tensor]):
+    """One view of a list of image files, as square byte tensors."""
+
+    def __init__(self, images: Sequence[Path], size: int, view: int = 0) -> None:
+        self.images = images
+        self.size = size
+        self.view = view
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        path = self.images[index]
+        return to_pixels(augment(open_image(path), self.view, path.name), self.size)
+
+
+class FeatureCache:
+    """Half-precision features [images, regions, dim] on disk, one row per image."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "_rows": None}  # workers map the file themselves
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Return the memory-mapped array."""
+        if self._rows is None:
+            self._rows = np.load(self.path, mmap_mode="r")
+        return self._rows
+
+    def __getitem__(self, index: int) -> Float[Tensor, "regions dim"]:
+        return torch.from_numpy(self.rows[index].astype(np.float32))
+
+    def means(self, each: int = 256) -> Float[Tensor, "images dim"]:
+        """Return the mean feature of every image, `each` images read at a time."""
+        starts = tqdm(range(0, len(self.rows), each), desc="mean features", leave=False)
+        return torch.cat([torch.from_numpy(self.rows[i : i + each].mean(axis=1, dtype=np.float32)) for i in starts])
+
+    def take(self, indices: Sequence[int]) -> Float[Tensor, "batch regions dim"]:
+        """CompositeModel rows as one single-precision tensor."""
+        return torch.from_numpy(self.rows[list(indices)].astype(np.float32))
+
+
+def find_missing(images: Sequence[Path]) -> list[Path]:
+    """Return the images that do not exist."""
+    folders: dict[str, set[str]] = {}
+    missing = []
+    for path in images:
+        folder, name = os.path.split(path)  # many times as fast as the path's own parent and name
+        if folder not in folders:
+            folders[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        if name not in folders[folder]:
+            missing.append(path)
+    return missing
+
+
+@torch.inference_mode()
+def cache_features(
+    encoder: ImageEncoder, images: Sequence[Path], folder: Path, batch_size: int = 32, workers: int = 0, view: int = 0
+) -> FeatureCache:
+    """Open the cache of the features of one view of these images, computing what is not there yet.
+
+    Progress is saved every few batches, so the next call after an interrupted one resumes.
+
+    Raises:
+        UserError: an image is missing or cannot be read, or the folder cannot be written.
+    """
+    missing = find_missing(images)
+    if missing:
+        raise UserError(f"{missing[0].parent}: {len(missing)} images missing: {', '.join(p.name for p in missing)}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        key = get_cache_key(encoder, images, view, folder)
+        final, partial, progress = (folder / f"{key}{end}" for end in (".npy", ".partial.npy", ".progress.json"))
+        if final.is_file():
+            return FeatureCache(final)
+        with lock(partial):  # two trainings that begin together fill one cache once
+            if final.is_file():
+                partial.unlink(missing_ok=True)
+            else:
+                fill_cache(
+                    encoder, PixelData(images, encoder.size, view), final, partial, progress, batch_size, workers
+                )
+    except OSError as error:
+        raise UserError(f"{folder}: the feature cache cannot be written: {error.strerror or error}") from error
+    return FeatureCache(final)
+
+
+def fold_batch_norms(encoder: ImageEncoder) -> ImageEncoder:
+    """Return a copy of an encoder in evaluation mode, its batch norms folded into the convolutions before them.
+
+    Its features are the same up to rounding. Only layers that follow each other in an `nn.Sequential` are folded.
+    """
+    copied = copy.deepcopy(encoder).eval()
+    for layers in copied.modules():
+        if not isinstance(layers, nn.Sequential):
+            continue
+        for index, (first, second) in enumerate(pairwise(layers)):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                layers[index] = fuse_conv_bn_eval(first, second)
+                layers[index + 1] = nn.Identity()
+    return copied
+
+
+def fill_cache(
+    encoder: ImageEncoder,
+    images: PixelData,
+    final: Path,
+    partial: Path,
+    progress: Path,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Compute all features into `partial`, from where `progress` says the last call stopped; rename it to `final`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = fold_batch_norms(encoder).to(device, memory_format=torch.channels_last)
+    regions, dim = encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)).shape[1:]
+    done = read_json(progress)["done"] if progress.is_file() and partial.stat().st_size else 0
+    shape = (len(images), regions, dim)
+    rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.float16, shape if not done else None)
+    log.info("caching %d x %s features (%.0f MB) in %s", *shape[:1], shape[1:], rows.nbytes / 1e6, final)
+    loader = DataLoader(Subset(images, range(done, len(images))), batch_size, num_workers=workers)
+    with tqdm(total=len(images), initial=done, unit="image", desc=f"{encoder.name} features") as bar:
+        for number, pixels in enumerate(loader, 1):
+            features = encoder(pixels.to(device, memory_format=torch.channels_last))
+            rows[done : done + len(pixels)] = features.cpu().numpy()
+            done += len(pixels)
+            bar.update(len(pixels))
+            if number % 8 == 0 or done == len(images):
+                rows.flush()
+                write_json(progress, {"done": done, "of": len(images)})
+    del rows
+    partial.replace(final)
+    progress.unlink(missing_ok=True)

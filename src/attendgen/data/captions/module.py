@@ -1,0 +1,191 @@
+"""The data module of captioned images."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from attendgen.data.captions.dataset import CaptionDataset, CaptionedImages, Images, collate
+from attendgen.data.captions.features import FeatureCache, ImageEncoder, PixelData, cache_features, find_missing
+from attendgen.data.captions.nearest import NearestCaptions
+from attendgen.data.captions.sources import CaptionSource, ImageId
+from attendgen.data.loader import bucket_loader, require_positive
+from attendgen.data.module import BaseDataModule, canonical_split
+from attendgen.data.packed import PackedIds, without_garbage_collection
+from attendgen.text.vocabulary import Vocabulary
+from attendgen.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class CaptionDataModule(BaseDataModule):
+    """Captioned images for training, validation and test; the vocabulary comes from the training captions alone.
+
+    Args:
+        root: folder of the data set.
+        source: makes the reader of the splits from `root`.
+        encoder: gives the image size and, if it is frozen, the features to cache; `connect` sets it to the model's.
+        cache: folder of the feature cache; None delivers pixels, as an encoder that is trained needs.
+        batch_size: images per batch.
+        captions_per_image: captions per image and epoch: drawn at random in training, else the first.
+        augmented_views: versions of each training image, one of which is drawn in each epoch: the image itself, its
+            mirror image, and crops of it (`images.augment`).
+        max_length: longer training captions are truncated to this many words; their number is logged.
+        min_frequency: rarer words become <unk>.
+        max_samples: use only the first images of each split (for tests).
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        source: Callable[[str], CaptionSource],
+        encoder: ImageEncoder | None = None,
+        cache: str | None = None,
+        batch_size: int = 32,
+        captions_per_image: int = 5,
+        augmented_views: int = 1,
+        max_length: int = 25,
+        min_frequency: int = 5,
+        workers: int = 0,
+        seed: int = 0,
+        max_samples: int | None = None,
+    ) -> None:
+        super().__init__()
+        require_positive(
+            batch_size=batch_size,
+            captions_per_image=captions_per_image,
+            augmented_views=augmented_views,
+            max_length=max_length,
+        )
+        self.source = source(root)
+        self.encoder = encoder
+        self.cache = cache
+        self.batch_size = batch_size
+        self.captions_per_image = captions_per_image
+        self.augmented_views = augmented_views
+        self.max_length = max_length
+        self.min_frequency = min_frequency
+        self.workers = workers
+        self.seed = seed
+        self.max_samples = max_samples
+        self.splits: dict[str, CaptionedImages] = {}
+        self.sets: dict[str, CaptionDataset] = {}
+
+    def connect(self, vocabulary: Vocabulary, encoder: ImageEncoder | None = None) -> None:
+        """Receive the vocabulary, and the encoder whose image size and features are used."""
+        super().connect(vocabulary)
+        self.encoder = encoder or self.encoder
+
+    @without_garbage_collection()
+    def rows(self, split: str) -> CaptionedImages:
+        """Return a split's images and references.
+
+        Raises:
+            UserError: an annotation file is broken, or images are missing (all are named).
+        """
+        split = canonical_split(split)
+        if split not in self.splits:
+            rows = self.source(split)[: self.max_samples]
+            missing = find_missing([row.path for row in rows])
+            if missing:
+                folder = os.path.commonpath([path.parent for path in missing]) or "."
+                names = ", ".join(str(path.relative_to(folder)) for path in missing)
+                raise UserError(f"{folder}: {len(missing)} annotated images missing: {names}")
+            self.splits[split] = CaptionedImages(rows)
+        return self.splits[split]
+
+    @without_garbage_collection()
+    def build_vocabulary(self) -> Vocabulary:
+        """Build the vocabulary of the words in the training captions."""
+        self.vocabulary = Vocabulary.build(self.rows("train").captions, "caption", "lower", self.min_frequency)
+        return self.vocabulary
+
+    def prepare_data(self) -> None:
+        """Fill the feature cache in one process alone, before the others open it."""
+        self.setup(self.trainer.state.fn if self.trainer else None)
+
+    @without_garbage_collection()
+    def dataset(self, split: str) -> CaptionDataset:
+        """Return a split's examples."""
+        split = canonical_split(split)
+        if split not in self.sets:
+            ids = self.encode_captions(split, self.require_vocabulary())
+            paths = self.rows(split).paths()
+            count = self.augmented_views if split == "train" else 1
+            views = [self.images(paths, view) for view in range(count)]
+            self.sets[split] = CaptionDataset(ids, views, self.captions_per_image, self.seed)
+        return self.sets[split]
+
+    def encode_captions(self, split: str, vocabulary: Vocabulary) -> PackedIds:
+        """Return the ids of each image's captions; the number of truncated training captions is logged."""
+        truncated = 0
+
+        def encode(caption: str) -> list[int]:
+            nonlocal truncated
+            ids = vocabulary.encode(caption)
+            if split == "train" and len(ids) > self.max_length:
+                truncated += 1
+                ids = ids[: self.max_length]
+            return ids
+
+        most = None if split == "train" else self.captions_per_image  # every evaluation scores the same captions
+        references = self.rows(split).references()
+        ids = PackedIds([encode(caption) for caption in captions[:most]] for captions in references)
+        if truncated:
+            log.info("%d training captions truncated to %d words", truncated, self.max_length)
+        return ids
+
+    def images(self, paths: Sequence[Path], view: int = 0) -> Images:
+        """Return the cached features of one view of some images, or its pixels.
+
+        Raises:
+            UserError: features of an encoder that is trained are to be cached, or an image is missing or broken.
+        """
+        assert self.encoder is not None
+        if self.cache is None:
+            return PixelData(paths, self.encoder.size, view)
+        if not self.encoder.frozen:
+            raise UserError(
+                "model.encoder.freeze=false or .unfreeze_stages above 0: features of an encoder that is trained cannot "
+                "be cached; set data.cache=null"
+            )
+        return cache_features(self.encoder, paths, Path(self.cache), workers=self.workers, view=view)
+
+    def nearest_captions(self, number: int) -> NearestCaptions:
+        """Return an index that finds the captions of the `number` training images most similar to an image.
+
+        Raises:
+            UserError: features are not cached, there are fewer training images, or the training images themselves are
+                to be captioned.
+        """
+        option = f"decoding.retrieval_captions={number}"
+        if self.eval_split == "train":
+            raise UserError(f"{option}: a training image finds itself; choose another split")
+        paths = self.rows("train").paths()
+        if number > len(paths):
+            raise UserError(f"{option}: there are {len(paths)} training images")
+        images = self.images(paths)
+        if not isinstance(images, FeatureCache):
+            raise UserError(f"{option}: needs cached features; set data.cache=DIR")
+        captions = self.encode_captions("train", self.require_vocabulary())
+        return NearestCaptions(images.means(), captions, number)
+
+    def references(self, split: str) -> dict[int, tuple[str, ...]]:
+        """Return the raw captions of each image, by index."""
+        return dict(enumerate(self.rows(split).references()))
+
+    def image_ids(self, split: str) -> list[ImageId]:
+        """Return each image's name in results files: Flickr's file name, COCO's number."""
+        return list(self.rows(split).image_ids)
+
+    def make_loader(self, split: str, shuffle: bool) -> DataLoader[Any]:
+        """Return batches of a split: shuffled buckets, or every image once in order of length."""
+        data = self.dataset(split)
+        lengths = data.ids.max_lengths()
+        return bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)

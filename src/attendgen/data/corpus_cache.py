@@ -1,0 +1,84 @@
+"""Texts as arrays of ids, encoded once and memory-mapped from then on."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Integer, UInt32
+from torch import Tensor
+
+from attendgen.text.vocabulary import Vocabulary
+from attendgen.utils.files import read_json, replacing, write_json
+
+Parts = Mapping[str, Sequence[Integer[Tensor, " _characters"]]]  # the texts of each split
+
+
+def get_code_points(text: str) -> UInt32[np.ndarray, " characters"]:
+    """Return a text's code points."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+def count_characters(texts: Sequence[str]) -> Counter[str]:
+    """Count each character."""
+    total: Counter[str] = Counter()
+    for text in texts:
+        found = np.bincount(get_code_points(text))
+        total.update({chr(code): int(found[code]) for code in found.nonzero()[0]})
+    return total
+
+
+def encode_text(text: str, vocabulary: Vocabulary) -> Integer[Tensor, " characters"]:
+    """Compute `vocabulary.encode` of a normalized text by table, with as few bytes as the vocabulary needs."""
+    code = get_code_points(text)
+    table = np.full(int(code.max(initial=0)) + 1, -1 if vocabulary.unknown is None else vocabulary.unknown, np.int32)
+    for token, index in vocabulary.ids.items():
+        if len(token) == 1 and ord(token) < len(table):
+            table[ord(token)] = index
+    ids = table[code]
+    size = np.uint8 if len(vocabulary) <= 256 else np.int32
+    return torch.from_numpy(ids[ids >= 0].astype(size))
+
+
+class CorpusCache:
+    """Results computed from some files, kept in a folder; other files or other settings have other entries.
+
+    Args:
+        files: the texts; a changed size or modification time is another file.
+        settings: what else the results depend on, as plain data.
+    """
+
+    def __init__(self, folder: str | Path, files: Sequence[Path], settings: Sequence[object]) -> None:
+        self.folder = Path(folder)
+        stats = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        self.key = json.dumps([stats, list(settings)], default=str)
+
+    def path(self, kind: str, *more: str) -> Path:
+        """Return the path of an entry, without its suffix."""
+        digest = hashlib.sha256("\n".join((self.key, *more)).encode("utf-8", "surrogatepass")).hexdigest()
+        return self.folder / f"corpus-{kind}-{digest[:24]}"
+
+    def counts(self, make: Callable[[], Counter[str]]) -> Counter[str]:
+        """Return the counts of characters in the training texts."""
+        path = self.path("counts").with_suffix(".json")
+        if not path.is_file():
+            write_json(path, make())
+        return Counter(read_json(path))
+
+    def parts(self, vocabulary: Vocabulary, make: Callable[[], Parts]) -> Parts:
+        """Return the texts of all splits as views of one memory-mapped file."""
+        path = self.path("ids", *vocabulary.tokens)
+        lengths, ids = path.with_suffix(".json"), path.with_suffix(".npy")
+        if not (lengths.is_file() and ids.is_file()):
+            made = make()
+            with replacing(ids) as temporary:
+                np.save(temporary, np.concatenate([text.numpy() for texts in made.values() for text in texts]))
+            write_json(lengths, {split: [len(text) for text in texts] for split, texts in made.items()})
+        # copy on write: torch warns of a tensor that must not be written to
+        whole = torch.from_numpy(np.load(ids, mmap_mode="c"))
+        sizes: dict[str, list[int]] = read_json(lengths)
+        texts = iter(whole.split([size for split in sizes.values() for size in split]))
+        return {split: [next(texts) for _ in split_sizes] for split, split_sizes in sizes.items()}

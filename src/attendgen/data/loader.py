@@ -1,0 +1,149 @@
+"""Batches of examples of similar length, and the loader that all data modules share."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import lightning
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from attendgen.data.batch import Batch, StepTotals, count_targets
+from attendgen.data.samplers import BucketSampler
+from attendgen.utils.errors import UserError
+
+
+class ResumableSampler(Sampler[Any]):
+    """The batches of a sampler from the `start`-th of its epoch on; `len` counts the whole epoch."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler  # where Lightning looks for `set_epoch`
+        self.start = 0
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self.sampler, self.start, None)
+
+
+class Loader(DataLoader[Any]):
+    """A loader that can resume within an epoch: its state is the epoch and the number of batches it has given.
+
+    Args:
+        batches: a sampler of batches, with an `epoch`.
+        group: number of batches per training step, whose totals each batch receives; 0 adds no totals.
+    """
+
+    def __init__(self, data: Dataset[Any], batches: Any, group: int = 0, **options: Any) -> None:
+        self.group = group
+        self.given = 0
+        self.resumed: dict[str, int] = {}
+        super().__init__(data, batch_sampler=ResumableSampler(batches), **options)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # no batch is fetched before the first one is requested: the epoch may be set until then
+        sampler = self.batch_sampler
+        assert isinstance(sampler, ResumableSampler)
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(sampler.sampler.epoch)
+        continues = self.resumed.get("epoch") == sampler.sampler.epoch
+        self.given = sampler.start = self.resumed["batches"] if continues else 0
+        self.resumed = {}
+        for batch in self.with_totals(super().__iter__()):
+            self.given += 1
+            yield batch
+
+    def with_totals(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """Add to each batch the totals of its group."""
+        if not self.group:
+            return batches
+        return (batch for group in split_chunks(batches, self.group) for batch in share_totals(group))
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position of the loader; Lightning puts it into checkpoints."""
+        assert isinstance(self.batch_sampler, ResumableSampler)
+        return {"epoch": self.batch_sampler.sampler.epoch, "batches": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Resume from a position at the next iteration, if that is in the same epoch."""
+        self.resumed = state
+
+
+def split_chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield lists of `size` items, the last of which may be shorter."""
+    items = iter(items)
+    while chunk := list(itertools.islice(items, size)):
+        yield chunk
+
+
+def share_totals(group: Sequence[Batch]) -> list[Batch]:
+    """Give each batch of a group the totals of the whole group."""
+    counts = [count_targets(batch.outputs) for batch in group]
+    totals = StepTotals(*(torch.stack(numbers).sum() for numbers in zip(*counts, strict=True)))
+    return [batch._replace(totals=totals) for batch in group]
+
+
+def batch_loader(
+    module: lightning.LightningDataModule,
+    data: Dataset[Any],
+    batches: Any,
+    collate: Callable[[Any], Any],
+    train: bool,
+    workers: int = 0,
+    seed: int = 0,
+) -> Loader:
+    """Return a data module's loader of the batches that a sampler chooses.
+
+    Raises:
+        UserError: there is no batch, as when several processes share few examples.
+    """
+    if len(batches) == 0:
+        raise UserError("data.batch_size: fewer batches than processes; lower it, or use fewer devices")
+    accumulated = module.trainer.accumulate_grad_batches if module.trainer else 1
+    return Loader(
+        data,
+        batches,
+        group=accumulated if train else 0,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(seed),  # starting a loader must not disturb the global stream
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def bucket_loader(
+    module: lightning.LightningDataModule,
+    data: Dataset[Any],
+    lengths: Sequence[int],
+    collate: Callable[[Any], Any],
+    batch_size: int,
+    shuffle: bool,
+    workers: int = 0,
+    seed: int = 0,
+) -> Loader:
+    """Return a data module's loader of shuffled buckets, or of every example once in order of length.
+
+    Raises:
+        UserError: see `batch_loader`.
+    """
+    rank, world = get_rank(module)
+    sampler = BucketSampler(lengths, batch_size, seed, shuffle, rank=rank, world=world)
+    return batch_loader(module, data, sampler, collate, shuffle, workers, seed)
+
+
+def get_rank(module: lightning.LightningDataModule) -> tuple[int, int]:
+    """Return the number of this process, and the number of processes."""
+    return (module.trainer.global_rank, module.trainer.world_size) if module.trainer else (0, 1)
+
+
+def require_positive(**fields: int) -> None:
+    """Check settings of a data module.
+
+    Raises:
+        UserError: one is below 1.
+    """
+    for name, value in fields.items():
+        if value < 1:
+            raise UserError(f"data.{name}={value}: must be at least 1")

@@ -1,0 +1,119 @@
+"""The base of all data modules: the seam between data, model and training."""
+
+from typing import Any
+
+import lightning
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+from attendgen.config.instantiate import instantiate
+from attendgen.utils.errors import UserError
+
+SPLITS = ("train", "val", "dev", "test")
+ALIASES = {"dev": "val"}
+
+
+def canonical_split(split: str) -> str:
+    """Return the name under which data modules know a split: "dev" and "val" are the same."""
+    return ALIASES.get(split, split)
+
+
+def require_split(option: str, split: str) -> None:
+    """Check the name of a split.
+
+    Args:
+        option: what the message names.
+
+    Raises:
+        UserError: no data has such a split.
+    """
+    if split not in SPLITS:
+        raise UserError(f"{option} {split}: unknown; choose one of {', '.join(SPLITS)}")
+
+
+class BaseDataModule(lightning.LightningDataModule):
+    """Data with a vocabulary and the splits "train", "val" and "test".
+
+    A subclass defines `build_vocabulary`, `dataset` and `make_loader`, and `references` if its outputs are compared
+    with texts. `connect` is called before any of its data is read.
+
+    Attributes:
+        vocabulary: given by `connect`; None before.
+        eval_split: the split that the validation loop reads.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vocabulary: Any = None
+        self.eval_split = "val"
+
+    def build_vocabulary(self) -> Any:
+        """Build the vocabulary of the training data."""
+        raise NotImplementedError
+
+    def dataset(self, split: str) -> Any:
+        """Read a split."""
+        raise NotImplementedError
+
+    def make_loader(self, split: str, shuffle: bool) -> DataLoader[Any]:
+        """Return the batches of a split: shuffled for training, or every example once."""
+        raise NotImplementedError
+
+    def references(self, split: str) -> dict[int, tuple[str, ...]]:
+        """Return the reference texts of a split's examples, by index."""
+        raise NotImplementedError
+
+    def connect(self, vocabulary: Any, encoder: Any = None) -> None:
+        """Receive what the data shares with the model.
+
+        Args:
+            vocabulary: of the model; the data is encoded with it.
+            encoder: of images, if the model has one.
+        """
+        self.vocabulary = vocabulary
+
+    def require_vocabulary(self) -> Any:
+        """Return the vocabulary; it is built if `connect` has not been called."""
+        if self.vocabulary is None:
+            self.vocabulary = self.build_vocabulary()
+        return self.vocabulary
+
+    def open_split(self, split: str) -> None:
+        """Let the validation loop read a split.
+
+        Raises:
+            UserError: the data has no such split, or its files are missing or broken.
+        """
+        self.eval_split = canonical_split(split)
+        self.setup("validate")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the splits that a stage needs."""
+        for split in ("train", "val") if stage == "fit" else (self.eval_split,):
+            self.dataset(split)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the shuffled batches of the training split."""
+        return self.make_loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the batches of `eval_split`, every example once."""
+        return self.make_loader(self.eval_split, shuffle=False)
+
+
+def open_data(config: DictConfig, vocabulary: Any, encoder: Any = None, split: str | None = None) -> BaseDataModule:
+    """Build a data module from its config and connect it.
+
+    Args:
+        split: what its validation loop reads; nothing is read unless given.
+
+    Raises:
+        UserError: it is not a `BaseDataModule`, or the split does not exist or its files are missing or broken.
+    """
+    data = instantiate(config, "data")
+    if not isinstance(data, BaseDataModule):
+        raise UserError(f"data: {type(data).__name__} is not derived from attendgen.data.BaseDataModule")
+    data.connect(vocabulary, encoder)
+    if split is not None:
+        data.open_split(split)
+    return data

@@ -1,0 +1,154 @@
+"""Sentence pairs from TSV or aligned files: questions and answers, or a language and its translation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from attendgen.data.batch import PairBatch, pad, shift_targets
+from attendgen.data.loader import bucket_loader, require_positive
+from attendgen.data.module import BaseDataModule, canonical_split
+from attendgen.data.tsv import Pair, format_columns, read_aligned, read_pairs, require_columns
+from attendgen.text.tokenizers import Level
+from attendgen.text.vocabulary import PairVocabulary, Vocabulary
+from attendgen.utils.errors import UserError
+
+Files = str | Sequence[str]
+Encoded = tuple[int, list[int], list[int]]
+
+
+class ParallelDataset(Dataset[Encoded]):
+    """Pairs as ids."""
+
+    def __init__(self, pairs: Sequence[Pair], vocabulary: PairVocabulary, path: str | Path) -> None:
+        self.pairs = pairs
+        self.ids = [(vocabulary.source.encode(source), vocabulary.target.encode(target)) for source, target in pairs]
+        normalizers = (vocabulary.source.normalizer, vocabulary.target.normalizer)
+        for pair, ids in zip(pairs, self.ids, strict=True):
+            for side, rule, text, encoded in zip(("source", "target"), normalizers, pair, ids, strict=True):
+                if not encoded:
+                    raise UserError(f"{path}: nothing is left of {side} {text!r} after data.{side}_normalizer={rule}")
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Encoded:
+        return index, *self.ids[index]
+
+
+def collate(examples: Sequence[Encoded]) -> PairBatch:
+    """Pad sources and targets."""
+    index, sources, targets = zip(*examples, strict=True)
+    return PairBatch(torch.tensor(index), pad(sources), *shift_targets(targets))
+
+
+class ParallelDataModule(BaseDataModule):
+    """Sentence pairs for training and validation.
+
+    Args:
+        train, val, test: a TSV file each, or two aligned files [source, target]; val defaults to train (the toy pairs
+            are memorized), test to none.
+        root: the folder to which relative file names belong.
+        columns: of a TSV's source and target, counted from 1; None takes the first two and checks that they do not hold
+            numbers or ids.
+        level: "characters" or "words".
+        source_normalizer, target_normalizer: of `text.normalizers.NORMALIZERS`.
+        min_frequency: rarer tokens become <unk>.
+        batch_size: pairs per batch.
+    """
+
+    def __init__(
+        self,
+        train: Files,
+        val: Files | None = None,
+        test: Files | None = None,
+        root: str = ".",
+        level: Level = "characters",
+        source_normalizer: str = "none",
+        target_normalizer: str = "none",
+        min_frequency: int = 1,
+        batch_size: int = 32,
+        workers: int = 0,
+        seed: int = 0,
+        columns: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        require_positive(batch_size=batch_size)
+        require_columns(columns)
+        self.files = {"train": train, "val": val or train, "test": test}
+        self.root = Path(root)
+        self.columns = columns
+        self.level = level
+        self.normalizers = (source_normalizer, target_normalizer)
+        self.min_frequency = min_frequency
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+        self.sets: dict[tuple[Path, ...], ParallelDataset] = {}
+
+    def paths(self, split: str) -> tuple[Path, ...]:
+        """Return the TSV of a split, or its source and target files.
+
+        Raises:
+            UserError: there is no such split, or its files are neither one nor two.
+        """
+        split = canonical_split(split)
+        if split not in self.files:
+            raise UserError(f"split {split!r}: unknown; choose train, val or test")
+        files = self.files[split]
+        if files is None:
+            raise UserError(f"data.{split}: this run has no {split} pairs; give data.{split}=FILE or another --split")
+        names = [files] if isinstance(files, str) else list(files)
+        if len(names) not in (1, 2):
+            raise UserError(f"data.{split}: {len(names)} files; give a TSV, or the source's file and the target's")
+        return tuple(self.root / name for name in names)
+
+    def read(self, split: str) -> list[Pair]:
+        """Return a split's pairs.
+
+        Raises:
+            UserError: a file is missing or broken, or `columns` are given of two aligned files.
+        """
+        paths = self.paths(split)
+        if len(paths) == 1:
+            return read_pairs(*paths, self.columns)
+        if self.columns is not None:
+            raise UserError(
+                f"data.columns={format_columns(self.columns)}: {paths[0]} and {paths[1]} are aligned files without "
+                f"columns; give data.{split} one TSV, or set data.columns=null"
+            )
+        return read_aligned(*paths)
+
+    def build_vocabulary(self) -> PairVocabulary:
+        """Build the vocabularies of source and target from the training pairs."""
+        sides = zip(*self.read("train"), strict=True)
+        built = (
+            Vocabulary.build(texts, self.level, normalizer, self.min_frequency)
+            for texts, normalizer in zip(sides, self.normalizers, strict=True)
+        )
+        self.vocabulary = PairVocabulary(*built)
+        return self.vocabulary
+
+    def dataset(self, split: str) -> ParallelDataset:
+        """Return a split's pairs as ids."""
+        paths = self.paths(split)
+        if paths not in self.sets:
+            vocabulary = self.require_vocabulary()
+            self.sets[paths] = ParallelDataset(self.read(split), vocabulary, " and ".join(map(str, paths)))
+        return self.sets[paths]
+
+    def references(self, split: str) -> dict[int, tuple[str, ...]]:
+        """Return every target of each pair's source in the split, by the pair's index."""
+        pairs = self.dataset(split).pairs
+        targets: dict[str, list[str]] = {}
+        for source, target in pairs:
+            targets.setdefault(source, []).append(target)
+        return {index: tuple(targets[source]) for index, (source, _) in enumerate(pairs)}
+
+    def make_loader(self, split: str, shuffle: bool) -> DataLoader[Any]:
+        """Return batches of a split: shuffled buckets, or every pair once in order of length."""
+        data = self.dataset(split)
+        lengths = [len(source) + len(target) for source, target in data.ids]
+        return bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)

@@ -1,0 +1,221 @@
+"""Text corpora: each file split contiguously, read as windows of context and continuation or as streams."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from attendgen.data.corpus_cache import CorpusCache, count_characters, encode_text
+from attendgen.data.loader import batch_loader, get_rank, require_positive
+from attendgen.data.module import BaseDataModule, canonical_split
+from attendgen.data.streams import Streams, StreamSampler, collate_chunks
+from attendgen.data.windows import Windows, WindowSampler, collate
+from attendgen.text.vocabulary import Vocabulary
+from attendgen.utils.errors import UserError
+from attendgen.utils.files import read_text
+
+PARTS = ("train", "val", "test")
+
+
+def find_text_files(root: str | Path) -> list[Path]:
+    """Return the `.txt` files of a folder by name, or the one file that `root` is.
+
+    Raises:
+        UserError: there is none.
+    """
+    root = Path(root)
+    if root.is_file():
+        return [root]
+    files = sorted(root.glob("*.txt"))
+    if not files:
+        raise UserError(f"{root}: no .txt file; data.root names a text file or a folder of them")
+    return files
+
+
+def split_text(text: str, ratios: Sequence[int | float]) -> dict[str, str]:
+    """Split a text contiguously, in order, in proportion to `ratios`."""
+    ends = [round(len(text) * sum(ratios[: i + 1]) / sum(ratios)) for i in range(len(ratios))]
+    return {name: text[start:end] for name, start, end in zip(PARTS, [0, *ends], ends, strict=False)}
+
+
+class TextDataModule(BaseDataModule):
+    """Text files, each split contiguously into training, validation and test parts.
+
+    Args:
+        root: a text file or a folder of `.txt` files.
+        context_len: characters read before a continuation; of streams, before the first character that is predicted in
+            an evaluation.
+        seq_len: characters of continuation, or of a stream's chunk.
+        stateful: read contiguous streams, for models that keep their state from batch to batch, instead of windows.
+        split_ratios: relative sizes of the three parts.
+        normalizer: one of `text.normalizers.NORMALIZERS`.
+        min_frequency: rarer characters become <unk>.
+        batch_size: windows per batch, or streams read side by side on each device.
+        short_context_prob: probability that a training batch has shorter contexts.
+        cache: a folder where the encoded texts are kept and memory-mapped; None encodes them at each start.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        context_len: int = 128,
+        seq_len: int = 128,
+        stateful: bool = False,
+        split_ratios: Sequence[int | float] = (90, 5, 5),
+        normalizer: str = "none",
+        min_frequency: int = 3,
+        batch_size: int = 32,
+        short_context_prob: float = 0.1,
+        cache: str | None = None,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require_positive(batch_size=batch_size, seq_len=seq_len)
+        self.root = root
+        self.context_len = context_len
+        self.seq_len = seq_len
+        self.stateful = stateful
+        self.split_ratios = split_ratios
+        self.normalizer = normalizer
+        self.min_frequency = min_frequency
+        self.batch_size = batch_size
+        self.short_context_prob = short_context_prob
+        self.cache = cache
+        self.workers = workers
+        self.seed = seed
+        self.sets: dict[str, Windows] = {}
+
+    def normalize(self, text: str) -> str:
+        """Return a text as the vocabulary sees it, whose length is what windows are cut from."""
+        return Vocabulary((), "characters", self.normalizer).normalize(text)
+
+    def texts(self, split: str) -> list[str]:
+        """Return a split's part of each file.
+
+        Raises:
+            UserError: see `read_parts`.
+        """
+        split = canonical_split(split)
+        if split not in PARTS:
+            raise UserError(f"split {split!r}: unknown; choose train, val or test")
+        return self.read_parts()[split]
+
+    def read_parts(self) -> dict[str, list[str]]:
+        """Return each split's part of each file.
+
+        Raises:
+            UserError: a file is missing, not UTF-8, or shorter than one window in one of its parts.
+        """
+        if len(self.split_ratios) != len(PARTS) or min(self.split_ratios) <= 0:
+            ratios = list(self.split_ratios)
+            raise UserError(f"data.split_ratios={ratios}: give three positive numbers, such as [90,5,5]")
+        parts: dict[str, list[str]] = {name: [] for name in PARTS}
+        for path in find_text_files(self.root):
+            texts = split_text(self.normalize(read_text(path)), self.split_ratios)
+            self.require_lengths({name: len(part) for name, part in texts.items()}, path)
+            for name, part in texts.items():
+                parts[name].append(part)
+        return parts
+
+    def require_lengths(self, lengths: dict[str, int], path: Path) -> None:
+        """Check that a file's parts can be used.
+
+        Raises:
+            UserError: one is empty, or the training part shorter than one window.
+        """
+        needed = self.seq_len + 1 if self.stateful else self.context_len + self.seq_len + 1
+        if lengths["train"] < needed:
+            unit = "chunk" if self.stateful else "window"
+            raise UserError(
+                f"{path}: {sum(lengths.values())} characters are too few: the training part has {lengths['train']}, "
+                f"one {unit} needs {needed}; lower data.context_len and data.seq_len"
+            )
+        for name, length in lengths.items():
+            if not length:
+                raise UserError(f"{path}: the {name} part is empty; see data.split_ratios")
+
+    def open_cache(self) -> CorpusCache | None:
+        """Return the cache of these files, if there is one."""
+        settings = (self.normalizer, list(self.split_ratios))
+        return None if self.cache is None else CorpusCache(self.cache, find_text_files(self.root), settings)
+
+    def build_vocabulary(self) -> Vocabulary:
+        """Return the characters of the training parts."""
+        cache = self.open_cache()
+
+        def count() -> Any:
+            return count_characters(self.texts("train"))
+
+        counts = cache.counts(count) if cache else count()
+        self.vocabulary = Vocabulary.from_counts(counts, "characters", self.normalizer, self.min_frequency)
+        return self.vocabulary
+
+    def encode(self, texts: Sequence[str]) -> Windows:
+        """Return windows over texts that are normalized already."""
+        vocabulary = self.require_vocabulary()
+        return Windows([encode_text(text, vocabulary) for text in texts], self.context_len, self.seq_len)
+
+    def dataset(self, split: str) -> Windows:
+        """Return a split's windows.
+
+        Raises:
+            UserError: see `texts`.
+        """
+        split = canonical_split(split)
+        if split not in self.sets:
+            cache = self.open_cache()
+            if cache is None or split not in PARTS:
+                self.sets[split] = self.encode(self.texts(split))
+            else:
+                self.sets[split] = Windows(self._read_cache(cache)[split], self.context_len, self.seq_len)
+        return self.sets[split]
+
+    def _read_cache(self, cache: CorpusCache) -> Any:
+        vocabulary = self.require_vocabulary()
+        parts = cache.parts(
+            vocabulary, lambda: {part: self.encode(texts).texts for part, texts in self.read_parts().items()}
+        )
+        for path, *texts in zip(find_text_files(self.root), *parts.values(), strict=True):
+            self.require_lengths(dict(zip(parts, map(len, texts), strict=True)), path)
+        return parts
+
+    def character_counts(self, split: str) -> dict[str, int]:
+        """Return the number of characters of a split, and of those that the vocabulary lacks."""
+        texts = self.dataset(split).texts
+        unknown = self.require_vocabulary().unknown
+        return {
+            "characters": sum(len(text) for text in texts),
+            "unknown_characters": 0 if unknown is None else sum(int((text == unknown).sum()) for text in texts),
+        }
+
+    def read_files(self, paths: Sequence[str | Path]) -> None:
+        """Make the split "text" of whole files.
+
+        Raises:
+            UserError: a file is missing, empty or not UTF-8.
+        """
+        vocabulary = self.require_vocabulary()
+        texts = []
+        for path in paths:
+            text = vocabulary.normalize(read_text(path))
+            if not text:
+                normalizer = vocabulary.normalizer
+                raise UserError(f"{path}: empty file, or nothing left after data.normalizer={normalizer}")
+            texts.append(text)
+        self.sets["text"] = self.encode(texts)
+
+    def make_loader(self, split: str, shuffle: bool) -> DataLoader[Any]:
+        """Return batches of windows or of streams' chunks: for training, or every character once in order."""
+        data = self.dataset(split)
+        options = (self.seed, shuffle)
+        if self.stateful:
+            streams = Streams(data.texts)
+            chunks = StreamSampler(streams, self.batch_size, self.seq_len, self.context_len, *options, *get_rank(self))
+            return batch_loader(self, streams, chunks, collate_chunks, shuffle, self.workers, self.seed)
+        windows = WindowSampler(data, self.batch_size, *options, self.short_context_prob, *get_rank(self))
+        return batch_loader(self, data, windows, collate, shuffle, self.workers, self.seed)

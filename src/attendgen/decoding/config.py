@@ -1,0 +1,122 @@
+"""The settings of decoding, validated."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from attendgen.utils.errors import UserError
+
+LENGTH_PENALTIES = ("gnmt", "avg")
+
+
+def _option(default: Any, text: str) -> Any:
+    """Declare a setting with the help text of its command-line option."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """Beam search if `beam_size` is above 1, sampling if `temperature` is above 0, else greedy decoding.
+
+    Raises:
+        UserError: a setting is out of range, or two exclude each other.
+    """
+
+    max_length: int = _option(30, "Longest output in tokens, <eos> included.")
+    min_length: int = _option(1, "Shortest output in tokens, <eos> included.")
+    beam_size: int = _option(1, "Number of hypotheses of beam search; 1 is greedy decoding.")
+    n_best: int = _option(1, "Number of outputs per input: hypotheses of the beam, or samples.")
+    length_penalty: float = _option(0.0, "Exponent a of the GNMT length penalty ((5 + length) / 6)^a; 0 turns it off.")
+    length_penalty_type: str = _option("gnmt", "Length penalty of the beam: gnmt, or avg to divide by the length.")
+    coverage_penalty: float = _option(0.0, "Weight of the GNMT coverage penalty for source tokens without attention.")
+    no_repeat_ngram_size: int = _option(0, "No n-gram of this size may occur twice in an output; 0 turns it off.")
+    temperature: float = _option(0.0, "Sample from softmax(log p / temperature); 0 turns sampling off.")
+    top_k: int | None = _option(None, "Sample among the k most probable tokens.")
+    top_p: float | None = _option(None, "Sample among the most probable tokens that have this probability together.")
+    seed: int | None = _option(None, "Seed of the samples; without one each call draws others.")
+    mbr_samples: int = _option(
+        0, "Re-rank the beam by minimum Bayes risk, estimated from this many samples; 0 turns it off."
+    )
+    retrieval_captions: int = _option(
+        0, "Re-rank the beam by similarity to the captions of this many similar training images; 0 turns it off."
+    )
+
+    def __post_init__(self) -> None:
+        if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
+            object.__setattr__(self, "temperature", 1.0)
+        self._check_ranges()
+        for name in ("mbr_samples", "retrieval_captions"):
+            if getattr(self, name) and self.beam_size == 1:
+                raise UserError(f"decoding.{name}={getattr(self, name)}: re-ranks a beam; set a beam size, such as 20")
+        if self.beam_size > 1 and self.temperature and not self.mbr_samples:
+            raise UserError(f"decoding.beam_size={self.beam_size}: excludes sampling; leave one of them out")
+        if self.n_best > self.beam_size and not self.samples_outputs:
+            raise UserError(
+                f"decoding.n_best={self.n_best}: more than the beam size {self.beam_size}; use a beam of {self.n_best}"
+            )
+
+    def _check_ranges(self) -> None:
+        lowest = {"max_length": 1, "min_length": 1, "beam_size": 1, "n_best": 1}
+        lowest |= dict.fromkeys(("no_repeat_ngram_size", "mbr_samples", "retrieval_captions"), 0)
+        for name, least in lowest.items():
+            _require(name, getattr(self, name), int, least)
+        for name in ("length_penalty", "coverage_penalty", "temperature"):
+            _require(name, getattr(self, name), (int, float), 0)
+        if self.top_k is not None:
+            _require("top_k", self.top_k, int, 1)
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"decoding.top_p={self.top_p}: expected a probability above 0")
+        if self.min_length > self.max_length:
+            raise UserError(f"decoding.min_length={self.min_length}: above max_length={self.max_length}")
+        if self.length_penalty_type not in LENGTH_PENALTIES:
+            kind = self.length_penalty_type
+            raise UserError(f"decoding.length_penalty_type={kind}: unknown; choose {' or '.join(LENGTH_PENALTIES)}")
+
+    @property
+    def samples_outputs(self) -> bool:
+        """Whether the outputs are samples."""
+        return self.temperature > 0 and self.beam_size == 1
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether each token is the most probable one."""
+        return self.beam_size == 1 and not self.temperature
+
+    @property
+    def reranks(self) -> bool:
+        """Whether candidates of the beam are ranked again by similarity to other outputs."""
+        return bool(self.mbr_samples or self.retrieval_captions)
+
+    def override(self, **options: Any) -> "DecodingConfig":
+        """Return these settings with the options that are not None in place of theirs.
+
+        An option that chooses another algorithm turns off the settings of the present one: a temperature or `top_k`
+        turns off the beam, a beam size turns off sampling, and `temperature=0` and `beam_size=1` are greedy.
+
+        Raises:
+            UserError: there is no such setting, or see `DecodingConfig`.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        names = [field.name for field in fields(self)]
+        for name in given:
+            if name not in names:
+                raise UserError(f"decoding.{name}: no such setting; choose one of {', '.join(names)}")
+        return replace(self, **{**self._turn_off(given), **given})
+
+    def _turn_off(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings that given options turn off."""
+        no_sampling = {"temperature": 0.0, "top_k": None, "top_p": None}
+        no_beam = {"beam_size": 1, "mbr_samples": 0, "retrieval_captions": 0}
+        mbr = given.get("mbr_samples", self.mbr_samples)
+        if given.get("temperature") == 0 and not {"top_k", "top_p"} & given.keys():
+            return no_sampling | (no_beam if "beam_size" not in given else {})
+        if {"temperature", "top_k", "top_p"} & given.keys():
+            return {} if mbr and given.get("beam_size") != 1 else no_beam
+        if "beam_size" in given:
+            return no_beam | no_sampling if given["beam_size"] == 1 else ({} if mbr else no_sampling)
+        return {}
+
+
+def _require(name: str, value: Any, kind: Any, least: int) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least or value == float("inf"):
+        whole = "a whole number" if kind is int else "a number"
+        raise UserError(f"decoding.{name}={value}: expected {whole} from {least}")

@@ -1,0 +1,178 @@
+"""The Hydra application behind `attendgen train`: new runs, sweeps and resumed runs.
+
+attendgen train experiment=NAME [key=value ...] [-m]
+"""
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from attendgen import _ddp_child
+from attendgen.config.instantiate import first_line
+from attendgen.config.overrides import expand_profiler, make_paths_absolute
+from attendgen.config.resolvers import register_resolvers
+from attendgen.config.trust import trust
+from attendgen.hydra_app.callbacks import RefusedError, RunFolder, SweepFolder, remove_unstarted_run
+from attendgen.runs.folder import is_further_process, require_free, require_no_run
+from attendgen.runs.layout import CHECKPOINTS, FIT_METRICS, HYDRA, LOG
+from attendgen.runs.run import Run
+from attendgen.sweeps.trial import run_trial
+from attendgen.training.checks import require_own_folder, require_own_paths
+from attendgen.training.train import train
+from attendgen.utils.errors import Interrupted, UserError
+from attendgen.utils.resources import conf_dir
+
+log = logging.getLogger(__name__)
+
+NO_PLUGIN = "no such plugin is installed; pip install 'attendgen[sweep]' (optuna, joblib) or 'attendgen[cluster]'"
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Run one Hydra job: train in Hydra's output directory, and leave nothing behind if the input was wrong.
+
+    Returns:
+        The best score; None for a trial of a sweep that failed, which keeps its folder and its error.
+    """
+    register_resolvers()  # a launcher may have brought the job to another process
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    is_child = is_further_process()
+    is_trial = hydra_config.mode == RunMode.MULTIRUN
+    option = "hydra.sweep.dir" if is_trial else "hydra.run.dir"
+    if is_child:
+        if os.environ.get("RANK", os.environ["LOCAL_RANK"]) == "0":  # it writes the config before the others read
+            require_no_run(folder, option)
+    elif is_trial or not RunFolder.checked:  # Hydra has written its own files by now
+        require_free(folder, option, ignored=(HYDRA, LOG))
+    try:
+        make_paths_absolute(config)
+        require_own_folder(config, folder)
+        expand_profiler(config)
+        return run_trial(config, folder) if is_trial else train(config, folder)
+    except UserError:
+        if not is_child and not is_trial and not (folder / CHECKPOINTS).exists():
+            remove_unstarted_run(folder)
+        raise
+
+
+def run_hydra(arguments: list[str]) -> Path | None:
+    """Run the application with command-line arguments.
+
+    Returns:
+        The folder of the trials if it was a sweep.
+
+    Raises:
+        UserError: the arguments or the composed config are wrong.
+    """
+    arguments = take_trust(arguments)
+    # Lightning starts further processes with this argv: it must name a script that takes overrides alone
+    sys.argv = [str(Path(_ddp_child.__file__).parent / "run.py"), *arguments]
+    resumed = [argument for argument in arguments if argument.startswith("resume=")]
+    if resumed:
+        rest = [argument for argument in arguments if argument not in resumed]
+        resume_run(resumed[-1].removeprefix("resume="), rest)
+        return None
+    register_resolvers()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
+    sys.argv[1:] = order_arguments(arguments)
+    RunFolder.reset()
+    SweepFolder.path = None
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(run_job)()
+    except RefusedError as error:
+        raise error.reason from None
+    except (HydraException, OmegaConfBaseException) as error:
+        message = first_line(error)
+        plugin = re.search(r"hydra/(launcher|sweeper)/\w+", message)
+        raise UserError(f"{plugin[0]}: {NO_PLUGIN}" if plugin else message) from error
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:  # Hydra makes the run directory
+        raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from error
+    except ValueError:
+        if SweepFolder.path is None or any(SweepFolder.path.glob(f"*/{FIT_METRICS}")):
+            raise
+        # Optuna's sweeper asks for the best of trials that all failed
+    return SweepFolder.path
+
+
+def order_arguments(arguments: list[str]) -> list[str]:
+    """Return arguments with the overrides side by side, as Hydra wants them.
+
+    Raises:
+        UserError: Hydra does not know an option, or two exclude each other.
+    """
+    parser = get_args_parser()
+    parser.error = fail_usage  # type: ignore[method-assign]
+    parsed = parser.parse_intermixed_args(arguments)
+    if sum(map(bool, (parsed.run, parsed.multirun, parsed.cfg, parsed.info, parsed.shell_completion))) > 1:
+        fail_usage("--run, --multirun, --cfg, --info and --shell-completion exclude each other")
+    return [*parsed.overrides, *(argument for argument in arguments if argument not in parsed.overrides)]
+
+
+def take_trust(arguments: list[str]) -> list[str]:
+    """Trust the packages that `--trust PACKAGE` names; return the other arguments.
+
+    Raises:
+        UserError: one is not the name of a package.
+    """
+    rest: list[str] = []
+    packages = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, equals, value = argument.partition("=")
+        if name != "--trust":
+            rest.append(argument)
+        else:
+            packages.append(value if equals else next(waiting, ""))
+    trust(packages)
+    return rest
+
+
+def fail_usage(message: str) -> NoReturn:
+    """Report a wrong option in one line."""
+    raise UserError(f"train: {message}; see attendgen train --help")
+
+
+def resume_run(name: str, overrides: list[str]) -> None:
+    """Continue an interrupted run in its own directory.
+
+    Raises:
+        UserError: the directory holds no run, or an override names an unknown field.
+    """
+    run = Run.find(name, trained=False)
+    if run.folder is None:
+        raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
+    config = run.override(overrides)
+    config.paths.run = str(run.folder.absolute())  # it may have been moved
+    expand_profiler(config)
+    require_own_paths(config, run.folder, [override.partition("=")[0] for override in overrides])
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    file = logging.FileHandler(run.folder / LOG, delay=True)
+    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))  # as in conf/hydra
+    logging.getLogger().addHandler(file)
+    try:
+        log.info("resumed: %s", " ".join(overrides) or "with its own settings")
+        train(config, run.folder, resume=True)
+    finally:
+        logging.getLogger().removeHandler(file)
+        file.close()
+
+
+def main() -> None:
+    """Run the application in a further process."""
+    try:
+        run_hydra(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"attendgen: {first_line(error)}" if "LOCAL_RANK" not in os.environ else 2)
+    except Interrupted as signalled:
+        sys.exit(128 + signalled.number)

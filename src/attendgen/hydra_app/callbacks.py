@@ -1,0 +1,122 @@
+"""Callbacks by which Hydra tells the application about folders.
+
+Hydra makes callbacks itself and returns nothing from them, so their classes hold what both sides need to know.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from attendgen.runs.folder import is_further_process, require_free
+from attendgen.runs.layout import BEFORE_CONFIG, FILES, FOLDERS, HYDRA
+from attendgen.utils.errors import UserError
+
+SQLITE = "sqlite:///"
+
+
+class RefusedError(BaseException):
+    """A run that must not start.
+
+    It is not an `Exception`, because Hydra turns an exception of a callback into a warning.
+    """
+
+    def __init__(self, reason: UserError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class RunFolder(Callback):
+    """Check the folder of a run before Hydra makes it, and claim it for this process.
+
+    Attributes:
+        claimed: the folder, which holds no files but those of this run and files that are not a run's.
+        existed: whether the folder existed before.
+        checked: whether a run may start in its folder.
+    """
+
+    claimed: ClassVar[Path | None] = None
+    existed: ClassVar[bool] = True
+    checked: ClassVar[bool] = False
+
+    def on_run_start(self, config: DictConfig, **rest: Any) -> None:
+        """Check and claim the folder."""
+        folder = Path(os.path.abspath(config.hydra.run.dir))
+        if is_further_process():
+            return
+        try:
+            if _is_killed_start(folder):
+                require_free(folder, "hydra.run.dir", ignored=BEFORE_CONFIG)
+            else:
+                _claim(folder)
+        except UserError as error:
+            raise RefusedError(error) from error
+        RunFolder.checked = True
+
+    @classmethod
+    def reset(cls) -> None:
+        """Forget the last run."""
+        cls.claimed, cls.existed, cls.checked = None, True, False
+
+
+def _claim(folder: Path) -> None:
+    """Make Hydra's own folder in a run's: only one of two runs that start in one folder can."""
+    require_free(folder, "hydra.run.dir")
+    existed = folder.is_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / HYDRA).mkdir()
+    except FileExistsError:
+        require_free(folder, "hydra.run.dir")
+        return  # it is a file, which Hydra reports
+    except OSError:
+        return  # Hydra reports it
+    RunFolder.claimed, RunFolder.existed = folder, existed
+
+
+def _is_killed_start(folder: Path) -> bool:
+    """Return whether an earlier start of AttendGen was killed in this folder before it wrote the config of a run."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        composed = (folder / HYDRA / "hydra.yaml").read_text(encoding="utf-8")
+        return f"attendgen.hydra_app.{RunFolder.__name__}" in composed
+    return False
+
+
+def remove_unstarted_run(folder: Path) -> None:
+    """Remove what a run that never started has written into the folder that this process claimed for it.
+
+    A folder that existed before stays, with all other files in it. A trial of a sweep keeps its folder.
+    """
+    if RunFolder.claimed is None or os.path.realpath(RunFolder.claimed) != os.path.realpath(folder):
+        return
+    logging.shutdown()  # train.log is in the folder
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if not RunFolder.existed:
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+
+
+class SweepFolder(Callback):
+    """Remember the folder of the sweep in this process.
+
+    Attributes:
+        path: None if this process runs no sweep.
+    """
+
+    path: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **rest: Any) -> None:
+        """Remember the folder, and make that of the study's database."""
+        SweepFolder.path = Path(config.hydra.sweep.dir)
+        storage = str(OmegaConf.select(config, "hydra.sweeper.storage"))
+        if storage.startswith(SQLITE):  # which makes a file, but no folder
+            Path(storage.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+            os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")  # its version is the one that works

@@ -1,0 +1,37 @@
+"""Loading a trained model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attendgen.config.trust import trust as trust_packages
+from attendgen.inference.base import TrainedModel
+from attendgen.inference.image_captioner import ImageCaptioner
+from attendgen.inference.text_generator import TextGenerator
+from attendgen.inference.translator import Translator
+from attendgen.runs.run import Run
+from attendgen.utils.errors import UserError
+
+FAMILIES: dict[str, type[TrainedModel]] = {
+    "seq2seq": Translator,
+    "language_model": TextGenerator,
+    "captioner": ImageCaptioner,
+}
+
+
+def load(run: str | Path | Run, trust: Sequence[str] = ()) -> TrainedModel:
+    """Load a trained model from a run directory, a `.ckpt` file or a bundled model's name, on the CPU.
+
+    A task of the user's own is served as the family of the task of AttendGen that it is derived from.
+
+    Args:
+        trust: Python packages of the user's own, whose classes the run may name.
+
+    Raises:
+        UserError: it is missing or broken, or its family is unknown.
+    """
+    trust_packages(trust)
+    run = run if isinstance(run, Run) else Run.find(run)
+    if run.family not in FAMILIES:
+        families = ", ".join(FAMILIES)
+        raise UserError(f"{run.folder or run.checkpoint}: family={run.family}: unknown; expected one of {families}")
+    return FAMILIES[run.family](run, run.load_model())

@@ -1,0 +1,87 @@
+"""Outputs of a model as text, with scores and attention."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from attendgen.data.batch import is_token
+from attendgen.decoding.protocol import Decoded
+from attendgen.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Result:
+    """One output.
+
+    Attributes:
+        text: the output as text.
+        tokens: its tokens, with <eos> where it was emitted: one per row of `attention`.
+        score: what outputs are ranked by: the sum of log-probabilities, after any penalties, or the expected
+            similarity.
+        log_probs: natural log-probability of each token [tokens].
+        source: the tokens attended to; empty for an image.
+        attention: the weights with which each token was predicted [tokens, source or regions].
+    """
+
+    text: str
+    tokens: list[str]
+    score: float
+    log_probs: Float[np.ndarray, "tokens"]
+    source: list[str]
+    attention: Float[np.ndarray, "tokens source"]
+
+
+def make_results(decoded: Decoded, row: int, vocabulary: Vocabulary, source: Sequence[str] = ()) -> list[Result]:
+    """Return the n best outputs of one input.
+
+    Args:
+        source: the tokens attended to.
+    """
+    found = []
+    for n in range(decoded.tokens.size(1)):
+        ids = decoded.tokens[row, n]
+        mask = is_token(ids)
+        if not mask.any() or decoded.scores[row, n] == -torch.inf:  # fewer than n were found
+            continue
+        attention = decoded.attention[row, n][mask].float().cpu().numpy()
+        found.append(
+            Result(
+                vocabulary.decode(ids.tolist()),
+                [vocabulary.tokens[i] for i in ids[mask].tolist()],
+                float(decoded.scores[row, n]),
+                decoded.log_probs[row, n][mask].float().cpu().numpy(),
+                list(source),
+                attention[:, : len(source)] if source else attention,
+            )
+        )
+    return found
+
+
+def score_forced(
+    logits: Float[Tensor, "batch time vocab"],
+    alphas: Float[Tensor, "batch time source"],
+    outputs: Int[Tensor, "batch time"],
+) -> Decoded:
+    """Return given outputs, with their log-probabilities, as if they had been decoded."""
+    outputs = outputs.to(logits.device)
+    log_probs = logits.float().log_softmax(dim=-1).gather(2, outputs.unsqueeze(-1)).squeeze(-1)
+    log_probs = log_probs.masked_fill(~is_token(outputs), 0.0).unsqueeze(1)
+    return Decoded(outputs.unsqueeze(1), log_probs.sum(dim=2), log_probs, alphas.unsqueeze(1))
+
+
+def concat_parts(parts: Sequence[Decoded], first_attention_only: bool = False) -> Decoded:
+    """Concatenate continuations that were decoded part by part.
+
+    Args:
+        first_attention_only: set the attention of all parts but the first to zero: they attended to something else.
+    """
+    tokens, log_probs = (torch.cat(part, dim=2) for part in zip(*((p.tokens, p.log_probs) for p in parts), strict=True))
+    first = parts[0].attention
+    rest = [
+        first.new_zeros(*p.tokens.shape, first.size(-1)) if first_attention_only else p.attention for p in parts[1:]
+    ]
+    return Decoded(tokens, log_probs.sum(dim=2), log_probs, torch.cat([first, *rest], dim=2))

@@ -1,0 +1,166 @@
+"""Trained language models: a context in, continuations out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from attendgen.decoding.attention_maps import spread_over_text
+from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.decode import decode
+from attendgen.decoding.protocol import Decoded, StatefulModel
+from attendgen.decoding.sampling import RandomStreams
+from attendgen.inference.base import TrainedModel, takes_argument
+from attendgen.inference.result import Result, concat_parts, make_results, score_forced
+from attendgen.layers.state import take_rows
+from attendgen.utils.errors import UserError
+
+
+class TextGenerator(TrainedModel):
+    """A trained language model, continuing a context.
+
+    A stateful model reads the whole context. A model of windows reads the last characters that its window holds, and
+    after each window of continuation it reads again what is then to its left.
+    """
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether the model's state holds all that it has read."""
+        return isinstance(self.model, StatefulModel)
+
+    def count_outputs(self, **options: Any) -> int:
+        """Return the number of continuations that these options ask for.
+
+        Raises:
+            UserError: an option is wrong.
+        """
+        return getattr(self.make_decoding(options), "n_best", 1)
+
+    def make_decoding(self, options: dict[str, Any]) -> Any:
+        """Return the run's decoding, changed by the options.
+
+        Raises:
+            UserError: an option is wrong, asks for a beam, or the decoding has no maximum length.
+        """
+        decoding: Any = super().make_decoding(options)
+        if getattr(decoding, "beam_size", 1) > 1:
+            raise UserError(f"beam_size={decoding.beam_size}: language models sample or decode greedily; leave it out")
+        if not hasattr(decoding, "max_length"):
+            raise UserError(f"decoding: {type(decoding).__name__} has no max_length, which continuing a text needs")
+        return decoding
+
+    @torch.inference_mode()
+    def generate(self, text: str, on_token: Callable[[str], None] | None = None, **options: Any) -> list[Result]:
+        """Return `n_best` continuations of a context, best first, made as one batch.
+
+        `attention` holds the weights over `source`: the context of the first window, or the whole text for a stateful
+        model.
+
+        Args:
+            on_token: called with each character of a single continuation as it is made; with decoding of the user's own
+                that does not take `on_token`, with all characters of a window.
+            options: those of `DecodingConfig`.
+
+        Raises:
+            UserError: the text is empty or has no known character, or an option is wrong.
+        """
+        decoding = self.make_decoding(options)
+        rows = getattr(decoding, "n_best", 1)
+        ids = self.vocabulary.encode_known(text, "text")
+        context, _ = self._get_window(len(ids), decoding.max_length)
+        parts = self._continue(ids, decoding, rows, on_token)
+        read = [self.vocabulary.tokens[i] for i in ids[-context:]]
+        results = [result for row in range(rows) for result in self._make_results(parts, row, read)]
+        return sorted(results, key=lambda result: -result.score)
+
+    def _continue(
+        self, ids: list[int], decoding: Any, rows: int, on_token: Callable[[str], None] | None
+    ) -> list[Decoded]:
+        """Decode `rows` continuations of a context, part by part."""
+        wanted = decoding.max_length
+        context, seq_len = self._get_window(len(ids), wanted)
+        extra = self._make_extras(decoding, rows, on_token)
+        texts = torch.tensor([ids], device=self.device)
+        parts: list[Decoded] = []
+        while (made := texts.size(1) - len(ids)) < wanted:
+            memory, state = self.model.encode(texts[:, -context:])
+            if not parts:  # the context is read once, however many continue it
+                copies = torch.zeros(rows, dtype=torch.long, device=self.device)
+                texts, state = texts[copies], take_rows(state, copies)
+            part = _limit(decoding, min(seq_len, wanted - made))
+            suppressed = self.vocabulary.suppressed(eos=True)
+            decoded = decode(self.model, memory, state, part, suppressed, prefix=texts[:, -1], eos_id=None, **extra)
+            parts.append(decoded)
+            if on_token is not None and "on_token" not in extra:
+                on_token("".join(self.vocabulary.tokens[i] for i in decoded.tokens[0, 0].tolist()))
+            texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
+        return parts
+
+    def _make_extras(self, decoding: Any, rows: int, on_token: Callable[[str], None] | None) -> dict[str, Any]:
+        """Return the arguments of decoding that concern all parts of a text."""
+        extra: dict[str, Any] = {}
+        is_config = isinstance(decoding, DecodingConfig)
+        if is_config and decoding.samples_outputs and decoding.seed is not None:
+            extra["streams"] = RandomStreams(decoding.seed, [0], rows)
+        if on_token is not None and (is_config or takes_argument(decoding, "on_token")):
+            extra["on_token"] = lambda chosen: on_token(self.vocabulary.tokens[int(chosen[0])])
+        return extra
+
+    def _get_window(self, context: int, length: int) -> tuple[int, int]:
+        """Return how much of a context is read, and how many characters are continued before reading again."""
+        if self.is_stateful:
+            return context, length
+        return int(self.run.config.data.context_len), int(self.run.config.data.seq_len)
+
+    def _make_results(self, parts: Sequence[Decoded], row: int, read: list[str]) -> list[Result]:
+        """Return a continuation of `read` that was made part by part."""
+        if not self.is_stateful:
+            return make_results(concat_parts(parts, first_attention_only=True), row, self.vocabulary, read)
+        results = []
+        for result in make_results(concat_parts(parts), row, self.vocabulary):
+            if result.attention.size:  # else the model does not attend
+                weights = spread_over_text(torch.from_numpy(result.attention), len(read))
+                result = replace(result, source=[*read, *result.tokens], attention=weights.numpy())
+            results.append(result)
+        return results
+
+    def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
+        """Return the continuations of each of several contexts.
+
+        Raises:
+            UserError: a text is empty or has no known character, or an option is wrong.
+        """
+        return [self.generate(text, **options) for text in texts]
+
+    @torch.inference_mode()
+    def score(self, text: str, reference: str) -> Result:
+        """Score a given continuation: `score` is its log-probability.
+
+        It is read as `generate` generates: window by window, each with what is to its left as context.
+
+        Raises:
+            UserError: a text is empty or has no known character.
+        """
+        before = self.vocabulary.encode_known(text, "text")
+        after = self.vocabulary.encode_known(reference, "score")
+        context, seq_len = self._get_window(len(before), len(after))
+        ids = torch.tensor([before + after], device=self.device)
+        parts = []
+        for begin in range(len(before), ids.size(1), seq_len):
+            window = ids[:, begin : begin + seq_len]
+            logits, alphas = self.model(
+                ids[:, max(0, begin - context) : begin], ids[:, begin - 1 : begin + window.size(1) - 1]
+            )
+            parts.append(score_forced(logits, alphas, window))
+        return self._make_results(parts, 0, [self.vocabulary.tokens[i] for i in before[-context:]])[0]
+
+
+def _limit(decoding: Any, length: int) -> Any:
+    """Return the decoding of one part of a text, of one continuation per row."""
+    if isinstance(decoding, DecodingConfig):
+        return replace(decoding, max_length=length, min_length=min(decoding.min_length, length), n_best=1)
+    decoding.max_length = length
+    if hasattr(decoding, "n_best"):
+        decoding.n_best = 1
+    return decoding

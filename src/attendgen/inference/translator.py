@@ -1,0 +1,53 @@
+"""Trained sequence-to-sequence models: a source text in, outputs out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from attendgen.data.batch import pad, shift_targets
+from attendgen.decoding.decode import decode
+from attendgen.inference.base import TrainedModel
+from attendgen.inference.result import Result, make_results, score_forced
+
+
+class Translator(TrainedModel):
+    """A trained sequence-to-sequence model."""
+
+    def generate(self, text: str, **options: Any) -> list[Result]:
+        """Return the outputs for one source text, best first; `options` are those of `DecodingConfig`.
+
+        Raises:
+            UserError: the text is empty or has no known token, or an option is wrong.
+        """
+        return self.generate_all([text], **options)[0]
+
+    @torch.inference_mode()
+    def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
+        """Return the outputs for each of several source texts, decoded as one batch.
+
+        Raises:
+            UserError: a text is empty or has no known token, or an option is wrong.
+        """
+        decoding = self.make_decoding(options)
+        sources = [self.vocabulary.source.encode_known(text, "text") for text in texts]
+        memory, state = self.model.encode(pad(sources).to(self.device))
+        decoded = decode(self.model, memory, state, decoding, self.vocabulary.target.suppressed())
+        tokens = self.vocabulary.source.tokens
+        return [
+            make_results(decoded, row, self.vocabulary.target, [tokens[i] for i in source])
+            for row, source in enumerate(sources)
+        ]
+
+    @torch.inference_mode()
+    def score(self, text: str, reference: str) -> Result:
+        """Score a given output: `score` is its log-probability, with that of <eos>.
+
+        Raises:
+            UserError: a text is empty or has no known token.
+        """
+        source = self.vocabulary.source.encode_known(text, "text")
+        inputs, outputs = shift_targets([self.vocabulary.target.encode_known(reference, "score")])
+        logits, alphas = self.model(pad([source]).to(self.device), inputs.to(self.device))
+        tokens = [self.vocabulary.source.tokens[i] for i in source]
+        return make_results(score_forced(logits, alphas, outputs), 0, self.vocabulary.target, tokens)[0]

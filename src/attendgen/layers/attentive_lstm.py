@@ -1,0 +1,250 @@
+"""An LSTM that attends to a memory before each step, by its equations and by a fast path."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from attendgen.layers.attention import Attention, has_weighted_sum
+from attendgen.layers.hard_attention import AttentionSampler
+from attendgen.layers.state import LSTMState, Memory
+from attendgen.utils.errors import UserError
+
+
+class Steps(NamedTuple):
+    """What all steps of an attentive LSTM computed.
+
+    Attributes:
+        contexts: after their gate; multiplied with `readout` if one was given.
+        alphas: attention weights.
+        weights: with which the memory was summed: alpha, or what a sampler made of it.
+    """
+
+    hidden: Float[Tensor, "rows time hidden"]
+    contexts: Float[Tensor, "rows time features"]
+    alphas: Float[Tensor, "rows time source"]
+    weights: Float[Tensor, "rows time source"]
+
+
+class Attended(NamedTuple):
+    """What one step attended to: the context before its gate, alpha, the weights of the sum, and the gate beta."""
+
+    context: Float[Tensor, "rows memory"]
+    alpha: Float[Tensor, "rows source"]
+    weights: Float[Tensor, "rows source"]
+    beta: Float[Tensor, "rows gate"] | None
+
+    @property
+    def gated(self) -> Float[Tensor, "rows memory"]:
+        """beta z, or z without a gate."""
+        return self.context if self.beta is None else self.beta * self.context
+
+
+class AttentiveLSTM(nn.Module):
+    """An LSTM fed [x_t, z_t], where the context z_t is attended with h_{t-1} (Bahdanau et al. 2015; Xu et al. 2015).
+
+    Several state rows may share one row of the memory: the memory is then neither copied nor projected again.
+
+    Args:
+        inputs, hidden, memory: sizes of x, h and the memory's vectors.
+        attention: makes the attention layer from `query` and `memory` sizes.
+        context_gate: scale the context by beta_t = sigmoid(W h_{t-1} + b): "scalar" (Xu et al. 2015, 4.2.1), or
+            "vector" for one number per dimension of the context; "none" does not scale it.
+        fast: compute all steps of known inputs by `fast_forward`; false follows the equations step by step.
+
+    Raises:
+        UserError: there is no such gate.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        memory: int,
+        attention: Callable[..., Attention],
+        context_gate: str = "none",
+        fast: bool = True,
+    ) -> None:
+        super().__init__()
+        sizes = {"none": 0, "scalar": 1, "vector": memory}
+        if context_gate not in sizes:
+            raise UserError(f"model.context_gate={context_gate}: unknown; choose one of {', '.join(sizes)}")
+        self.hidden = hidden
+        self.fast = fast
+        self.attention = attention(query=hidden, memory=memory)
+        self.input_gates = nn.Linear(inputs, 4 * hidden)
+        self.recurrent_gates = nn.Linear(memory + hidden, 4 * hidden, bias=False)  # of [z, h]
+        self.context_gate = nn.Linear(hidden, sizes[context_gate]) if sizes[context_gate] else None
+        self.gate_commutes = context_gate != "vector"  # a number may be multiplied after W_z, too
+        with torch.no_grad():
+            self.input_gates.bias[hidden : 2 * hidden] = 1.0  # remember at first (Jozefowicz et al. 2015)
+
+    def require_weighted_sum(self) -> None:
+        """Check that the attention can be hard: a sampler replaces alpha in `alpha @ memory`.
+
+        Raises:
+            UserError: the layer does not declare that its context is this product.
+        """
+        if not has_weighted_sum(self.attention):
+            raise UserError(
+                f"model.attention: hard attention samples memory vectors, but the context of "
+                f"{type(self.attention).__name__} may be something else than alpha @ memory; train soft attention, or "
+                "set `context_is_weighted_sum = True` in that class if it is this product"
+            )
+
+    def step(
+        self,
+        inputs: Float[Tensor, "rows inputs"],
+        state: LSTMState,
+        memory: Memory,
+        sampler: AttentionSampler | None = None,
+    ) -> tuple[LSTMState, Attended]:
+        """Compute one step; returns the new state and what was attended to.
+
+        z_t = beta_t attention(h_{t-1}, memory); [i, f, g, o] = W_x x_t + W_z z_t + W_h h_{t-1} + b;
+        c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g); h_t = sigmoid(o) tanh(c_t).
+
+        Args:
+            sampler: of hard attention; alpha itself unless given.
+
+        Raises:
+            UserError: there is a sampler, but the layer's context is not a weighted sum.
+        """
+        attended = self.attend(state, memory, sampler)
+        read = torch.cat([attended.gated, state.hidden], dim=-1)
+        return self.update(self.input_gates(inputs) + self.recurrent_gates(read), state), attended
+
+    def attend(self, state: LSTMState, memory: Memory, sampler: AttentionSampler | None) -> Attended:
+        """Return what h_{t-1} attends to."""
+        query = state.hidden.unflatten(0, (memory.values.size(0), -1))  # batch query hidden
+        context, alpha = self.attention(query, *memory)
+        weights = alpha
+        if sampler is not None:
+            self.require_weighted_sum()
+            weights = sampler(alpha)
+            context = weights @ memory.values.to(weights.dtype)
+        beta = None if self.context_gate is None else torch.sigmoid(self.context_gate(state.hidden))
+        context = context.flatten(0, 1).to(state.hidden.dtype)
+        return Attended(context, alpha.flatten(0, 1), weights.flatten(0, 1), beta)
+
+    def update(self, gates: Float[Tensor, "rows gates"], state: LSTMState) -> LSTMState:
+        """Return the new state, given the pre-activations of the gates."""
+        i, f, g, o = gates.chunk(4, dim=-1)
+        cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)
+        return LSTMState(torch.sigmoid(o) * torch.tanh(cell), cell)
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "rows time inputs"],
+        state: LSTMState,
+        memory: Memory,
+        sampler: AttentionSampler | None = None,
+        readout: Float[Tensor, "features memory"] | None = None,
+    ) -> Steps:
+        """Compute all steps of known inputs.
+
+        Args:
+            sampler: of hard attention; alpha itself unless given.
+            readout: a matrix with which the contexts are multiplied in the end.
+        """
+        if self.fast:
+            return self.fast_forward(inputs, state, memory, sampler, readout)
+        hidden, attended = [], []
+        for step_inputs in inputs.unbind(1):
+            state, step = self.step(step_inputs, state, memory, sampler)
+            hidden.append(state.hidden)
+            attended.append(step)
+        contexts = torch.stack([step.gated for step in attended], dim=1)
+        contexts = contexts if readout is None else functional.linear(contexts, readout)
+        alphas, weights = (torch.stack(parts, dim=1) for parts in list(zip(*attended, strict=True))[1:3])
+        return Steps(torch.stack(hidden, dim=1), contexts, alphas, weights)
+
+    def fast_forward(
+        self,
+        inputs: Float[Tensor, "rows time inputs"],
+        state: LSTMState,
+        memory: Memory,
+        sampler: AttentionSampler | None = None,
+        readout: Float[Tensor, "features memory"] | None = None,
+    ) -> Steps:
+        """Compute `forward` faster, with the same result up to rounding.
+
+        Three things save time: W_x x_t is one product for all steps; the gradient of W_z and W_h is one product
+        (`_DeferredWeightGradient`); and W_z is multiplied with the memory instead of with each context where that is
+        less work: W_z sum_l alpha_l a_l = sum_l alpha_l W_z a_l.
+        """
+        of_context, of_hidden = self.recurrent_gates.weight.split([memory.values.size(2), self.hidden], dim=1)
+        reorders = self._reorders(memory, len(inputs) // len(memory.values) * inputs.size(1))
+        maps = of_context if readout is None else torch.cat([of_context, readout])
+        read = memory._replace(values=functional.linear(memory.values, maps)) if reorders else memory
+        weight = of_hidden if reorders else self.recurrent_gates.weight
+        factors: list[Tensor] = []
+        projected = _DeferredWeightGradient.apply(self.input_gates(inputs), weight, factors)
+        weight = weight.detach().to(projected.dtype)
+        hidden, steps = [], []
+        for gates in projected.unbind(1):
+            attended = self.attend(state, read, sampler)
+            context = attended.gated
+            if reorders:
+                gates, factor = gates + context[:, : gates.size(1)], state.hidden
+                attended = attended._replace(context=context[:, gates.size(1) :])
+            else:
+                factor = torch.cat([context, state.hidden], dim=-1)
+                attended = attended._replace(context=context)
+            factors.append(factor.detach())
+            state = self.update(gates + functional.linear(factor, weight), state)
+            hidden.append(state.hidden)
+            steps.append(attended)
+        alphas = torch.stack([step.alpha for step in steps], dim=1)
+        weights = alphas if sampler is None else torch.stack([step.weights for step in steps], dim=1)
+        if reorders and readout is None:  # the contexts themselves are still to be computed
+            contexts = self._sum_memory(memory, weights, [step.beta for step in steps]).to(projected.dtype)
+        else:
+            contexts = torch.stack([step.context for step in steps], dim=1)
+            contexts = contexts if reorders or readout is None else functional.linear(contexts, readout)
+        return Steps(torch.stack(hidden, dim=1), contexts, alphas, weights)
+
+    def _reorders(self, memory: Memory, contexts: int) -> bool:
+        """Return whether W_z may be multiplied with each memory vector, and that is less work than with each context.
+
+        The work is counted forward, and backward to the weight and, unless it is a constant, to what it is multiplied
+        with.
+        """
+        source, dim = memory.values.shape[1:]
+        once = source * (2 + memory.values.requires_grad)
+        is_less = once + 3 * contexts * source / dim < 3 * contexts
+        return self.gate_commutes and has_weighted_sum(self.attention) and is_less
+
+    def _sum_memory(
+        self, memory: Memory, weights: Float[Tensor, "rows time source"], betas: list[Tensor | None]
+    ) -> Float[Tensor, "rows time memory"]:
+        """Return the gated contexts of all steps from their weights."""
+        grouped = weights.reshape(len(memory.values), -1, weights.size(-1))  # batch query source
+        contexts = (grouped @ memory.values.to(grouped.dtype)).view(*weights.shape[:2], -1)
+        gates = [beta for beta in betas if beta is not None]
+        return torch.stack(gates, dim=1) * contexts if gates else contexts
+
+
+class _DeferredWeightGradient(torch.autograd.Function):
+    """Compute the weight gradient of a linear map that is applied at each step in one product at the end.
+
+    Back-propagation step by step would add up a gradient of the weight's size at each step. The gradient with respect
+    to the pre-activations does not depend on the map's product, so the forward pass may apply the map with a detached
+    weight and collect its inputs in `factors`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, weight: Tensor, factors: list[Tensor]) -> Tensor:
+        ctx.factors = factors
+        ctx.dtype = weight.dtype
+        return gates.view_as(gates)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        factors = torch.stack(ctx.factors, dim=1).to(gradient.dtype)
+        return gradient, (gradient.flatten(0, 1).T @ factors.flatten(0, 1)).to(ctx.dtype), None

@@ -1,0 +1,1 @@
+"""Encoders: an image in, a grid of features out."""

@@ -1,0 +1,73 @@
+"""Muon for the weight matrices of the recurrences, AdamW for all other parameters, as one optimizer."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import AdamW, Muon, Optimizer
+
+from attendgen.utils.errors import UserError
+
+
+class MuonAdamW(Optimizer):
+    """Muon (Jordan et al. 2024) steps along the nearest orthogonal matrix to a matrix's momentum: all directions in
+    which an input can be changed are learnt at one rate. What is no map between hidden vectors (embeddings, biases, the
+    output layer) is left to AdamW (Loshchilov and Hutter 2019).
+
+    The orthogonal matrix is found in bfloat16, which a processor without it only imitates, slowly.
+
+    Args:
+        params: groups of named parameters.
+        lr: of AdamW; a schedule scales both rates.
+        muon_lr: of Muon, before its factor for the matrix's shape, sqrt(max(1, rows / columns)).
+        matrices: regular expression that finds the names of Muon's parameters, all matrices.
+        weight_decay: of both.
+        momentum: of Muon.
+
+    Raises:
+        UserError: no parameter has such a name, or one that has is no matrix.
+    """
+
+    def __init__(
+        self,
+        params: list[dict[str, Any]],
+        lr: float = 1e-3,
+        muon_lr: float = 0.02,
+        matrices: str = r"(^|\.)weight_(ih|hh)_l\d+$",
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+    ) -> None:
+        chosen: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
+        for group in params:
+            named = list(group["params"])
+            ours = [(name, value) for name, value in named if re.search(matrices, name)]
+            odd = [name for name, value in ours if value.ndim != 2]
+            if odd:
+                raise UserError(f"task.optimizer.matrices={matrices}: {odd[0]} is no matrix")
+            if ours:
+                chosen.append({"params": ours})
+            rest = [(name, value) for name, value in named if not re.search(matrices, name)]
+            others.append({**group, "params": rest})
+        if not chosen:
+            raise UserError(f"task.optimizer.matrices={matrices}: finds no parameter of this model")
+        self.muon = Muon(chosen, lr=muon_lr, weight_decay=weight_decay, momentum=momentum)
+        on_cpu = all(value.device.type == "cpu" for group in others for _, value in group["params"])
+        # one pass over large tables instead of ten; on a GPU the loss scaler could not clip gradients any more
+        self.adamw = AdamW(others, lr=lr, weight_decay=weight_decay, fused=on_cpu or None)
+        super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part, has in ((self.muon, True), (self.adamw, False)):
+            # a restored checkpoint has put new groups and a new state in place of those shared at first
+            part.param_groups = [group for group in self.param_groups if ("ns_steps" in group) == has]
+            part.state = self.state
+            part.step()
+        return loss

@@ -1,0 +1,1 @@
+"""Runs made from trained runs: ensembles, merged and rescaled models, imported checkpoints."""

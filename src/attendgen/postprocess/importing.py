@@ -1,0 +1,87 @@
+"""Importing other projects' checkpoints as runs, without executing anything that is in them.
+
+attendgen import textgenerate FILE --out RUN
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from torch import Tensor
+
+from attendgen.config.instantiate import instantiate
+from attendgen.config.resolvers import register_resolvers
+from attendgen.runs.checkpoint import read_weights
+from attendgen.runs.save import require_new, save_model_as_run
+from attendgen.text.normalizers import PRINTABLE
+from attendgen.text.vocabulary import Vocabulary
+from attendgen.utils.errors import UserError
+from attendgen.utils.resources import conf_dir
+
+NEVER = -1e4  # the logit of a token that the imported model does not know; finite in half precision, too
+
+
+class Imported(NamedTuple):
+    """What an importer makes of a checkpoint."""
+
+    config: DictConfig
+    family: str
+    vocabulary: Vocabulary
+    weights: dict[str, Tensor]
+
+
+def read_textgenerate(path: Path) -> Imported:
+    """Read a checkpoint of Text-Generation (https://github.com/ApurbaSengupta/Text-Generation).
+
+    Its tokens are `string.printable`. The special tokens, which it does not know, are read as zeros and never
+    predicted.
+
+    Raises:
+        UserError: the file is missing, broken, or of another model.
+    """
+    weights = read_weights(path)
+    vocabulary = Vocabulary(PRINTABLE, normalizer="printable")
+    specials = len(vocabulary.specials)
+    for name in ("encoder.weight", "out.weight", "out.bias"):
+        if name not in weights or len(weights[name]) != len(PRINTABLE):
+            found = tuple(weights[name].shape) if name in weights else "missing"
+            expected = f"{len(PRINTABLE)} rows, one per printable character"
+            raise UserError(f"{path}: field {name}: {found}; expected {expected}")
+        fill = NEVER if name == "out.bias" else 0.0
+        unknown = weights[name].new_full((specials, *weights[name].shape[1:]), fill)
+        weights[name] = torch.cat([unknown, weights[name]])
+    layers = sum(name.startswith("lstm.weight_hh_l") and "reverse" not in name for name in weights)
+    sizes = [f"model.hidden={weights['encoder.weight'].size(1)}", f"model.layers={layers}"]
+    return Imported(compose_experiment("novels_textgenerate", sizes), "language_model", vocabulary, weights)
+
+
+def compose_experiment(experiment: str, overrides: list[str]) -> Any:
+    """Return an experiment's config."""
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("train", [f"experiment={experiment}", *overrides])
+
+
+IMPORTERS: dict[str, Callable[[Path], Imported]] = {"textgenerate": read_textgenerate}
+
+
+def import_run(kind: str, path: Path, folder: Path) -> None:
+    """Write a run directory of another project's checkpoint.
+
+    Raises:
+        UserError: the kind is unknown, the file is wrong, or the folder holds a run.
+    """
+    if kind not in IMPORTERS:
+        raise UserError(f"import {kind}: unknown; choose one of {', '.join(IMPORTERS)}")
+    require_new(folder)
+    config, family, vocabulary, weights = IMPORTERS[kind](path)
+    config.name = kind
+    model = instantiate(config.model, "model", **vocabulary.sizes())
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: weights of another model: {str(error).splitlines()[-1].strip()}") from error
+    save_model_as_run(folder, config, family, vocabulary, model)

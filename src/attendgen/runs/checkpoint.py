@@ -1,0 +1,88 @@
+"""Reading checkpoints, which hold plain data, without unrestricted pickle."""
+
+import contextlib
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attendgen.runs.layout import LAST, PREVIOUS, RECORD
+from attendgen.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
+    """Return a checkpoint's contents on the CPU.
+
+    Args:
+        mapped: leave the tensors in the file, to read what is beside them.
+
+    Raises:
+        UserError: the file is missing, broken, or not a checkpoint of AttendGen.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    checkpoint = None
+    with contextlib.suppress(Exception):  # torch raises a dozen kinds for what is one mistake
+        mapped = mapped and zipfile.is_zipfile(path)  # torch's older format cannot be mapped
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: broken, or not a checkpoint that loads as plain weights")
+    if RECORD not in checkpoint or "state_dict" not in checkpoint:
+        raise UserError(f"{path}: field '{RECORD}' is missing: not a checkpoint of AttendGen")
+    record = checkpoint[RECORD]
+    if not isinstance(record, dict) or not {"config", "vocabulary"} <= record.keys():
+        raise UserError(f"{path}: field '{RECORD}' holds no config and vocabulary: not a checkpoint of AttendGen")
+    return checkpoint
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return a file of named tensors, on the CPU.
+
+    Raises:
+        UserError: the file is missing, or holds anything else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for what is one mistake
+        raise UserError(f"{path}: broken, or not a file that loads as plain weights") from error
+    if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
+        raise UserError(f"{path}: not a state dict: expected tensors by name")
+    return weights
+
+
+class SavedCheckpoint(NamedTuple):
+    """A whole checkpoint, the step after which it was saved, and the states of the callbacks."""
+
+    path: Path
+    step: int
+    callbacks: Any
+
+
+def find_newest_checkpoint(folder: Path) -> SavedCheckpoint | None:
+    """Return the last checkpoint of a folder, the previous one if that is broken, or None if there is none.
+
+    Raises:
+        UserError: there are some, but all of them are broken.
+    """
+    broken: UserError | None = None
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if path.is_file():
+            try:
+                checkpoint = read_checkpoint(path)
+            except UserError as error:
+                broken = broken or error
+            else:
+                if broken:
+                    log.warning("%s; resuming from %s", broken, path)
+                return SavedCheckpoint(path, checkpoint["global_step"], checkpoint.get("callbacks"))
+    if broken:
+        raise broken
+    return None

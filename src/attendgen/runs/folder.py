@@ -1,0 +1,43 @@
+"""The folder in which a run starts: what is there before stays unchanged."""
+
+import os
+from pathlib import Path
+
+from attendgen.runs.layout import CONFIG, FILES, FOLDERS, VOCABULARY
+from attendgen.utils.errors import UserError
+
+
+def is_further_process() -> bool:
+    """Return whether this is one of several processes of a run that were started with ranks, as by torchrun."""
+    return "LOCAL_RANK" in os.environ
+
+
+def require_no_run(folder: Path, option: str) -> None:
+    """Check that a folder holds no run.
+
+    Args:
+        option: what the message advises to change.
+
+    Raises:
+        UserError: it holds one.
+    """
+    if (folder / CONFIG).exists() and (folder / VOCABULARY).exists():
+        raise UserError(f"{folder}: holds a run already; continue it with resume={folder}, or give another {option}")
+
+
+def require_free(folder: Path, option: str, ignored: tuple[str, ...] = ()) -> None:
+    """Check that a run in a folder would overwrite nothing.
+
+    Args:
+        option: what the message advises to change.
+        ignored: names that may exist.
+
+    Raises:
+        UserError: the folder holds a run, or other files of the names that a run writes.
+    """
+    require_no_run(folder, option)
+    found = [name for name in (*FILES, *FOLDERS) if name not in ignored and os.path.lexists(folder / name)]
+    if found:
+        raise UserError(
+            f"{folder}: holds {', '.join(found)}, which a run would write over; give {option} a new or empty folder"
+        )

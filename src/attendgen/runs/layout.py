@@ -1,0 +1,46 @@
+"""The names of all files in a run directory, and what Hydra and sweeps write into it."""
+
+from pathlib import Path
+
+from attendgen.utils.files import read_yaml
+
+CONFIG = "config.yaml"  # the settings with which a run was started or last resumed
+VOCABULARY = "vocabulary.json"
+ENVIRONMENT = "environment.json"  # versions, commit, device, command
+METRICS = "metrics_{split}.json"
+FIT_METRICS = METRICS.format(split="fit")  # the best monitored score, and the cost of the training
+CAPTIONS = "captions_{split}.json"  # in the COCO results format
+OUTPUTS = "outputs_{split}.txt"  # one line per input
+LOG = "train.log"
+ERROR = "error.json"  # why a trial of a sweep failed
+
+CHECKPOINTS = "checkpoints"
+BEST = "best.ckpt"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # a run resumes from the last, or from the previous if that is broken
+RECORD = "attendgen"  # a checkpoint's key of the config and the vocabulary
+WEIGHTS = "weights.safetensors"  # of a bundled model
+TENSORBOARD = "tensorboard"
+
+HYDRA = ".hydra"
+OVERRIDES = Path(HYDRA, "overrides.yaml")
+TRIAL = Path(HYDRA, "trial.yaml")  # the config of a sweep's trial, which the trial's process reads
+
+FILES = (LOG, CONFIG, VOCABULARY, ENVIRONMENT, FIT_METRICS)  # that every training writes
+FOLDERS = (HYDRA, CHECKPOINTS, TENSORBOARD)
+BEFORE_CONFIG = (HYDRA, LOG, VOCABULARY, ENVIRONMENT)  # written before the config
+
+
+def read_arguments(folder: Path) -> list[str]:
+    """Return a run's command line without Hydra's own settings; empty if the run has none.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    path = folder / OVERRIDES
+    return [str(argument) for argument in read_yaml(path) or []] if path.is_file() else []
+
+
+def read_overrides(folder: Path) -> dict[str, str]:
+    """Return the settings given on a run's command line."""
+    pairs = (argument.partition("=") for argument in read_arguments(folder))
+    return {key.lstrip("+~"): value for key, _, value in pairs}

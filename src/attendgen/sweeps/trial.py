@@ -1,0 +1,141 @@
+"""Trials of a sweep: each is trained in a process of its own; a failure is written down, and the sweep continues.
+
+    python -m attendgen.sweeps.trial FOLDER
+
+trains the trial whose config a sweep has written into FOLDER; Lightning starts it again for further devices.
+"""
+
+import contextlib
+import datetime
+import logging
+import logging.config
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from attendgen.config.instantiate import first_line
+from attendgen.config.saved import record_config
+from attendgen.runs.layout import ERROR, FIT_METRICS, TRIAL
+from attendgen.sweeps.gpus import reserve_gpus, uses_gpus
+from attendgen.training.train import train
+from attendgen.utils.errors import Interrupted, UserError
+from attendgen.utils.files import read_json, read_yaml, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+
+def run_trial(config: DictConfig, folder: Path) -> float | None:
+    """Train one trial and return its score, or None after a failure, which `error.json` in its folder tells.
+
+    Raises:
+        UserError: the sweep asks for what no trial can do.
+    """
+    hydra = HydraConfig.get()
+    number, devices = hydra.job.num, config.trainer.devices
+    if config.trainer.num_nodes > 1:
+        raise UserError(f"trainer.num_nodes={config.trainer.num_nodes}: a trial of a sweep has one machine")
+    if not config.isolate and devices not in (1, "1"):
+        raise UserError(f"trainer.devices={devices}: isolate=false trains on one device per trial; use isolate=true")
+    log.info("trial %s: %s", number, " ".join(hydra.overrides.task))
+    logs = OmegaConf.to_container(hydra.job_logging, resolve=True)
+    write_text(folder / TRIAL, yaml.safe_dump({"config": record_config(config), "logging": logs}, sort_keys=False))
+    if not config.isolate:
+        attempt(config, folder)
+    else:
+        with trial_environment(config, folder.parent) as variables:
+            code = run_process([sys.executable, "-m", "attendgen.sweeps.trial", str(folder)], variables)
+        if code != 0 and not (folder / ERROR).exists():
+            ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            write_error(folder, f"its process ended by {ended}")
+    if not (folder / ERROR).exists():
+        score = read_json(folder / FIT_METRICS)[config.monitor.metric]
+        if score is not None:
+            return float(score)
+        write_error(folder, f"{config.monitor.metric}: no validation gave a finite number")
+    log.error("trial %s failed: %s", number, read_json(folder / ERROR)["error"])
+    return None
+
+
+def attempt(config: DictConfig, folder: Path) -> bool:
+    """Train; return whether it succeeded, and write the error if not."""
+    try:
+        train(config, folder)
+    except Exception as error:
+        if not (folder / ERROR).exists():  # of several processes the first to fail has the cause
+            told = first_line(error) or type(error).__name__
+            write_error(folder, told, None if isinstance(error, UserError) else traceback.format_exc())
+        return False
+    return True
+
+
+def write_error(folder: Path, message: str, trace: str | None = None) -> None:
+    """Write why a trial failed into its folder."""
+    time = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    write_json(folder / ERROR, {"error": message, "time": time, "traceback": trace})
+
+
+@contextlib.contextmanager
+def trial_environment(config: DictConfig, sweep: Path) -> Iterator[dict[str, str]]:
+    """Yield the environment variables of a trial's process, with GPUs of its own."""
+    if "SLURM_JOB_ID" in os.environ:
+        # the job has its GPUs; under this name Lightning starts a trial's processes itself
+        yield {**os.environ, "SLURM_JOB_NAME": "interactive"}
+        return
+    devices = config.trainer.devices
+    wanted = int(devices) if str(devices).isdecimal() else 0  # "auto", -1 and lists say themselves which
+    if not wanted or not uses_gpus(config.trainer.accelerator):
+        yield dict(os.environ)
+        return
+    with reserve_gpus(wanted, sweep) as gpus:
+        yield {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+
+
+def run_process(command: list[str], variables: dict[str, str]) -> int:
+    """Run a process and return its exit code, negative for a signal; pass on signals to this process."""
+    process = subprocess.Popen(command, env=variables)
+
+    def stop(number: int, frame: object) -> None:
+        sys.exit(128 + number)  # out of the wait below, whose lock the handler must not want
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main_thread else None
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # Ctrl-C has reached the trial, too: let it save
+        process.wait()
+        raise
+    except SystemExit:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
+
+
+def main() -> None:
+    """Train the trial in a folder; exit code 1 if it failed, 128 + the signal's number if a signal stopped it."""
+
+    folder = Path(sys.argv[1])
+    trial = read_yaml(folder / TRIAL)
+    logging.config.dictConfig(trial["logging"])
+    try:
+        done = attempt(OmegaConf.create(trial["config"]), folder)
+    except Interrupted as stopped:
+        sys.exit(128 + stopped.number)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0 if done else 1)
+
+
+if __name__ == "__main__":
+    main()

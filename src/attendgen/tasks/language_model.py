@@ -1,0 +1,121 @@
+"""Training and scoring a character language model."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from attendgen.data.batch import StreamBatch, WindowBatch
+from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.protocol import DecodingFunction, StatefulModel
+from attendgen.layers.state import count_rows, iterate_tensors, map_tensors
+from attendgen.losses.cross_entropy import masked_cross_entropy
+from attendgen.metrics.bits_per_token import perplexity
+from attendgen.models.ensemble import Ensemble
+from attendgen.models.lm.common import StatefulLanguageModel
+from attendgen.models.lm.context import ContextLanguageModel
+from attendgen.optim.build import MakeOptimizer, Schedule
+from attendgen.tasks.base import BaseTask, gather_outputs
+from attendgen.text.vocabulary import Vocabulary
+from attendgen.utils.errors import UserError
+
+LanguageModel = ContextLanguageModel | StatefulLanguageModel | Ensemble
+
+
+class RecurrentState:
+    """The state that each row of a stream passes from batch to batch, detached from the gradient (truncated BPTT)."""
+
+    def __init__(self) -> None:
+        self.state: Any = None
+
+    def read(self, model: StatefulModel, batch: StreamBatch) -> Float[Tensor, "batch time vocab"]:
+        """Return logits for a batch of chunks, continuing from the stored state.
+
+        Rows with `reset` set, and all rows of the first batch, start from the initial state.
+        """
+        initial = model.initial_state(len(batch.reset))
+        state = initial if self.state is None or count_rows(self.state) != len(batch.reset) else self.state
+
+        def reset_rows(new: Tensor, old: Tensor) -> Tensor:
+            return new.where(batch.reset.view(-1, *[1] * (new.ndim - 1)), old.to(new.device))
+
+        logits, _, state = model.read(batch.inputs, map_tensors(reset_rows, initial, state))
+        self.state = map_tensors(lambda new, like: new.detach().to(like.dtype), state, initial)
+        return logits
+
+    def export(self) -> list[Tensor] | None:
+        """Return the state's tensors as plain data."""
+        return None if self.state is None else list(iterate_tensors(self.state))
+
+    def restore(self, tensors: list[Tensor] | None, model: StatefulModel) -> None:
+        """Set the state from the tensors of `export`."""
+        if tensors is not None:
+            parts = iter(tensors)
+            self.state = map_tensors(lambda _: next(parts), model.initial_state(len(tensors[0])))
+
+
+class LanguageModelTask(BaseTask):
+    """Cross-entropy by teacher forcing; validation measures bits per character, every character once."""
+
+    family = "language_model"
+    monitor = ("val/bits_per_character", "min")
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        vocabulary: Vocabulary,
+        optimizer: MakeOptimizer,
+        schedule: Schedule,
+        decoding: DecodingConfig | DecodingFunction,
+    ) -> None:
+        super().__init__(model, vocabulary, optimizer, schedule, decoding)
+        # a validation within an epoch does not disturb the training state
+        self.recurrent = {"train": RecurrentState(), "validate": RecurrentState()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the state of each process, from which a run that resumes within an epoch continues."""
+        state = self.recurrent["train"].export()
+        if state is not None:
+            checkpoint["recurrent"] = gather_outputs({self.global_rank: state})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of this process."""
+        tensors = checkpoint.get("recurrent", {}).get(self.global_rank)
+        if tensors is not None:
+            self.recurrent["train"].restore(tensors, self.model)
+
+    def logits(self, batch: WindowBatch | StreamBatch, stage: str) -> Float[Tensor, "batch time vocab"]:
+        """Return logits of each next character given the true ones before it.
+
+        Raises:
+            UserError: the data are streams, but the model reads windows.
+        """
+        if isinstance(batch, WindowBatch):
+            return self.model(batch.context, batch.inputs)[0]
+        if not isinstance(self.model, StatefulModel):
+            raise UserError("data.stateful=true: this model reads windows; use model=lm_lstm or data.stateful=false")
+        return self.recurrent[stage].read(self.model, batch)
+
+    def training_step(self, batch: WindowBatch | StreamBatch, batch_index: int) -> Tensor:
+        """Return the mean cross-entropy per character of the step."""
+        nll, _ = masked_cross_entropy(self.logits(batch, "train"), batch.outputs)
+        loss = nll / self.loss_denominators(batch).tokens
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        return loss
+
+    def nll(self, batch: WindowBatch | StreamBatch) -> tuple[Tensor, Tensor]:
+        """Return the summed negative log-likelihood of a validation batch, and its number of characters.
+
+        Batches of streams must come in order.
+        """
+        return masked_cross_entropy(self.logits(batch, "validate"), batch.outputs)
+
+    def validation_step(self, batch: WindowBatch | StreamBatch, batch_index: int) -> None:
+        """Measure the cross-entropy."""
+        self.bits.update(*self.nll(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log bits and perplexity per character over all processes."""
+        bits = float(self.bits.compute())
+        self.bits.reset()
+        self.log_scores({"bits_per_character": bits, "perplexity": perplexity(bits)}, ("bits_per_character",))

@@ -1,0 +1,114 @@
+"""Training a captioner on the reward of its own captions (Rennie et al. 2017)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attendgen.data.batch import CaptionBatch, is_token
+from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.decode import decode
+from attendgen.decoding.protocol import Decoded
+from attendgen.layers.state import LSTMState, Memory
+from attendgen.losses.cross_entropy import token_nll
+from attendgen.losses.score_function import leave_one_out, log_probability
+from attendgen.losses.self_critical import ReplaySampler, self_critical
+from attendgen.metrics.cider import CiderD
+from attendgen.tasks.captioning import CaptioningTask
+from attendgen.utils.errors import UserError
+from attendgen.utils.special_tokens import EOS, SOS
+
+BASELINES = ("leave_one_out", "greedy")
+
+
+class SelfCriticalTask(CaptioningTask):
+    """CIDEr-D of sampled captions as reward; with hard attention the sampled locations are rewarded, too.
+
+    Training starts from the weights of another run (`init_from`).
+
+    Args:
+        samples: captions drawn per image.
+        baseline: "greedy", the score of the greedily decoded caption (equation 8), or "leave_one_out", the mean score
+            of the image's other samples (Luo 2020), which needs no decoding.
+        temperature: of the samples; the distribution at this temperature is trained. At 1 captions become shorter
+            first, because each further word may be an error.
+        options: see `CaptioningTask`.
+
+    Raises:
+        UserError: there is no such baseline, there are too few samples for it, or the temperature is not above 0.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        samples: int = 5,
+        baseline: str = "leave_one_out",
+        temperature: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        if baseline not in BASELINES:
+            raise UserError(f"task.baseline={baseline}: unknown; choose one of {', '.join(BASELINES)}")
+        least = 2 if baseline == "leave_one_out" else 1
+        if samples < least:
+            raise UserError(f"task.samples={samples}: {baseline} needs at least {least}")
+        if temperature <= 0:
+            raise UserError(f"task.temperature={temperature}: expected more than 0")
+        self.samples = samples
+        self.baseline = baseline
+        self.temperature = temperature
+        self.reward: CiderD | None = None
+
+    def on_fit_start(self) -> None:
+        """Count the document frequencies of the reward in the training captions."""
+        self.reward = CiderD(self.data.references("train"), end=True)
+
+    def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
+        """Return the self-critical loss; sampling and scoring use the same dropout masks."""
+        self.model.eval()
+        with self.captioner.fixed_dropout_masks():
+            memory, state = self.captioner.encode(batch.images)
+            length = getattr(self.decoding, "max_length", 30)  # decoding of the user's own may have no such limit
+            sampling = DecodingConfig(max_length=length, temperature=self.temperature, n_best=self.samples)
+            drawn = self._decode(memory, state, sampling)
+            rewards = self._score(batch, drawn.tokens)
+            if self.baseline == "greedy":
+                greedy = self._decode(memory, state, DecodingConfig(max_length=length))
+                baseline = self._score(batch, greedy.tokens)
+            else:
+                baseline = leave_one_out(rewards)
+            log_probs = self._score_samples(memory, state, drawn)
+        self.model.train()
+        loss = self_critical(log_probs, rewards, baseline).sum() / self.loss_denominators(batch).examples
+        self.log("train/loss", loss, sync_dist=True)
+        self.log("train/reward", rewards.mean(), prog_bar=True, sync_dist=True)
+        self.log("train/advantage", (rewards - baseline).mean(), sync_dist=True)
+        return loss
+
+    @torch.no_grad()
+    def _decode(self, memory: Memory, state: LSTMState, config: DecodingConfig) -> Decoded:
+        decoded = decode(self.model, memory, state, config, self.vocabulary.suppressed())
+        return Decoded(*(part.clone() for part in decoded))  # tensors of inference mode may not enter a gradient
+
+    def _score_samples(self, memory: Memory, state: LSTMState, drawn: Decoded) -> Tensor:
+        """Return the log-probability of each sample: batch, samples."""
+        inputs = torch.cat([torch.full_like(drawn.tokens[..., :1], SOS), drawn.tokens[..., :-1]], dim=-1)
+        replay = ReplaySampler(drawn.attention) if self.captioner.is_hard else None
+        scored = self.captioner.score_sampled(memory, state, inputs, replay)
+        # tokens that cannot be drawn must not take part in the softmax, or their probability would grow
+        suppressed = torch.tensor(self.vocabulary.suppressed(), device=self.device)
+        logits = scored.logits.squeeze(2).index_fill(-1, suppressed, -torch.inf)
+        log_probs = -token_nll(logits / self.temperature, drawn.tokens).sum(dim=-1)
+        if self.captioner.is_hard:
+            located = log_probability(scored.alphas.squeeze(2), drawn.attention)
+            log_probs = log_probs + (located * is_token(drawn.tokens)).sum(dim=-1)
+        return log_probs
+
+    def _score(self, batch: CaptionBatch, tokens: Tensor) -> Tensor:
+        """Return CIDEr-D of each caption: batch, captions."""
+        assert self.reward is not None
+        scores = [
+            [self.reward(index, self.vocabulary.decode(caption), EOS in caption) for caption in captions]
+            for index, captions in zip(batch.index.tolist(), tokens.tolist(), strict=True)
+        ]
+        return torch.tensor(scores, device=tokens.device)

@@ -1,0 +1,70 @@
+"""Checks that a run writes and deletes in its own folder alone."""
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from attendgen.config.saved import to_plain_dict
+from attendgen.config.trust import leaves
+from attendgen.runs.checkpoint import SavedCheckpoint
+from attendgen.utils.errors import UserError
+
+PATH_FIELDS = ("dirpath", "folder", "save_dir", "root_dir", "default_root_dir", "log_dir", "dir")
+
+
+def require_own_folder(config: DictConfig, folder: Path) -> None:
+    """Check that a run writes into its own folder: a saved run's config names the folder of that run.
+
+    Raises:
+        UserError: `paths.run` is another folder.
+    """
+    if os.path.realpath(config.paths.run) != os.path.realpath(folder):
+        raise UserError(
+            f"paths.run={config.paths.run}: not the folder of this run, {folder}; to train by the config of "
+            "another run add 'paths.run=${hydra:runtime.output_dir}'"
+        )
+
+
+def require_own_paths(config: DictConfig, folder: Path, given: list[str]) -> None:
+    """Check that a resumed run, which may come from someone else, writes and deletes in its own folder.
+
+    Args:
+        given: fields from the command line; the user's own word is taken.
+
+    Raises:
+        UserError: a callback, a logger or the trainer names another folder, or a file of the run is a link.
+    """
+    own = os.path.realpath(folder)
+    groups = {
+        group: value for group, value in to_plain_dict(config).items() if group in ("callbacks", "logger", "trainer")
+    }
+    for field, value in leaves(groups, folder / "config.yaml"):
+        if field.rpartition(".")[2] not in PATH_FIELDS or not value:
+            continue
+        if any(f"{field}.".startswith(f"{key}.") for key in given):
+            continue
+        if os.path.commonpath([own, os.path.realpath(str(value))]) != own:
+            raise UserError(
+                f"{folder / 'config.yaml'}: {field}={value}: not in the run's own folder; if it is meant, say so on "
+                f"the command line: {field}={value}"
+            )
+    if (folder / "train.log").is_symlink():
+        raise UserError(f"{folder / 'train.log'}: a link to another file; a resumed run would write to that one")
+
+
+def require_own_checkpoints(checkpoint: SavedCheckpoint) -> None:
+    """Check that the older checkpoints that a resumed run would delete are files beside the new ones.
+
+    Raises:
+        UserError: the checkpoint names others.
+    """
+    states = checkpoint.callbacks
+    for state in states.values() if isinstance(states, dict) else ():
+        if not isinstance(state, dict) or "dirpath" not in state:
+            continue
+        models = state.get("best_k_models") or {}
+        names = [*models, *(state.get(f"{kind}_model_path") for kind in ("kth_best", "last", "best"))]
+        for name in filter(None, names):
+            if os.path.dirname(os.path.realpath(name)) != os.path.realpath(state["dirpath"]) or os.path.isdir(name):
+                raise UserError(f"{checkpoint.path}: names {name} as a checkpoint of its own, which it is not")

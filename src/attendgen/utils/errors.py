@@ -1,0 +1,29 @@
+"""What ends a command: a user's mistake, a training that diverges, a signal."""
+
+import signal
+
+
+class UserError(Exception):
+    """A mistake in the user's input; the message is one line that names the file and the field.
+
+    The command line prints it and exits with code 2.
+    """
+
+    def __init__(self, message: str) -> None:
+        # a DataLoader's worker passes on its whole traceback as the message: keep the last line of it
+        super().__init__(message.rstrip().rsplit(f"{__name__}.UserError: ", 1)[-1])
+
+
+class DivergedError(Exception):
+    """A training whose loss is not finite; the command line prints one line and exits with code 1."""
+
+
+class Interrupted(BaseException):  # not an error, like KeyboardInterrupt
+    """A training that a signal stopped after saving; the command line exits with code 128 + `number`.
+
+    It is not an `Exception`: a sweep that continues after a failed trial must end here.
+    """
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+        self.number = number

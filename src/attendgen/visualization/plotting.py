@@ -1,0 +1,286 @@
+"""Attention as figures: alignments between texts, and pictures lit where each word of a caption looks.
+
+Figures are made without pyplot: nothing is global, and no display is needed. Layouts are reckoned in inches.
+"""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from attendgen.utils.errors import UserError
+from attendgen.utils.files import replacing
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+
+DPI = 100
+
+
+SAVED_DPI = 200
+
+
+FONT, MONOSPACED = "DejaVu Sans", ["DejaVu Sans Mono", "DejaVu Sans"]  # both come with matplotlib
+
+
+ADVANCE = 0.602  # a monospaced character's width in ems
+
+
+TITLE = 11.0  # points
+
+
+MARGIN = 0.12
+
+
+ALIGNMENT = 5.0  # what the longer side of a heat map aims at,
+
+
+CELL = (0.13, 0.36)  # within these sizes of a cell; the lesser is a line of the smallest ticks
+
+
+LABELLED = 200  # positions along an axis that still get a tick each
+
+
+GUIDED = 30  # and beyond which the eye needs help to find them
+
+
+LABEL = 24  # characters of a tick or a panel's word
+
+
+BLANKS = ("␣", "⏎")
+
+
+PANEL = 2.0  # the side of a square picture; others have the same area
+
+
+PAGE = 13.0
+
+
+COLUMNS = 5
+
+
+DARK, LIFT = 0.3, 0.25  # brightness that is left where nothing is attended to; white added where everything is
+
+
+def alignment(
+    source: Sequence[str], target: Sequence[str], alpha: Float[np.ndarray, "target source"], title: str = ""
+) -> Figure:
+    """A heat map of the attention that each target symbol (row) pays to each source symbol (column).
+
+    Symbols are characters or words. An axis of more than `LABELLED` symbols counts positions instead.
+
+    Raises:
+        ValueError: `alpha` has another shape than the symbols.
+    """
+    if alpha.shape != (len(target), len(source)):
+        raise ValueError(f"alpha is {alpha.shape}, but there are {len(target)} target and {len(source)} source symbols")
+    longest = max(len(target), len(source), 1)
+    cell = round(min(max(ALIGNMENT / longest, CELL[0]), CELL[1]) * DPI) / DPI  # whole pixels: equal cells
+    size = min(9.0, 0.76 * cell * 72)
+    line, advance = size / 72, ADVANCE * size / 72
+    columns, rows = _labels(source), _labels(target)
+    angles = _angles(columns, cell)
+    turned = [(len(label) * advance, math.radians(angle)) for label, angle in zip(columns, angles, strict=True)]
+
+    # an axis that only counts need not grow for ever; an empty one (a model may answer with nothing) is still drawn
+    width, height = (min(max(n, 1), LABELLED) * cell for n in (len(source), len(target)))
+    bar = min(max(height, 0.9), 3.0)
+    left = MARGIN + 0.05 + max((len(label) * advance for label in rows), default=4 * advance)  # or numbers
+    overhang = max((i + 0.5) * cell + long * math.cos(angle) for i, (long, angle) in enumerate(turned)) if turned else 0
+    full_width = max(left + max(width + 0.8, overhang) + MARGIN, 2.6)
+    lines = textwrap.wrap(title, int((full_width - 2 * MARGIN) * 72 / (0.58 * TITLE)))
+    head = MARGIN + len(lines) * 1.3 * TITLE / 72
+    top = head + 0.06 + max((long * math.sin(a) + 1.2 * line * math.cos(a) for long, a in turned), default=line)
+    figure = _figure(full_width, top + max(height, bar) + MARGIN, lines)
+
+    axes = _axes(figure, left, top, width, height)
+    peak = np.max(alpha, initial=0.0, where=np.isfinite(alpha))
+    extent = (-0.5, max(len(source), 1) - 0.5, max(len(target), 1) - 0.5, -0.5)
+    shown = alpha if alpha.size else np.zeros((1, 1))
+    heat = axes.imshow(shown, cmap="Blues", vmin=0.0, vmax=peak or 1.0, aspect="auto", extent=extent)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, pad=2, labelsize=size)
+    if 45 in angles:
+        axes.tick_params(axis="x", pad=5)
+    _label(axes.xaxis, columns, len(source))
+    _label(axes.yaxis, rows, len(target))
+    for tick, angle in zip(axes.get_xticklabels(), angles, strict=False):
+        if angle:
+            tick.set(rotation=angle, rotation_mode="anchor", ha="left", va="center")
+    if longest > GUIDED:  # lines between words lead the eye from a cell to its characters
+        axes.vlines([i for i, label in enumerate(columns) if label in BLANKS], *extent[2:], colors="0.8", linewidth=0.4)
+        axes.hlines([i for i, label in enumerate(rows) if label in BLANKS], *extent[:2], colors="0.8", linewidth=0.4)
+
+    scale = figure.colorbar(heat, cax=_axes(figure, left + width + 0.15, top, 0.12, bar), ticks=MaxNLocator(4))
+    scale.set_label("attention", size=7, family=FONT)
+    scale.ax.tick_params(length=2, width=0.5, color="0.5", labelsize=7)
+    for spine in (*axes.spines.values(), scale.outline):
+        spine.set(color="0.5", linewidth=0.5)
+    return figure
+
+
+def caption_panels(
+    image: Image.Image, words: Sequence[str], alpha: Float[np.ndarray, "words regions"], caption: str = ""
+) -> Figure:
+    """The picture, then once more for each word, lit where that word looks (Xu et al. 2015, figure 3).
+
+    Each panel's brightness is relative to its own greatest weight, so that weak attention shows as well: panels tell
+    where a word looks, not how firmly.
+
+    Raises:
+        ValueError: the regions are not a square grid, or not one row of them a word.
+    """
+    if len(alpha) != len(words):
+        raise ValueError(f"alpha has {len(alpha)} rows, but there are {len(words)} words")
+    stretch = math.sqrt(image.width / image.height)
+    # beyond 40 to 1 a picture is distorted rather than a hair's breadth
+    width, height = min(max(PANEL * stretch, 0.32), PAGE), min(max(PANEL / stretch, 0.32), PAGE)
+    slot = max(width, 1.2)  # room for the word above a narrow picture
+    gap, head = 0.1, 0.27
+    columns = min(max(int((PAGE + gap) / (slot + gap)), 1), COLUMNS, len(words) + 1)
+    count = math.ceil((len(words) + 1) / columns)
+
+    full_width = max(2 * MARGIN + columns * (slot + gap) - gap, 2.6)
+    lines = textwrap.wrap(caption, int((full_width - 2 * MARGIN) * 72 / (0.58 * TITLE)))
+    top = MARGIN + len(lines) * 1.3 * TITLE / 72
+    figure = _figure(full_width, top + count * (head + height) + MARGIN, lines)
+    picture = image.convert("RGB").resize(
+        (round(width * SAVED_DPI), round(height * SAVED_DPI)), Image.Resampling.BICUBIC
+    )
+    lit = [np.asarray(picture), *(highlight(picture, weights) for weights in alpha)]
+    for index, (word, pixels) in enumerate(zip(("", *words), lit, strict=True)):
+        row, column = divmod(index, columns)
+        left = MARGIN + column * (slot + gap) + (slot - width) / 2
+        axes = _axes(figure, left, top + row * (head + height) + head, width, height)
+        axes.imshow(pixels, aspect="auto")
+        axes.set_axis_off()
+        label = _visible(word)
+        size = min(11.0, slot * 72 / (0.62 * max(len(label), 1)))  # a long word shrinks to its panel
+        axes.set_title(label, size=size, family=FONT, pad=3, parse_math=False)
+    return figure
+
+
+def highlight(image: Image.Image, weights: Float[np.ndarray, "regions"]) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture in color where its regions are attended to, dark and gray elsewhere, the greatest weight brightest.
+
+    Raises:
+        ValueError: the regions are not a square grid.
+    """
+    light = spread(weights, image.height, image.width)[..., None].astype(np.float32)
+    light /= light.max() or 1
+    color = np.asarray(image.convert("RGB"), dtype=np.float32)
+    gray = np.asarray(image.convert("L"), dtype=np.float32)[..., None]
+    bright = (1 - LIFT) * color + LIFT * 255
+    return (light * bright + (1 - light) * DARK * gray).round().astype(np.uint8)
+
+
+def spread(weights: Float[np.ndarray, "regions"], height: int, width: int) -> Float[np.ndarray, "height width"]:
+    """The weights of a square grid of regions, stretched over a picture of any shape and smoothed by a Gaussian.
+
+    Encoders squash the whole picture to a square, so the grid covers all of it.
+
+    Raises:
+        ValueError: the regions are not a square grid.
+    """
+    side = math.isqrt(weights.size)
+    if side * side != weights.size or not side:
+        raise ValueError(f"{weights.size} regions are not a square grid")
+    grid = np.nan_to_num(weights).reshape(side, side)  # a model that diverged must not stop its training's plots
+    return _smoothing(height, side) @ grid @ _smoothing(width, side).T
+
+
+def _smoothing(pixels: int, cells: int) -> Float[np.ndarray, "pixels cells"]:
+    """Each pixel's mean over the cells, weighted by a Gaussian of half a cell: no overshoot, no loss at the border."""
+    places = (np.arange(pixels) + 0.5) / pixels * cells
+    kernel = np.exp(-0.5 * ((places[:, None] - np.arange(cells) - 0.5) / 0.5) ** 2)
+    return kernel / kernel.sum(axis=1, keepdims=True)
+
+
+def to_array(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
+    """The figure's pixels, as TensorBoard's `add_image(..., dataformats="HWC")` takes them."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()
+
+
+def check_suffix(path: str | Path) -> str:
+    """The format that a picture's file name asks for, as a suffix in lower case.
+
+    Raises:
+        UserError: it is unknown.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: unknown kind of picture {suffix or '(no suffix)'}; use {', '.join(SUFFIXES)}")
+    return suffix
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure, whole or not at all, in the format that its suffix names.
+
+    Raises:
+        UserError: the suffix is unknown or the file cannot be written.
+    """
+    path = Path(path)
+    suffix = check_suffix(path)
+    try:
+        # fonttype 42: journals refuse the Type 3 fonts that are the default
+        with replacing(path) as temporary, rc_context({"pdf.fonttype": 42}):
+            figure.savefig(temporary, format=suffix[1:], dpi=SAVED_DPI)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _figure(width: float, height: float, lines: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    if lines:
+        place = (MARGIN / width, 1 - MARGIN / height)
+        figure.text(*place, "\n".join(lines), size=TITLE, family=FONT, va="top", linespacing=1.2, parse_math=False)
+    return figure
+
+
+def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    full_width, full_height = figure.get_size_inches()
+    bottom = full_height - top - height
+    return figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
+
+
+def _labels(symbols: Sequence[str]) -> list[str]:
+    """The symbols as ticks, or nothing if there are too many."""
+    return [_visible(symbol) for symbol in symbols] if len(symbols) <= LABELLED else []
+
+
+def _visible(symbol: str) -> str:
+    bare = symbol.replace("￭", "") or symbol  # the vocabulary's mark of touching words is in no font of ours
+    shown = "".join(
+        BLANKS[1] if c == "\n" else BLANKS[0] if c.isspace() else c if c.isprintable() else "�" for c in bare
+    )
+    return shown if len(shown) <= LABEL else shown[: LABEL - 1] + "…"
+
+
+def _angles(labels: Sequence[str], cell: float) -> list[int]:
+    """Words slant where cells are wide enough, else stand upright; among characters only marks like <eos> turn."""
+    if sum(len(label) > 1 for label in labels) * 2 > len(labels):
+        return [45 if cell >= 0.24 else 90] * len(labels)
+    return [90 if len(label) > 1 else 0 for label in labels]
+
+
+def _label(axis: Axis, labels: Sequence[str], count: int) -> None:
+    if len(labels) < count:
+        axis.set_major_locator(MaxNLocator(integer=True))
+        return
+    axis.set_ticks(range(count), labels, family=MONOSPACED, parse_math=False)
+    for tick in axis.get_ticklabels():
+        if tick.get_text() in BLANKS:
+            tick.set_color("0.45")

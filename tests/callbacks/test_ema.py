@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader
+
+from attendgen.callbacks.ema import Average
+from attendgen.utils.errors import UserError
+
+
+class Toy(LightningModule):
+    """Three weights and a batch norm, a noisy training step, and the weights of each step on record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Sequential(nn.Linear(3, 1, bias=False), nn.BatchNorm1d(1))
+        self.seen: list[torch.Tensor] = []
+        self.validated: list[torch.Tensor] = []
+
+    def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
+        return (self.layer(batch) - batch.sum(dim=1, keepdim=True)).square().mean()
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.seen.append(self.layer[0].weight.detach().clone())
+
+    def validation_step(self, batch: torch.Tensor, index: int) -> None:
+        self.validated.append(self.layer[0].weight.detach().clone())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.3)
+
+
+def fit(tmp_path, decay: float, steps: int) -> Toy:
+    model = Toy()
+    loader = DataLoader(torch.randn(8 * 5, 3), batch_size=8)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        callbacks=[Average(decay)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, loader, DataLoader(torch.randn(1, 3)))
+    return model
+
+
+def written_out(seen: list[torch.Tensor], decay: float) -> torch.Tensor:
+    """The average as a sum over steps, each with its share and what later steps left of it."""
+    decays = [0.0] + [min(decay, (1 + n) / (10 + n)) for n in range(1, len(seen))]
+    return sum((1 - decays[i]) * math.prod(decays[i + 1 :]) * weight for i, weight in enumerate(seen))
+
+
+@pytest.mark.parametrize("decay", [0.6, 0.999])
+def test_what_is_validated_is_the_average_of_the_steps(tmp_path, decay):
+    model = fit(tmp_path, decay, 20)
+    assert len(model.seen) == 20
+    for epoch, weight in enumerate(model.validated, 1):
+        torch.testing.assert_close(weight, written_out(model.seen[: 5 * epoch], decay))
+    assert len(model.validated) == 4
+    assert not torch.allclose(model.validated[-1], model.seen[-1], atol=1e-3)
+    torch.testing.assert_close(model.layer[0].weight.detach(), model.validated[-1])  # what is left at the end, too
+
+
+def test_training_itself_is_not_changed(tmp_path):
+    one, other = (fit(tmp_path, decay, 20).seen for decay in (0.5, 0.999))
+    assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0, -0.1, 2.0])
+def test_a_decay_that_is_none_is_refused(decay):
+    with pytest.raises(UserError, match=r"callbacks\.average\.decay=.*between 0 and 1"):
+        Average(decay)

@@ -1,0 +1,103 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attendgen.data.captions.module import CaptionDataModule
+from attendgen.data.captions.shapes import COLORS, SIZES, Shapes
+from attendgen.data.captions.sources import CaptionSource
+from attendgen.models.encoders.small_cnn import SmallCNN
+from attendgen.utils.errors import UserError
+
+COUNTS = {"train": 40, "val": 6, "test": 6}
+
+
+def drawn(root, seed: int = 0, split: str = "train") -> dict[str, np.ndarray]:
+    """The pictures of a split by name, as they are on disk."""
+    return {row.image_id: np.asarray(Image.open(row.path)) for row in Shapes(str(root), seed, COUNTS)(split)}
+
+
+def described(picture: np.ndarray) -> str:
+    """The caption that the pixels of one half ask for, from the shape's extent, color and share of its box."""
+    background = picture[0, 0]
+    rows, columns = np.nonzero((picture != background).any(-1))
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert height == width
+    (size,) = (name for name, radius in SIZES.items() if width == 2 * radius + 1)
+    colors = np.unique(picture[rows, columns], axis=0)
+    assert len(colors) == 1
+    (color,) = (name for name, value in COLORS.items() if value == tuple(colors[0].tolist()))
+    share = len(rows) / (width * height)
+    shape = "square" if share == 1 else "circle" if share > 0.7 else "triangle"
+    return f"a {size} {color} {shape}"
+
+
+def test_pictures_are_the_same_for_the_same_seed_and_split(tmp_path):
+    first, second = drawn(tmp_path / "a"), drawn(tmp_path / "b")
+    assert len(first) == COUNTS["train"]
+    assert first.keys() == second.keys()
+    for name, picture in first.items():
+        np.testing.assert_array_equal(second[name], picture)
+
+
+@pytest.mark.parametrize("other", [{"split": "val"}, {"split": "test"}, {"seed": 1}])
+def test_other_splits_and_seeds_have_other_pictures(tmp_path, other):
+    known = {picture.tobytes() for picture in drawn(tmp_path).values()}
+    assert len(known) > COUNTS["train"] // 2
+    assert known.isdisjoint(picture.tobytes() for picture in drawn(tmp_path, **other).values())
+
+
+def test_captions_describe_what_is_drawn(tmp_path):
+    relations = set()
+    for row in Shapes(str(tmp_path), 0, COUNTS)("train"):
+        picture = np.asarray(Image.open(row.path))
+        (caption,) = row.captions
+        first, relation, second = re.split(" (left of|above) ", caption)
+        relations.add(relation)
+        halves = np.split(picture, 2, axis=1 if relation == "left of" else 0)
+        assert [described(half) for half in halves] == [first, second]
+    assert relations == {"left of", "above"}
+
+
+def test_a_second_call_does_not_draw_again(tmp_path):
+    first = Shapes(str(tmp_path), 0, COUNTS)("val")
+    before = {row.path: row.path.stat() for row in first}
+    first[0].path.write_bytes(b"still here")
+    assert Shapes(str(tmp_path), 0, COUNTS)("val") == first
+    assert first[0].path.read_bytes() == b"still here"
+    for path, stat in before.items():
+        assert path.stat().st_ino == stat.st_ino
+    assert [folder.name for folder in first[0].path.parents[1].iterdir()] == ["val"]  # nothing half-written stays
+
+
+def test_other_counts_are_drawn_beside_the_first(tmp_path):
+    few = Shapes(str(tmp_path), 0, COUNTS)("val")
+    more = Shapes(str(tmp_path), 0, {**COUNTS, "val": 9})("val")
+    assert (len(few), len(more)) == (COUNTS["val"], 9)
+    assert all(row.path.is_file() for row in [*few, *more])
+
+
+def test_an_unknown_split_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"data\.source\.counts: no split 'tset'; there are train, val, test"):
+        Shapes(str(tmp_path), 0, COUNTS)("tset")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/shapes-.*: the shapes cannot be written"):
+        Shapes(str(tmp_path / "file"), 0, COUNTS)("val")
+
+
+def test_shapes_are_a_source_for_the_caption_loaders(tmp_path):
+    assert isinstance(Shapes(str(tmp_path)), CaptionSource)
+    data = CaptionDataModule(
+        str(tmp_path), lambda root: Shapes(root, 0, COUNTS), SmallCNN((4,), 16), captions_per_image=1, min_frequency=1
+    )
+    data.setup("fit")
+    words = {word for row in data.rows("train") for word in row.captions[0].split()}
+    assert set(data.vocabulary.tokens) - set(data.vocabulary.specials) == words
+    (batch,) = data.val_dataloader()
+    assert batch.images.shape == (COUNTS["val"], 3, 16, 16)
+    for index, outputs in zip(batch.index.tolist(), batch.outputs[:, 0].tolist(), strict=True):
+        assert data.vocabulary.decode(outputs) == data.references("val")[index][0]

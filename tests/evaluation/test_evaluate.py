@@ -1,0 +1,80 @@
+"""Captions and scores are written before METEOR's Java program may fail."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from attendgen.cli.app import main
+from attendgen.evaluation import evaluate as evaluation
+from attendgen.evaluation.evaluate import evaluate
+from attendgen.runs.run import Run
+from helpers import tiny_data
+
+FILES = ["captions_val.json", "metrics_val.json"]
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A captioner trained for a moment."""
+    return tiny.Runs(tmp_path_factory.mktemp("runs"), {"captions": ["flickr8k_soft"]})("captions")
+
+
+@pytest.fixture
+def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only program on the PATH, which does nothing yet."""
+    program = tmp_path / "bin" / "java"
+    program.parent.mkdir()
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    return program
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("#!/bin/sh\necho no jar >&2; exit 1", "java ended with exit code 1: no jar"),
+        ("#!/bin/sh\nwhile read -r line; do echo gibberish; done", "'gibberish'"),
+        ("#!/bin/sh\nread -r line; echo 1 2; exit 4", "exit code 4"),
+        ("#!/nowhere/sh", "cannot be started"),
+    ],
+)
+def test_without_meteor_the_other_scores_stand(captioner, java, tmp_path, monkeypatch, caplog, script, reason):
+    java.write_text(script)
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["attendgen", "evaluate", str(captioner), "--out", str(out)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    (warning,) = [record.message for record in caplog.records if "METEOR" in record.message]
+    assert warning.startswith("METEOR is left out: java")
+    assert reason in warning
+    assert "\n" not in warning
+    assert len(json.loads((out / FILES[0]).read_text())) == 2
+    metrics = json.loads((out / FILES[1]).read_text())
+    assert "meteor" not in metrics
+    assert {"bleu4", "cider", "seen_in_training"} < set(metrics)
+
+
+def test_meteor_is_added_where_java_works(captioner, java, tmp_path):
+    java.write_text(
+        "#!/bin/sh\n"
+        'while read -r line; do case $line in SCORE*) echo 1 2;; EVAL*) printf "0.5\\n0.5\\n0.25\\n";; esac; done\n'
+    )
+    run = Run.find(captioner)
+    scores = evaluate(run, run.config, "val", tmp_path)
+    assert scores["meteor"] == 0.25
+    assert json.loads((tmp_path / FILES[1]).read_text()) == scores
+
+
+def test_an_interrupt_leaves_what_was_written(captioner, java, tmp_path, monkeypatch):
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "meteor", interrupted)
+    run = Run.find(captioner)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, run.config, "val", tmp_path)
+    assert len(json.loads((tmp_path / FILES[0]).read_text())) == 2
+    assert "bleu4" in json.loads((tmp_path / FILES[1]).read_text())

@@ -1,0 +1,70 @@
+import math
+import warnings
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
+
+
+def test_uniform_model_needs_log2_of_the_alphabet() -> None:
+    metric = BitsPerToken()
+    for count in (1, 7, 3):  # uneven batches
+        logits = torch.zeros(count, 8)
+        metric.update(cross_entropy(logits, torch.arange(count), reduction="sum"), count)
+    bits = metric.compute().item()
+    assert bits == pytest.approx(3)
+    assert perplexity(bits) == pytest.approx(8)
+
+
+def test_batches_weigh_by_their_symbols() -> None:
+    """One symbol of 4 bits and three of 2 bits: 10 bits in 4 symbols."""
+    metric = BitsPerToken()
+    metric.update(torch.tensor(4 * math.log(2)), torch.tensor(1))
+    metric.update(torch.tensor(6 * math.log(2)), 3)
+    assert metric.compute().item() == pytest.approx(10 / 4)
+
+
+def test_long_sums_stay_exact() -> None:
+    """In float32, 2^24 + 1 is 2^24: the small batches would vanish."""
+    metric = BitsPerToken()
+    metric.update(torch.tensor(2.0**24), 1)
+    for _ in range(8):
+        metric.update(torch.tensor(1.0), 0)
+    assert metric.nats.item() == 2**24 + 8
+
+
+def test_states_add_over_devices() -> None:
+    parts = [BitsPerToken(), BitsPerToken()]
+    parts[0].update(torch.tensor(5.0), 3)
+    parts[1].update(torch.tensor(2.0), 11)
+    # what torchmetrics does with the states of all ranks
+    whole = BitsPerToken()
+    for name, reduce in whole._reductions.items():
+        assert reduce is not None
+        setattr(whole, name, reduce(torch.stack([getattr(part, name) for part in parts])))
+    whole._update_count = 1
+    assert whole.compute().item() == pytest.approx(7 / 14 / math.log(2))
+
+
+def test_no_gradient_is_kept() -> None:
+    nats = torch.tensor(1.0, requires_grad=True)
+    metric = BitsPerToken()
+    metric.update(nats * 2, 1)
+    assert not metric.nats.requires_grad
+
+
+def test_reset_and_nothing_seen() -> None:
+    metric = BitsPerToken()
+    metric.update(torch.tensor(1.0), 1)
+    metric.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchmetrics warns of compute before update
+        assert math.isnan(metric.compute().item())
+
+
+def test_perplexity_does_not_overflow() -> None:
+    assert perplexity(0.0) == 1
+    assert perplexity(1e6) == math.inf
+    assert math.isnan(perplexity(math.nan))

@@ -1,0 +1,88 @@
+"""Tables of runs: settings, best, mean and std over seeds, failures."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from attendgen.runs.listing import find_best, find_runs, group_by_seed, make_runs_table, make_seeds_table, write_csv
+from attendgen.utils.errors import UserError
+
+SCORES = {("8", 1): 3.0, ("8", 2): 4.5, ("8", 3): 4.0, ("16", 1): 2.0, ("16", 2): None}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """A folder as a sweep leaves it: two sizes, up to three seeds, one failure before training."""
+    for number, ((hidden, seed), score) in enumerate(SCORES.items()):
+        folder = tmp_path / str(number)
+        (folder / ".hydra").mkdir(parents=True)
+        overrides = ["experiment=toy_chat", f"seed={seed}", f"model.hidden={hidden}", "epochs=1"]
+        (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+        config = {"name": "toy_chat", "monitor": {"metric": "val/loss", "mode": "min"}}
+        if score is None:
+            (folder / ".hydra" / "trial.yaml").write_text(yaml.safe_dump({"config": config}))
+            (folder / "error.json").write_text(json.dumps({"error": "out of memory", "time": "2026-01-01T00:00:09"}))
+            continue
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "metrics_fit.json").write_text(json.dumps({"val/loss": score}))
+        (folder / "environment.json").write_text(json.dumps({"started": f"2026-01-01T00:00:0{number}+00:00"}))
+    (tmp_path / "0" / "metrics_test.json").write_text(json.dumps({"loss": 3.25}))
+    return tmp_path
+
+
+def test_trials_are_listed_with_what_tells_them_apart(sweep: Path) -> None:
+    rows = make_runs_table(find_runs(sweep))
+    assert [row[0] for row in rows] == [str(sweep / name) for name in "43210"], "newest first"
+    assert rows[0][2:4] == ["seed=2 model.hidden=16", "failed: out of memory"]
+    assert rows[-1][2:4] == ["seed=1 model.hidden=8", "val/loss 3, test/loss 3.25"]
+
+
+def test_mean_and_deviation_are_over_the_seeds(sweep: Path) -> None:
+    groups = {group.overrides["model.hidden"]: group for group in group_by_seed(find_runs(sweep))}
+    scores = [score for (hidden, _), score in SCORES.items() if hidden == "8"]
+    assert groups["8"].mean == pytest.approx(np.mean(scores))
+    assert groups["8"].std == pytest.approx(np.std(scores, ddof=1))
+    assert (groups["16"].scores, groups["16"].std, groups["16"].failed) == ([2.0], None, 1)
+    assert {row[0] for row in make_seeds_table(list(groups.values()))} == {"model.hidden=8", "model.hidden=16"}
+
+
+def test_the_best_follows_the_metrics_mode(sweep: Path) -> None:
+    runs = find_runs(sweep)
+    best = find_best(runs)
+    assert best is not None
+    assert best.folder == sweep / "3"
+    for run in runs:
+        run.mode = "max"
+    best = find_best(runs)
+    assert best is not None
+    assert best.folder == sweep / "1"
+    runs[0].metric = "val/other"
+    assert find_best(runs) is None, "scores of two kinds have no best"
+
+
+def test_csv_has_a_column_for_each_setting(sweep: Path) -> None:
+    write_csv(sweep / "table.csv", find_runs(sweep))
+    with (sweep / "table.csv").open(newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert len(rows) == len(SCORES)
+    for number, ((hidden, seed), score) in enumerate(SCORES.items()):
+        row = rows[str(sweep / str(number))]
+        assert (row["setting:model.hidden"], row["setting:seed"]) == (hidden, str(seed))
+        assert row["score"] == ("" if score is None else str(score))
+        assert (row["error"] == "out of memory") == (score is None)
+        assert row["seeds"] == {"8": "3", "16": "1"}[hidden]
+
+
+def test_a_broken_run_hides_no_other(sweep: Path) -> None:
+    (sweep / "0" / "config.yaml").write_text("[")
+    (sweep / "1" / "metrics_fit.json").write_text("{")
+    assert len(find_runs(sweep)) == len(SCORES) - 2
+
+
+def test_there_must_be_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        find_runs(tmp_path / "none")

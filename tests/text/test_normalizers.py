@@ -1,0 +1,31 @@
+import string
+
+import pytest
+
+from attendgen.text.normalizers import MARKS, to_printable
+
+
+def test_accents_and_marks_are_folded():
+    assert (
+        to_printable("“Élan—naïve,” said Œdipe’s cœur… £5\u00a0½") == '"Elan--naive," said OEdipe\'s coeur... PS5  1/2'
+    )
+
+
+def test_decomposed_accents_are_folded_alike():
+    assert to_printable("e\u0301a\u0300") == to_printable("éà") == "ea"
+
+
+def test_other_scripts_are_dropped_and_ascii_stays():
+    assert to_printable("a\u0436b\x00\x7f\u4e2dc") == "abc"
+    assert to_printable(string.printable) == string.printable
+    for mark in MARKS.values():
+        assert to_printable(mark) == mark
+
+
+def test_it_writes_as_unidecode_does():
+    unidecode = pytest.importorskip("unidecode").unidecode
+    latin = [chr(code) for code in range(0xC0, 0x180) if chr(code) in MARKS or to_printable(chr(code))]
+    assert len(latin) > 150
+    for character in (*latin, *MARKS):
+        if character not in "ĸŉ":
+            assert to_printable(character) == unidecode(character), character
