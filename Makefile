@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARED ?= ../shared
 
-.PHONY: demo test check slow smoke requirements clean
+.PHONY: demo test check slow gpu smoke lowest requirements clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
@@ -18,9 +18,13 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu
 
 # a short run of every family on real data, where it is
 smoke: $(READY)
@@ -35,7 +39,13 @@ $(READY): requirements-dev.txt pyproject.toml
 
 # newest versions that pyproject.toml allows, pinned with hashes (needs uv)
 requirements:
-	uv pip compile pyproject.toml --group dev --extra encoders --extra sweep --python-version 3.11 --universal --generate-hashes --no-header --quiet --upgrade --output-file requirements-dev.txt
+	uv pip compile pyproject.toml --group dev --extra all --python-version 3.11 --universal --generate-hashes --no-header --quiet --upgrade --output-file requirements-dev.txt
+
+# the default tests with the lowest versions of the dependencies that pyproject.toml allows (needs uv)
+lowest:
+	uv venv --quiet --python $(PYTHON) .venv-lowest
+	uv pip install --quiet --python .venv-lowest --resolution lowest-direct --group dev --editable '.[all]'
+	.venv-lowest/bin/python -m pytest
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-lowest dist .mypy_cache .ruff_cache .pytest_cache

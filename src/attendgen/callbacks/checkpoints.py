@@ -37,11 +37,13 @@ class LastCheckpoint(Checkpoint):
         self.handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock and handle signals."""
         self.saved = time.monotonic()
         if threading.current_thread() is threading.main_thread():  # the only one that may
             self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Restore the signals' handlers."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         self.handlers = {}
@@ -59,28 +61,31 @@ class LastCheckpoint(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        """Save if it is time or a signal has come."""
         # the end of the epoch saves for itself, and gradients that wait for more batches are not saved
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        stopped, due = self._agreed(trainer, time.monotonic() - self.saved >= 60 * self.minutes)
+        stopped, due = self._agree(trainer, time.monotonic() - self.saved >= 60 * self.minutes)
         if stopped or due:
             self._save(trainer)
         if stopped:
             raise Interrupted(stopped, trainer.global_step)
 
     def on_validation_batch_end(self, trainer: lightning.Trainer, *rest: Any) -> None:
+        """Stop a validation at a signal."""
         # processes differ in their number of batches here, so several of them cannot agree
         if self.received is not None and trainer.world_size == 1:
             raise Interrupted(self.received, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save, and stop at a signal."""
         self._save(trainer)
-        stopped, _ = self._agreed(trainer, False)
+        stopped, _ = self._agree(trainer, False)
         if stopped:
             raise Interrupted(stopped, trainer.global_step)
 
-    def _agreed(self, trainer: lightning.Trainer, due: bool) -> tuple[int, bool]:
-        """The signal that any process has received, or 0, and whether any of them wants to save."""
+    def _agree(self, trainer: lightning.Trainer, due: bool) -> tuple[int, bool]:
+        """Return the signal that any process has received, or 0, and whether any of them is due to save."""
         if trainer.world_size == 1:
             return self.received or 0, due
         state = torch.tensor([self.received or 0, int(due)], device=trainer.strategy.root_device)

@@ -9,10 +9,10 @@ from attendgen.utils.errors import DivergedError
 
 
 class FiniteLoss(lightning.Callback):
-    """Raises `DivergedError` when the loss is NaN or infinite, and names the step and the batch.
+    """Raise `DivergedError` if the loss is NaN or infinite, and names the step and the batch.
 
-    On a CPU every step is looked at; on other devices, where looking means waiting, each logged step, and always before
-    the model is validated or saved. What has been saved is therefore finite.
+    On a CPU every step is checked. On other devices, where a check waits for the device, the logged steps are checked,
+    and always before a validation or a checkpoint, so that saved weights are finite.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class FiniteLoss(lightning.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        """Remember the first loss that is not finite."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         if self.first is None:
             self.first = torch.full((2,), -1, device=loss.device)
@@ -35,16 +36,18 @@ class FiniteLoss(lightning.Callback):
             self.check(trainer)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Check before a validation."""
         self.check(trainer)
 
     def on_save_checkpoint(self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Check before a checkpoint."""
         self.check(trainer)
 
     def check(self, trainer: lightning.Trainer) -> None:
-        """Compare what all processes have seen.
+        """Check the losses of all processes.
 
         Raises:
-            DivergedError: one has seen a loss that is not finite.
+            DivergedError: a loss is not finite.
         """
         if self.first is None:
             return

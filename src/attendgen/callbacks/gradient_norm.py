@@ -10,6 +10,7 @@ class GradientNorm(lightning.Callback):
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
+        """Log the norm."""
         # Lightning writes what was logged in the steps whose number, counted from one, this divides
         if (trainer.global_step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return

@@ -41,6 +41,7 @@ class Hyperparameters(lightning.Callback):
         self.names: list[str] = []
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Remember the scores, and log the settings once."""
         if trainer.sanity_checking:
             return
         split = f"{self.metric.partition('/')[0]}/"
@@ -50,6 +51,7 @@ class Hyperparameters(lightning.Callback):
             self._declare(trainer, list(scores))
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log the scores of the best checkpoint."""
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if not isinstance(trainer.logger, TensorBoardLogger) or best is None:
             return

@@ -25,12 +25,15 @@ class Throughput(lightning.Callback):
         self.logged = 0  # the step of the last entry: of accumulated batches only the last makes a step
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
         self.since = time.perf_counter()
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Stop the clock."""
         self._lap()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock again."""
         self.since = time.perf_counter()
 
     def on_train_batch_end(
@@ -41,6 +44,7 @@ class Throughput(lightning.Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
+        """Count a batch and log at logged steps."""
         self.samples += len(batch.outputs)
         self.tokens = self.tokens + is_token(batch.outputs).sum()
         step = trainer.global_step

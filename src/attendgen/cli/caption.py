@@ -21,7 +21,7 @@ def caption(
             help="Folder of the training images, for --retrieval-captions; default: that of the run's config.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a PNG per image.")] = Path("."),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a PNG per image.")] = Path(),
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write one HTML page with all captions and attention.")
     ] = None,

@@ -71,7 +71,7 @@ def rescale(
 
     found = Run.find(run)
     before, after = rescaling.rescale(found, found.override(arguments or []), out, fit)
-    bits = " -> ".join(f"{nats / math.log(2):.4f}" for nats in (before, after))
+    bits = " -> ".join(f"{nll / math.log(2):.4f}" for nll in (before, after))
     print(f"{fit}: {bits} bits per token\nrun: {out}", file=sys.stderr)
 
 

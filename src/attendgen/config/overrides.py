@@ -1,7 +1,6 @@
 """Changes of a config: from the command line, by place, and by shorthand."""
 
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +83,12 @@ def _is_parameter(config: DictConfig, key: str) -> bool:
 
 def make_paths_absolute(config: DictConfig) -> None:
     """Make the paths in a config independent of the working directory, so that the run can be used from anywhere."""
-    if config.get("init_from") and os.path.exists(config.init_from):  # or it is the name of a bundled model
-        config.init_from = os.path.abspath(config.init_from)
+    if config.get("init_from") and Path(config.init_from).exists():  # or it is the name of a bundled model
+        config.init_from = str(Path(config.init_from).absolute())
     if isinstance(config.data.get("root"), str) and not OmegaConf.is_interpolation(config.data, "root"):
-        config.data.root = os.path.abspath(config.data.root)
+        config.data.root = str(Path(config.data.root).absolute())
     for key in ("data", "cache", "outputs", "run"):
-        config.paths[key] = os.path.abspath(config.paths[key])
+        config.paths[key] = str(Path(config.paths[key]).absolute())
 
 
 def expand_profiler(config: DictConfig) -> None:

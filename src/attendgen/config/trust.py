@@ -57,14 +57,8 @@ NAMES = {f"{module}.{name}" for module, names in PUBLIC.items() for name in name
 
 # a reference to another field of a config, or also to a file that travels with the package; all else can compute
 FIELD = r"\.*[A-Za-z_][\w.\[\]-]*"
-
-
 OWN_FIELD = re.compile(rf"\$\{{{FIELD}\}}")
-
-
 REFERENCE = re.compile(rf"\$\{{(bundled:[\w-][\w.-]*|{FIELD})\}}")
-
-
 NAME = re.compile(r"[^\s.\[\]{}$=:,'\"]+")  # of a field: what OmegaConf takes for a path is not one
 
 
@@ -87,7 +81,7 @@ def require_trusted(config: Any, source: object) -> None:
     """Check every name that a config would instantiate, and that none is computed.
 
     Args:
-        config: plain data, its references to other fields in place or resolved.
+        config: plain data, with its references to other fields, or with their values.
         source: the file that it comes from.
 
     Raises:
@@ -140,7 +134,7 @@ def _trusted() -> list[str]:
 
 
 def leaves(node: Any, source: object, field: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested data with its dotted field; a `_target_` is one value, whatever it holds.
+    """Yield every value of nested data with its dotted field; a `_target_` is one value, even if it is a mapping.
 
     Raises:
         UserError: the data is not made of dicts with plain names, lists, texts and numbers alone, each in one place.

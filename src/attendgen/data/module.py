@@ -1,12 +1,14 @@
 """The base of all data modules: the seam between data, model and training."""
 
-from typing import Any
+from typing import Any, Generic
 
 import lightning
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from attendgen.config.instantiate import instantiate
+from attendgen.data.captions.features import ImageEncoder
+from attendgen.text.vocabulary import AnyVocabulary, VocabularyKind
 from attendgen.utils.errors import UserError
 
 SPLITS = ("train", "val", "dev", "test")
@@ -31,7 +33,7 @@ def require_split(option: str, split: str) -> None:
         raise UserError(f"{option} {split}: unknown; choose one of {', '.join(SPLITS)}")
 
 
-class BaseDataModule(lightning.LightningDataModule):
+class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
     """Data with a vocabulary and the splits "train", "val" and "test".
 
     A subclass defines `build_vocabulary`, `dataset` and `make_loader`, and `references` if its outputs are compared
@@ -44,14 +46,14 @@ class BaseDataModule(lightning.LightningDataModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vocabulary: Any = None
+        self.vocabulary: VocabularyKind | None = None
         self.eval_split = "val"
 
-    def build_vocabulary(self) -> Any:
+    def build_vocabulary(self) -> VocabularyKind:
         """Build the vocabulary of the training data."""
         raise NotImplementedError
 
-    def dataset(self, split: str) -> Any:
+    def dataset(self, split: str) -> Dataset[Any]:
         """Read a split."""
         raise NotImplementedError
 
@@ -63,7 +65,7 @@ class BaseDataModule(lightning.LightningDataModule):
         """Return the reference texts of a split's examples, by index."""
         raise NotImplementedError
 
-    def connect(self, vocabulary: Any, encoder: Any = None) -> None:
+    def connect(self, vocabulary: VocabularyKind, encoder: ImageEncoder | None = None) -> None:  # noqa: ARG002
         """Receive what the data shares with the model.
 
         Args:
@@ -72,7 +74,7 @@ class BaseDataModule(lightning.LightningDataModule):
         """
         self.vocabulary = vocabulary
 
-    def require_vocabulary(self) -> Any:
+    def require_vocabulary(self) -> VocabularyKind:
         """Return the vocabulary; it is built if `connect` has not been called."""
         if self.vocabulary is None:
             self.vocabulary = self.build_vocabulary()
@@ -101,7 +103,9 @@ class BaseDataModule(lightning.LightningDataModule):
         return self.make_loader(self.eval_split, shuffle=False)
 
 
-def open_data(config: DictConfig, vocabulary: Any, encoder: Any = None, split: str | None = None) -> BaseDataModule:
+def open_data(
+    config: DictConfig, vocabulary: AnyVocabulary, encoder: ImageEncoder | None = None, split: str | None = None
+) -> BaseDataModule[Any]:
     """Build a data module from its config and connect it.
 
     Args:

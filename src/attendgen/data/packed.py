@@ -63,6 +63,7 @@ class PackedStrings(Packed[str]):
         return len(self.bounds) - 1
 
     def get(self, index: int) -> str:
+        """Return string `index`."""
         begin, end = self.bounds[index : index + 2]
         return self.text[begin:end].decode("utf-8", "surrogatepass")
 
@@ -88,6 +89,7 @@ class PackedIds(Packed[list[list[int]]]):
         return len(self.bounds) - 1
 
     def get(self, index: int) -> list[list[int]]:
+        """Return group `index`."""
         first, last = self.bounds[index : index + 2].tolist()
         parts = self.parts[first : last + 1].tolist()
         return [self.ids[begin:end].tolist() for begin, end in pairwise(parts)]

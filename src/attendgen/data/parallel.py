@@ -44,7 +44,7 @@ def collate(examples: Sequence[Encoded]) -> PairBatch:
     return PairBatch(torch.tensor(index), pad(sources), *shift_targets(targets))
 
 
-class ParallelDataModule(BaseDataModule):
+class ParallelDataModule(BaseDataModule[PairVocabulary]):
     """Sentence pairs for training and validation.
 
     Args:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Batches of examples of similar length, and the split of work between processes."""
 
 from collections.abc import Iterator, Sequence
 

@@ -39,7 +39,7 @@ def split_text(text: str, ratios: Sequence[int | float]) -> dict[str, str]:
     return {name: text[start:end] for name, start, end in zip(PARTS, [0, *ends], ends, strict=False)}
 
 
-class TextDataModule(BaseDataModule):
+class TextDataModule(BaseDataModule[Vocabulary]):
     """Text files, each split contiguously into training, validation and test parts.
 
     Args:

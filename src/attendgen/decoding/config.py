@@ -63,6 +63,8 @@ class DecodingConfig:
             _require(name, getattr(self, name), (int, float), 0)
         if self.top_k is not None:
             _require("top_k", self.top_k, int, 1)
+        if self.seed is not None:
+            _require("seed", self.seed, int, 0)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError(f"decoding.top_p={self.top_p}: expected a probability above 0")
         if self.min_length > self.max_length:

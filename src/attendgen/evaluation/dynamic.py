@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -50,8 +51,8 @@ def dynamic_bits(
             bits.update(nll.detach(), count)
             if not int(count):
                 continue
-            gradients = torch.autograd.grad(nll / count, list(weights.values()), allow_unused=True)
-            norm = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
+            gradients: Any = torch.autograd.grad(nll / count, list(weights.values()), allow_unused=True)
+            norm = float(torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None]))
             scale = lr * min(1.0, clip / max(norm, 1e-12))
             with torch.no_grad():
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True):

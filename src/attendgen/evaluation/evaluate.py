@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig
 
 from attendgen.config.instantiate import instantiate
+from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.captions.module import CaptionDataModule
 from attendgen.data.module import BaseDataModule, open_data, require_split
 from attendgen.data.text_corpus import TextDataModule
@@ -28,6 +29,7 @@ from attendgen.tasks.seq2seq import Seq2SeqTask
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import write_json, write_text
 from attendgen.utils.logging import silence_warnings
+from attendgen.utils.packages import require_packages
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,9 @@ def evaluate(
     if folder is None:
         raise UserError(f"{run.checkpoint}: a checkpoint has no run directory to write to; give --out DIR")
     silence_warnings()
-    task: BaseTask = instantiate(config.task, "task", model=run.load_model(config), vocabulary=run.vocabulary)
-    data = open_data(config.data, run.vocabulary, getattr(task.model, "encoder", None))
+    task: BaseTask[Any] = instantiate(config.task, "task", model=run.load_model(config), vocabulary=run.vocabulary)
+    require_packages(task.packages)
+    data = open_data(config.data, run.vocabulary, get_image_encoder(task.model))
     if dynamic is not None and not isinstance(task, LanguageModelTask):
         raise UserError("--dynamic-eval-lr: only language models are scored by dynamic evaluation")
     if texts:
@@ -95,7 +98,7 @@ def evaluate(
     return scores
 
 
-def run_validation(task: BaseTask, data: BaseDataModule) -> dict[str, float]:
+def run_validation(task: BaseTask[Any], data: BaseDataModule[Any]) -> dict[str, float]:
     """Return the scores that a task logs in a validation, without the split in their names."""
     trainer = lightning.Trainer(
         accelerator="auto",

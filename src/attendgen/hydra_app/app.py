@@ -18,7 +18,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from attendgen import _ddp_child
 from attendgen.config.instantiate import first_line
 from attendgen.config.overrides import expand_profiler, make_paths_absolute
 from attendgen.config.resolvers import register_resolvers
@@ -35,6 +34,7 @@ from attendgen.utils.resources import conf_dir
 
 log = logging.getLogger(__name__)
 
+DDP_SCRIPT = Path(__file__).parents[1] / "_ddp_child" / "run.py"
 NO_PLUGIN = "no such plugin is installed; pip install 'attendgen[sweep]' (optuna, joblib) or 'attendgen[cluster]'"
 
 
@@ -77,7 +77,7 @@ def run_hydra(arguments: list[str]) -> Path | None:
     """
     arguments = take_trust(arguments)
     # Lightning starts further processes with this argv: it must name a script that takes overrides alone
-    sys.argv = [str(Path(_ddp_child.__file__).parent / "run.py"), *arguments]
+    sys.argv = [str(DDP_SCRIPT), *arguments]
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
     if resumed:
         rest = [argument for argument in arguments if argument not in resumed]
@@ -99,10 +99,11 @@ def run_hydra(arguments: list[str]) -> Path | None:
     except (PermissionError, NotADirectoryError, FileExistsError) as error:  # Hydra makes the run directory
         raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from error
     except ValueError:
-        if SweepFolder.path is None or any(SweepFolder.path.glob(f"*/{FIT_METRICS}")):
+        sweep = SweepFolder.get()
+        if sweep is None or any(sweep.glob(f"*/{FIT_METRICS}")):
             raise
         # Optuna's sweeper asks for the best of trials that all failed
-    return SweepFolder.path
+    return SweepFolder.get()
 
 
 def order_arguments(arguments: list[str]) -> list[str]:

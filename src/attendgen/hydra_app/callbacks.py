@@ -46,7 +46,7 @@ class RunFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **rest: Any) -> None:
         """Check and claim the folder."""
-        folder = Path(os.path.abspath(config.hydra.run.dir))
+        folder = Path(config.hydra.run.dir).absolute()
         if is_further_process():
             return
         try:
@@ -112,6 +112,11 @@ class SweepFolder(Callback):
     """
 
     path: ClassVar[Path | None] = None
+
+    @classmethod
+    def get(cls) -> Path | None:
+        """Return the folder."""
+        return cls.path
 
     def on_multirun_start(self, config: DictConfig, **rest: Any) -> None:
         """Remember the folder, and make that of the study's database."""

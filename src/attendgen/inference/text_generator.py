@@ -111,7 +111,7 @@ class TextGenerator(TrainedModel):
         """Return how much of a context is read, and how many characters are continued before reading again."""
         if self.is_stateful:
             return context, length
-        return int(self.run.config.data.context_len), int(self.run.config.data.seq_len)
+        return self.model.context_len, self.model.chunk_len
 
     def _make_results(self, parts: Sequence[Decoded], row: int, read: list[str]) -> list[Result]:
         """Return a continuation of `read` that was made part by part."""

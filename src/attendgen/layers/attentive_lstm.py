@@ -40,7 +40,7 @@ class Attended(NamedTuple):
 
     @property
     def gated(self) -> Float[Tensor, "rows memory"]:
-        """beta z, or z without a gate."""
+        """The context times beta, or the context without a gate."""
         return self.context if self.beta is None else self.beta * self.context
 
 

@@ -109,7 +109,7 @@ class BidirectionalLSTM(nn.Module):
         time = torch.arange(mask.size(1), device=mask.device).expand_as(mask)
         reverse = torch.where(mask, lengths - 1 - time, time).unsqueeze(-1)
         last = (lengths - 1).clamp(min=0).unsqueeze(-1)
-        outputs = inputs
+        outputs, final = inputs, inputs.new_zeros(len(inputs), 1, 0)
         pairs: list[tuple[Any, Any]] = list(zip(self.forwards, self.backwards, strict=True))  # modules, to mypy
         for layer, (forward, backward) in enumerate(pairs):
             outputs = self.dropout(outputs) if layer else outputs

@@ -27,7 +27,7 @@ class CiderD:
 
     Args:
         references: the raw captions of each image; all of them count as the corpus.
-        end: the end of a caption is a word, too: a reward that cannot see it is earned by captions that break off.
+        end: count the end of a caption as a word; otherwise captions that break off earn the reward, too.
     """
 
     def __init__(self, references: Mapping[Any, Sequence[str]], end: bool = False) -> None:
@@ -39,10 +39,10 @@ class CiderD:
         self.references = {key: [self._weigh(caption) for caption in captions] for key, captions in grams.items()}
 
     def __call__(self, key: Hashable, caption: str, ended: bool = True) -> float:
-        """The score of a raw caption for a image of the corpus, from 0 to 10.
+        """Score a raw caption for an image of the corpus, from 0 to 10.
 
         Args:
-            ended: whether the writer ended the caption, or was stopped.
+            ended: whether the caption ended with <eos>, and not at the maximum length.
         """
         candidate, references = self._weigh(_grams(caption, self.end and ended)), self.references[key]
         return 10 * sum(_similarity(candidate, reference) for reference in references) / len(references)
@@ -61,7 +61,7 @@ def _grams(caption: str, end: bool) -> Grams:
 
 
 def _similarity(candidate: Weighted, reference: Weighted) -> float:
-    """The mean over orders of the clipped cosine, less for another length."""
+    """Return the mean over n-gram sizes of the clipped cosine, less for a different length."""
     total = 0.0
     for one, other, norm, other_norm in zip(
         candidate.weights, reference.weights, candidate.norms, reference.norms, strict=True

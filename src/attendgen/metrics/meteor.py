@@ -28,15 +28,15 @@ class MeteorError(UserError):
 
 
 def java_present() -> bool:
-    """Whether METEOR can run here."""
+    """Return whether METEOR can run here."""
     return shutil.which("java") is not None
 
 
 def meteor(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]]) -> float:
-    """Corpus METEOR (0..1) of one caption per image, tokenized as the other caption scores are.
+    """Compute corpus METEOR (0..1) of one caption per image, tokenized as the other caption scores are.
 
     Raises:
-        MeteorError: Java is missing, or the program failed in whatever way.
+        MeteorError: Java is missing, or the program failed.
     """
     if not java_present():
         raise MeteorError("java: not found; METEOR needs a Java runtime")

@@ -44,6 +44,6 @@ def pair_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) 
     matched = sum(hypothesis in accepted for hypothesis, accepted in zip(hypotheses, references, strict=True))
     return {
         "exact_match": matched / len(hypotheses),
-        "bleu": BLEU(force=True).corpus_score(hypotheses, streams).score,  # force: a final " ." is no mistake here
+        "bleu": BLEU(force=True).corpus_score(hypotheses, streams).score,  # force: a final " ." is not a mistake here
         "chrf": CHRF().corpus_score(hypotheses, streams).score,
     }

@@ -52,6 +52,16 @@ class Ensemble(nn.Module):
         self._recorded: list[Tensor] | None = None
 
     @property
+    def context_len(self) -> int:
+        """Characters that generation with language models of windows reads."""
+        return self.models[0].context_len
+
+    @property
+    def chunk_len(self) -> int:
+        """Characters that generation with language models of windows continues before it reads again."""
+        return self.models[0].chunk_len
+
+    @property
     def models(self) -> Any:
         """The members; to type checkers, a module list holds plain modules."""
         return self.members

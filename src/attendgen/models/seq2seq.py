@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
 from attendgen.layers.decoders import BahdanauDecoder, Decoder
-from attendgen.layers.lstm import BidirectionalLSTM, run_lstm, tie_weights
+from attendgen.layers.lstm import BidirectionalLSTM, TorchState, run_lstm, tie_weights
 from attendgen.layers.state import Memory
 from attendgen.utils.special_tokens import PAD
 
@@ -76,18 +76,28 @@ class Seq2Seq(nn.Module):
         embedded = self.dropout(self.source_embedding(source))
         if isinstance(self.encoder, BidirectionalLSTM):
             values, read = self.encoder(embedded, mask)
-        else:  # packed, for the cell state after the last real token
-            lengths = mask.sum(dim=1).clamp(min=1).cpu()
-            packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-            outputs, final = run_lstm(self.encoder, packed)
-            values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=source.size(1))
-            read = final[0][-1]
-        values = self.dropout(values)
-        if self.bridge is None:
-            hidden, cell = (part[-1].unsqueeze(1) for part in final)
+            state = self._bridge(read)
         else:
-            hidden, cell = torch.tanh(self.bridge(read)).unflatten(-1, (2, self.decoder.layers, -1)).unbind(1)
+            values, (hidden, cell) = self._read_forwards(self.encoder, embedded, mask)
+            state = (hidden[-1:], cell[-1:]) if self.bridge is None else self._bridge(hidden[-1])
+        values = self.dropout(values)
+        hidden, cell = (part.transpose(0, 1) for part in state)
         return Memory(self.decoder.attention.keys(values), values, mask), self.decoder.initial_state(hidden, cell)
+
+    def _read_forwards(
+        self, encoder: nn.LSTM, embedded: Float[Tensor, "batch source embedding"], mask: Bool[Tensor, "batch source"]
+    ) -> tuple[Float[Tensor, "batch source memory"], TorchState]:
+        """Return the outputs of a one-way encoder, and its state after the last real token."""
+        lengths = mask.sum(dim=1).clamp(min=1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        outputs, state = run_lstm(encoder, packed)
+        values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=mask.size(1))
+        return values, state
+
+    def _bridge(self, read: Float[Tensor, "batch memory"]) -> TorchState:
+        """Return the first hidden states and cells of the decoder's layers from what the encoder read."""
+        assert self.bridge is not None
+        return torch.tanh(self.bridge(read)).unflatten(-1, (2, self.decoder.layers, -1)).permute(1, 2, 0, 3).unbind(0)
 
     def logits(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocab"]:
         """Return scores of the next token from the decoder's features."""

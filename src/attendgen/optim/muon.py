@@ -11,11 +11,11 @@ from attendgen.utils.errors import UserError
 
 
 class MuonAdamW(Optimizer):
-    """Muon (Jordan et al. 2024) steps along the nearest orthogonal matrix to a matrix's momentum: all directions in
-    which an input can be changed are learnt at one rate. What is no map between hidden vectors (embeddings, biases, the
-    output layer) is left to AdamW (Loshchilov and Hutter 2019).
+    """Muon for matrices between hidden vectors (Jordan et al. 2024), AdamW for the rest (Loshchilov and Hutter 2019).
 
-    The orthogonal matrix is found in bfloat16, which a processor without it only imitates, slowly.
+    Muon steps along the orthogonal matrix nearest to the momentum, so that all directions are learned at one rate.
+    Embeddings, biases and the output layer are left to AdamW. The orthogonal matrix is computed in bfloat16, which is
+    slow on processors without it.
 
     Args:
         params: groups of named parameters.
@@ -26,7 +26,7 @@ class MuonAdamW(Optimizer):
         momentum: of Muon.
 
     Raises:
-        UserError: no parameter has such a name, or one that has is no matrix.
+        UserError: no parameter has such a name, or one that has is not a matrix.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class MuonAdamW(Optimizer):
             ours = [(name, value) for name, value in named if re.search(matrices, name)]
             odd = [name for name, value in ours if value.ndim != 2]
             if odd:
-                raise UserError(f"task.optimizer.matrices={matrices}: {odd[0]} is no matrix")
+                raise UserError(f"task.optimizer.matrices={matrices}: {odd[0]} is not a matrix")
             if ours:
                 chosen.append({"params": ours})
             rest = [(name, value) for name, value in named if not re.search(matrices, name)]
@@ -60,13 +60,13 @@ class MuonAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of both."""
+        """Take a step of both optimizers."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for part, has in ((self.muon, True), (self.adamw, False)):
-            # a restored checkpoint has put new groups and a new state in place of those shared at first
+            # restoring a checkpoint replaces the groups and the state, which both optimizers share at first
             part.param_groups = [group for group in self.param_groups if ("ns_steps" in group) == has]
             part.state = self.state
             part.step()

@@ -8,7 +8,7 @@ from attendgen.utils.errors import UserError
 class WarmupCosine:
     """Linear warm-up, then half a cosine down to `final` (Loshchilov and Hutter 2017, equation 5).
 
-    The number of steps is given, not asked of the trainer: asking it would build the loaders before a run is resumed.
+    The number of steps is an argument: asking the trainer for it would build the loaders before a run is resumed.
     """
 
     def __init__(self, steps: int, warmup: int = 0, final: float = 0.0) -> None:
@@ -19,6 +19,7 @@ class WarmupCosine:
         self.final = final
 
     def __call__(self, step: int) -> float:
+        """Return the factor at a step."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
@@ -26,7 +27,8 @@ class WarmupCosine:
 
 
 class Constant:
-    """The optimizer's own rate throughout."""
+    """The optimizer's own learning rate at every step."""
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: int) -> float:  # noqa: ARG002
+        """Return 1."""
         return 1.0

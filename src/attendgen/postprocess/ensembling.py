@@ -109,22 +109,23 @@ def make_settings(
     return settings
 
 
-def build_ensemble(settings: dict[str, Any], first: Run, models: Sequence[Any]) -> Any:
+def build_ensemble(settings: dict[str, Any], first: Run, models: Sequence[nn.Module]) -> Ensemble:
     """Build an ensemble with the weights of trained models."""
     config = OmegaConf.create(settings)
     has_encoder = "encoder" in config
     if has_encoder:
         skip_pretrained_weights(config.encoder)
-    model = instantiate(config, "model", **first.vocabulary.sizes())
+    model: Any = instantiate(config, "model", **first.vocabulary.sizes())
+    trained_models: list[Any] = list(models)
     if has_encoder:
-        model.encoder.load_state_dict(models[0].encoder.state_dict())
-    for member, trained in zip(model.members, models, strict=True):
+        model.encoder.load_state_dict(trained_models[0].encoder.state_dict())
+    for member, trained in zip(model.members, trained_models, strict=True):
         with without_encoder(trained) if has_encoder else contextlib.nullcontext():
             member.load_state_dict(trained.state_dict())
     return model.eval()
 
 
-def fit_weights(task: BaseTask, batches: Batches) -> list[float]:
+def fit_weights(task: BaseTask[Any], batches: Batches) -> list[float]:
     """Find the weights with which a task's ensemble has the least cross-entropy, set them, and return them.
 
     The cross-entropy is a convex function of the weights (Heskes 1998). Each iteration of Newton's method reads the
@@ -137,6 +138,7 @@ def fit_weights(task: BaseTask, batches: Batches) -> list[float]:
     (best,) = expand(task, batches, [model.weights.double()])
     if not math.isfinite(best.nll):
         raise UserError("--fit: a member's log-probabilities are not finite; leave that member out")
+    gain = math.inf
     longest = 1.0  # the longest step that is tried; less after iterations in which even the shortest overshot
     for _ in tqdm(range(ITERATIONS), desc="weights", leave=False):
         step = best.newton_step()
@@ -197,7 +199,7 @@ class Expansion:
         return -float(self.gradient @ step) / 2
 
 
-def expand(task: BaseTask, batches: Batches, candidates: Sequence[Tensor]) -> list[Expansion]:
+def expand(task: BaseTask[Any], batches: Batches, candidates: Sequence[Tensor]) -> list[Expansion]:
     """Expand the cross-entropy of all batches around each of several weights; the members read each batch once."""
     expansions = [Expansion(weights) for weights in candidates]
     with torch.no_grad():

@@ -5,7 +5,7 @@ attendgen import textgenerate FILE --out RUN
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -58,7 +58,7 @@ def read_textgenerate(path: Path) -> Imported:
     return Imported(compose_experiment("novels_textgenerate", sizes), "language_model", vocabulary, weights)
 
 
-def compose_experiment(experiment: str, overrides: list[str]) -> Any:
+def compose_experiment(experiment: str, overrides: list[str]) -> DictConfig:
     """Return an experiment's config."""
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

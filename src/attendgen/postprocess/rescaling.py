@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from tqdm import tqdm
 
+from attendgen.data.batch import Batch
 from attendgen.data.module import require_split
 from attendgen.postprocess.fit import Batches, open_task
 from attendgen.runs.run import Run
@@ -56,7 +57,7 @@ def rescale(run: Run, config: DictConfig, folder: Path, split: str = "val") -> t
     return before, after
 
 
-def fit_gains(task: BaseTask, batches: Batches) -> dict[str, Float[Tensor, " gates"]]:
+def fit_gains(task: BaseTask[Any], batches: Batches) -> dict[str, Float[Tensor, " gates"]]:
     """Fit the gains of a task's matrices by Adam, starting from 1; the weights do not change.
 
     The output layer's gain is temperature scaling (Guo et al. 2017). A recurrent layer has one gain per gate; gains
@@ -109,7 +110,7 @@ def scale_rows(weights: Mapping[str, Tensor], gains: Mapping[str, Float[Tensor, 
     }
 
 
-def cross_entropy(task: BaseTask, batches: Batches) -> float:
+def cross_entropy(task: BaseTask[Any], batches: Batches) -> float:
     """Return the cross-entropy in nats per token.
 
     Raises:
@@ -128,10 +129,10 @@ def cross_entropy(task: BaseTask, batches: Batches) -> float:
 class Predictions(nn.Module):
     """The summed negative log-likelihood of a task as a module, which can be called with other weights."""
 
-    def __init__(self, task: BaseTask) -> None:
+    def __init__(self, task: BaseTask[Any]) -> None:
         super().__init__()
         self.task = task
 
-    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the task's `nll`."""
         return self.task.nll(batch)

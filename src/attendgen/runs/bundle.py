@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from attendgen.config.instantiate import first_line, instantiate
 from attendgen.config.saved import record_config
 from attendgen.config.trust import REFERENCE, leaves
-from attendgen.data.captions.features import fingerprint
+from attendgen.data.captions.features import fingerprint, get_image_encoder
 from attendgen.runs.layout import CONFIG, VOCABULARY, WEIGHTS
 from attendgen.runs.run import Run, without_encoder
 from attendgen.runs.weights import save_weights
@@ -50,7 +51,7 @@ def bundle(
         raise UserError(f"{run.folder}: a bundled model keeps only {', '.join(KEPT)}: {first_line(error)}") from error
     for key, value in leaves(data, run.folder):
         if isinstance(value, str) and Path(value).is_absolute():
-            raise UserError(f"{run.folder}: {key}={value} names a place on this machine; give another")
+            raise UserError(f"{run.folder}: {key}={value} names a folder of this machine; give another")
     model = run.load_model()
     in_package = _is_packaged(run.config.model.get("encoder"), model)
     with without_encoder(model) if in_package else contextlib.nullcontext():
@@ -59,8 +60,9 @@ def bundle(
     write_text(folder / CONFIG, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 
-def _is_packaged(settings: Any, model: Any) -> bool:
+def _is_packaged(settings: DictConfig | None, model: nn.Module) -> bool:
     """Return whether the model's encoder has exactly the weights that an installed package holds."""
     if not settings or not settings._target_.endswith(".EfficientNetLite") or not settings.pretrained:
         return False
-    return fingerprint(instantiate(settings)) == fingerprint(model.encoder)
+    encoder = get_image_encoder(model)
+    return encoder is not None and fingerprint(instantiate(settings)) == fingerprint(encoder)

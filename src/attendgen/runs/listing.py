@@ -53,6 +53,7 @@ class SeedGroup(NamedTuple):
 
     @property
     def mean(self) -> float | None:
+        """Return the mean score."""
         return statistics.mean(self.scores) if self.scores else None
 
     @property
@@ -69,8 +70,8 @@ def find_runs(folder: Path) -> list[RunSummary]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    places = {path.parent for name in (CONFIG, ERROR) for path in folder.rglob(name)}
-    found = [run for place in sorted(places) if place.name != ".hydra" and (run := _read_run(place))]
+    folders = {path.parent for name in (CONFIG, ERROR) for path in folder.rglob(name)}
+    found = [run for folder in sorted(folders) if folder.name != ".hydra" and (run := _read_run(folder))]
     return sorted(found, key=lambda run: run.started, reverse=True)
 
 

@@ -189,7 +189,7 @@ def _holds_encoder(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def without_encoder(model: Any) -> Iterator[None]:
+def without_encoder(model: torch.nn.Module) -> Iterator[None]:
     """Remove a captioner's encoder inside the block."""
     encoder, model.encoder = model.encoder, torch.nn.Identity()
     try:

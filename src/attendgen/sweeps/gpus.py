@@ -1,7 +1,6 @@
 """Which of a machine's GPUs a trial of a sweep may use."""
 
 import contextlib
-import fcntl
 import os
 import socket
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import lock
 
 
 def list_visible_gpus() -> list[str]:
@@ -44,10 +44,9 @@ def reserve_gpus(count: int, locks: Path, pause: float = 1.0) -> Iterator[list[s
         with contextlib.ExitStack() as stack:
             held: list[str] = []
             for name in names:
-                # machines may share the folder
-                lock = stack.enter_context((locks / f".gpu-{socket.gethostname()}-{name}.lock").open("w"))
+                path = locks / f".gpu-{socket.gethostname()}-{name}.lock"  # machines may share the folder
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    stack.enter_context(lock(path, wait=False))
                 except BlockingIOError:
                     continue
                 held.append(name)

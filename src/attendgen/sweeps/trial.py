@@ -71,8 +71,8 @@ def attempt(config: DictConfig, folder: Path) -> bool:
         train(config, folder)
     except Exception as error:
         if not (folder / ERROR).exists():  # of several processes the first to fail has the cause
-            told = first_line(error) or type(error).__name__
-            write_error(folder, told, None if isinstance(error, UserError) else traceback.format_exc())
+            message = first_line(error) or type(error).__name__
+            write_error(folder, message, None if isinstance(error, UserError) else traceback.format_exc())
         return False
     return True
 
@@ -103,7 +103,7 @@ def run_process(command: list[str], variables: dict[str, str]) -> int:
     """Run a process and return its exit code, negative for a signal; pass on signals to this process."""
     process = subprocess.Popen(command, env=variables)
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         sys.exit(128 + number)  # out of the wait below, whose lock the handler must not want
 
     main_thread = threading.current_thread() is threading.main_thread()
@@ -124,7 +124,6 @@ def run_process(command: list[str], variables: dict[str, str]) -> int:
 
 def main() -> None:
     """Train the trial in a folder; exit code 1 if it failed, 128 + the signal's number if a signal stopped it."""
-
     folder = Path(sys.argv[1])
     trial = read_yaml(folder / TRIAL)
     logging.config.dictConfig(trial["logging"])

@@ -1,7 +1,8 @@
 """The base of all tasks: model, vocabulary, optimizer and decoding, and what every training and validation shares."""
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic
 
 import lightning
 import torch
@@ -14,10 +15,11 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
 from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
+from attendgen.text.vocabulary import VocabularyKind
 from attendgen.utils.errors import UserError
 
 
-class BaseTask(lightning.LightningModule):
+class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
     """A model, how it is trained, and how its validation decodes and scores.
 
     A subclass defines `training_step`, `nll` and what validation logs.
@@ -31,30 +33,32 @@ class BaseTask(lightning.LightningModule):
 
     Attributes:
         family: which interface of `attendgen.inference` serves the model; saved with a run.
+        packages: modules that scoring needs, with the extra of AttendGen that installs each.
         monitor: the score that selects the best checkpoint, and whether the best is its "min" or "max".
     """
 
     family: ClassVar[str]
     monitor: ClassVar[tuple[str, str]]
+    packages: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
         model: nn.Module,
-        vocabulary: Any,
+        vocabulary: VocabularyKind,
         optimizer: MakeOptimizer,
         schedule: Schedule,
         decoding: DecodingConfig | DecodingFunction,
     ) -> None:
         super().__init__()
         self.model: Any = model
-        self.vocabulary = vocabulary
+        self.vocabulary: VocabularyKind = vocabulary
         self.optimizer = optimizer
         self.schedule = schedule
         self.decoding = decoding
         self.bits = BitsPerToken()
 
     @property
-    def data(self) -> BaseDataModule:
+    def data(self) -> BaseDataModule[Any]:
         """The data module of the trainer.
 
         Raises:
@@ -69,7 +73,7 @@ class BaseTask(lightning.LightningModule):
         """Build the optimizer of all trainable parameters, with the schedule."""
         return build_optimizer(self, self.optimizer, self.schedule)  # type: ignore[return-value]
 
-    def nll(self, batch: Any) -> tuple[Tensor, Tensor]:
+    def nll(self, batch: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401  # the batches of a subclass
         """Return the summed negative log-likelihood in nats of a batch's targets, and their number."""
         raise NotImplementedError
 
@@ -98,13 +102,13 @@ class BaseTask(lightning.LightningModule):
         """Log validation scores under the name of the split.
 
         Args:
-            shown: names of those that the progress bar shows.
+            shown: names of the scores that the progress bar shows.
         """
         for name, value in scores.items():
             self.log(f"{self.data.eval_split}/{name}", float(value), prog_bar=name in shown)
 
 
-def register_parts(task: nn.Module, name: str, part: Any) -> None:
+def register_parts(task: nn.Module, name: str, part: object) -> None:
     """Register the modules and parameters that a plain object holds, so that they are moved, trained and saved.
 
     A module registers its own when it is assigned to the task.

@@ -1,6 +1,7 @@
 """Training and scoring a captioner with soft attention."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -23,7 +24,7 @@ from attendgen.utils.errors import UserError
 REDUCTIONS = ("per_token", "per_caption")
 
 
-class CaptioningTask(BaseTask):
+class CaptioningTask(BaseTask[Vocabulary]):
     """Cross-entropy plus the doubly stochastic penalty; validation decodes and scores against the raw references.
 
     Args:
@@ -40,6 +41,7 @@ class CaptioningTask(BaseTask):
 
     family = "captioner"
     monitor = ("val/cider", "max")
+    packages: ClassVar[Mapping[str, str]] = {"pycocoevalcap": "captions"}
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ class RecurrentState:
             self.state = map_tensors(lambda _: next(parts), model.initial_state(len(tensors[0])))
 
 
-class LanguageModelTask(BaseTask):
+class LanguageModelTask(BaseTask[Vocabulary]):
     """Cross-entropy by teacher forcing; validation measures bits per character, every character once."""
 
     family = "language_model"

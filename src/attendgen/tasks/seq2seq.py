@@ -1,6 +1,7 @@
 """Training and scoring a sequence-to-sequence model."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from attendgen.tasks.base import BaseTask, gather_outputs
 from attendgen.text.vocabulary import PairVocabulary
 
 
-class Seq2SeqTask(BaseTask):
+class Seq2SeqTask(BaseTask[PairVocabulary]):
     """Cross-entropy by teacher forcing; validation decodes and compares with the raw targets.
 
     Args:
@@ -26,6 +27,7 @@ class Seq2SeqTask(BaseTask):
 
     family = "seq2seq"
     monitor = ("val/bleu", "max")
+    packages: ClassVar[Mapping[str, str]] = {"sacrebleu": "translation"}
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class PretrainedEmbeddings:
     def read(self, vocabulary: Vocabulary, dim: int) -> dict[int, Tensor]:
         """Return the vectors of the vocabulary's words, by id."""
         found: dict[int, Tensor] = {}
+        number = 0
         try:
             with self.file.open(encoding="utf-8") as lines:
                 for number, line in enumerate(lines, 1):

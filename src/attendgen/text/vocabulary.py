@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attendgen.text.normalizers import NORMALIZERS, PRINTABLE
 from attendgen.text.tokenizers import SPLITTERS, Level, join_words
@@ -168,6 +168,7 @@ class PairVocabulary:
 
 
 AnyVocabulary = Vocabulary | PairVocabulary
+VocabularyKind = TypeVar("VocabularyKind", Vocabulary, PairVocabulary)
 
 
 def vocabulary_from_dict(data: Any, where: str | Path) -> AnyVocabulary:

@@ -19,7 +19,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         UserError: the disk is full, or the folder cannot be written to.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Save a checkpoint."""
         try:
             with replacing(Path(path)) as temporary:

@@ -66,5 +66,5 @@ def require_own_checkpoints(checkpoint: SavedCheckpoint) -> None:
         models = state.get("best_k_models") or {}
         names = [*models, *(state.get(f"{kind}_model_path") for kind in ("kth_best", "last", "best"))]
         for name in filter(None, names):
-            if os.path.dirname(os.path.realpath(name)) != os.path.realpath(state["dirpath"]) or os.path.isdir(name):
+            if Path(name).resolve().parent != Path(state["dirpath"]).resolve() or Path(name).is_dir():
                 raise UserError(f"{checkpoint.path}: names {name} as a checkpoint of its own, which it is not")

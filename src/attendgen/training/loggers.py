@@ -21,10 +21,10 @@ def make_loggers(config: DictConfig | ListConfig | None, step: int | None) -> li
 
     Args:
         step: of the checkpoint that a run is continued from: what was logged from it on is dropped, what was logged
-            before stays. None begins a run.
+            before stays. None starts a new run.
 
     Raises:
-        UserError: a logger refuses its settings, or a run that begins would delete the lines of another one.
+        UserError: a logger refuses its settings, or a new run would delete the lines of another one.
     """
     if not config:
         return []

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from attendgen.callbacks.finite_loss import FiniteLoss
@@ -22,6 +22,7 @@ from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
 from attendgen.config.instantiate import first_line, instantiate
 from attendgen.config.saved import record_config, to_plain_dict
+from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.module import BaseDataModule
 from attendgen.runs.checkpoint import SavedCheckpoint, find_newest_checkpoint
 from attendgen.runs.layout import CHECKPOINTS, FIT_METRICS, TENSORBOARD
@@ -29,12 +30,14 @@ from attendgen.runs.provenance import get_processor
 from attendgen.runs.run import Run
 from attendgen.runs.save import save_config, save_run
 from attendgen.tasks.base import BaseTask
+from attendgen.text.vocabulary import AnyVocabulary
 from attendgen.training.checkpoint_io import AtomicCheckpointIO, RunRecord
 from attendgen.training.checks import require_own_checkpoints
 from attendgen.training.loggers import make_loggers
 from attendgen.utils.errors import Interrupted, UserError
 from attendgen.utils.files import write_json
 from attendgen.utils.logging import silence_warnings
+from attendgen.utils.packages import require_packages
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +45,9 @@ log = logging.getLogger(__name__)
 class Components(NamedTuple):
     """What a training is made of; `resumed` is the checkpoint that it continues from."""
 
-    data: BaseDataModule
-    task: BaseTask
-    vocabulary: Any
+    data: BaseDataModule[Any]
+    task: BaseTask[Any]
+    vocabulary: AnyVocabulary
     resumed: SavedCheckpoint | None
 
 
@@ -84,7 +87,7 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
 
 
 @contextlib.contextmanager
-def use_threads(count: Any) -> Iterator[None]:
+def use_threads(count: object) -> Iterator[None]:
     """Let torch compute with this number of threads inside the block; None leaves the choice to torch.
 
     Raises:
@@ -136,7 +139,8 @@ def build_components(config: DictConfig, folder: Path, resume: bool) -> Componen
     task = instantiate(config.task, "task", model=model, vocabulary=vocabulary)
     if not isinstance(task, BaseTask):
         raise UserError(f"task: {type(task).__name__} is not derived from attendgen.tasks.BaseTask")
-    data.connect(vocabulary, getattr(model, "encoder", None))
+    require_packages(task.packages)
+    data.connect(vocabulary, get_image_encoder(model))
     OmegaConf.set_struct(config, False)
     config.family = task.family
     if config.monitor.metric is None:

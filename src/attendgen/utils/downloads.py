@@ -1,10 +1,8 @@
-"""Downloads that go on where they stopped, and are whole and verified or not there at all."""
+"""Downloads that can be resumed, and are complete and verified or not there at all."""
 
 import hashlib
 import http.client
 import io
-import shutil
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -14,27 +12,25 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import read_json, write_json
+from attendgen.utils.files import read_json, temporary_folder, write_json
 
 LOCK = "downloads.lock.json"
-
-
 PIECE = 2**20
 
 
 def fetch(url: str, path: Path, size: int | None = None, digest: str | None = None) -> None:
     """Download a file to `path`, or check the one that is there.
 
-    What has arrived lies in `path` with `.part` appended until all of it is there and has the right digest; the next
-    call asks for the rest alone. Without a published digest the first download's is noted in the folder's lock file,
-    and any later one must have the same (trust on first use).
+    The received part is in `path` with `.part` appended until it is complete and has the right digest; the next call
+    requests only the rest. Without a published digest, that of the first download is recorded in the folder's lock
+    file, and any later download must have the same (trust on first use).
 
     Args:
         size: in bytes, where it is known.
         digest: "sha256:..." or "md5:...", where one is published.
 
     Raises:
-        UserError: the download breaks off (call again to go on), or the size or the digest is wrong.
+        UserError: the download is interrupted (call again to resume), or the size or the digest is wrong.
     """
     lock = path.parent / LOCK
     known = read_json(lock) if lock.is_file() else {}
@@ -48,7 +44,7 @@ def fetch(url: str, path: Path, size: int | None = None, digest: str | None = No
     if digest not in (None, found):
         if file == partial:
             partial.unlink()
-        raise UserError(f"{file}: {found}, but {url} should be {digest}; get it again, or ask who has changed it")
+        raise UserError(f"{file}: {found}, but {url} should be {digest}; download it again, or ask who has changed it")
     if file == partial:
         partial.replace(path)
     if noted.get("digest") != found:
@@ -56,10 +52,10 @@ def fetch(url: str, path: Path, size: int | None = None, digest: str | None = No
 
 
 def receive(url: str, partial: Path, size: int | None = None) -> None:
-    """Append to `partial` what it lacks of a file.
+    """Append the missing part of a file to `partial`.
 
     Raises:
-        UserError: the server cannot be reached, breaks off, or has a file of another size.
+        UserError: the server cannot be reached, ends the connection, or has a file of another size.
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
     start = partial.stat().st_size if partial.is_file() else 0
@@ -68,7 +64,7 @@ def receive(url: str, partial: Path, size: int | None = None) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "attendgen", "Range": f"bytes={start}-"})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            if answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # all of it, whatever was asked for
+            if answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # the whole file, not the requested part
                 start = 0
             length = answer.headers.get("Content-Length")
             total = start + int(length) if length else size
@@ -78,16 +74,16 @@ def receive(url: str, partial: Path, size: int | None = None) -> None:
                 copy(answer, out, partial.name.removesuffix(".part"), start, total)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-            if error.headers.get("Content-Range") != f"bytes */{start}":  # something else than all of it is here
+            if error.headers.get("Content-Range") != f"bytes */{start}":  # the local part is not the whole file
                 partial.unlink()
                 receive(url, partial, size)
             return
         raise UserError(f"{url}: {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        raise UserError(f"{url}: {getattr(error, 'reason', error)}; run this again to go on") from error
+        raise UserError(f"{url}: {getattr(error, 'reason', error)}; run this again to resume") from error
     arrived = partial.stat().st_size
     if total is not None and arrived != total:
-        raise UserError(f"{url}: broke off after {arrived} of {total} bytes; run this again to go on")
+        raise UserError(f"{url}: broke off after {arrived} of {total} bytes; run this again to resume")
 
 
 def copy(source: io.BufferedIOBase, out: io.BufferedIOBase, name: str, start: int, total: int | None) -> None:
@@ -99,33 +95,31 @@ def copy(source: io.BufferedIOBase, out: io.BufferedIOBase, name: str, start: in
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """A file's digest with the algorithm's name before it."""
+    """Return a file's digest with the name of the algorithm before it."""
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 
 
 def unpack(archive: Path, members: Mapping[str, str], folder: Path) -> None:
-    """Take files and folders out of a zip archive, each under the name it is to have in `folder`.
+    """Extract files and folders from a zip archive into `folder`, each under its new name, complete or not at all.
 
-    They are written aside and then renamed, so that none is there in part.
+    Args:
+        members: the new name of each member.
 
     Raises:
         UserError: the archive is broken or lacks one of them.
     """
-    aside = Path(tempfile.mkdtemp(dir=folder, prefix=".unpack-"))
     try:
-        with zipfile.ZipFile(archive) as file:
+        with temporary_folder(folder) as temporary, zipfile.ZipFile(archive) as file:
             wanted = [
                 name for name in file.namelist() if any(name == own or name.startswith(f"{own}/") for own in members)
             ]
             for name in tqdm(wanted, desc=archive.name, unit="file"):
-                file.extract(name, aside)
-        for own, name in members.items():
-            if not (aside / own).exists():
-                raise UserError(f"{archive}: there is no {own} in it")
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (aside / own).replace(folder / name)
+                file.extract(name, temporary)
+            for own, name in members.items():
+                if not (temporary / own).exists():
+                    raise UserError(f"{archive}: there is no {own} in it")
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / own).replace(folder / name)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{archive}: cannot be unpacked: {error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -1,9 +1,9 @@
 """Reading a user's files with errors that name them, and writing files whole or not at all."""
 
-import contextlib
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from attendgen.utils.errors import UserError
 
 
 def read_text(path: str | Path) -> str:
-    """A UTF-8 file's text with line ends as "\\n" and no byte-order mark.
+    """Return the text of a UTF-8 file, with line feeds as line ends and without a byte-order mark.
 
     Raises:
         UserError: the file is missing, unreadable or not UTF-8.
@@ -35,7 +35,7 @@ def read_text(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """The contents of a JSON file.
+    """Return the contents of a JSON file.
 
     Raises:
         UserError: the file is missing, not UTF-8 or not JSON.
@@ -49,7 +49,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The contents of a YAML file that holds plain data.
+    """Return the contents of a YAML file that holds plain data.
 
     Raises:
         UserError: the file is missing, not UTF-8 or not such YAML.
@@ -92,12 +92,37 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Lock a file, which is made if missing, for this process; the lock ends with the process, however that ends."""
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in `parent`, from which finished files or folders are renamed; it is removed afterwards.
+
+    Raises:
+        UserError: the parent cannot be written to.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=".partial-"))
+    except OSError as error:
+        raise UserError(f"{parent}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path, wait: bool = True) -> Iterator[None]:
+    """Lock a file, which is made if missing, for this process; the lock ends with the process, however that ends.
+
+    Args:
+        wait: for another process that has locked the file.
+
+    Raises:
+        BlockingIOError: another process has locked it, and `wait` is false.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)

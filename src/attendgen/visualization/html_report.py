@@ -1,4 +1,4 @@
-"""A self-contained HTML page of captions and where the model looked."""
+"""A self-contained HTML page of captions and their attention."""
 
 import base64
 import html
@@ -35,7 +35,7 @@ ARTICLE = """<article>
 
 
 def write_report(path: str | Path, title: str, entries: Sequence[tuple[str, str, Figure]]) -> None:
-    """Write (heading, note, figure) entries as one HTML file that needs no other."""
+    """Write (heading, note, figure) entries as one self-contained HTML file."""
     body = []
     for heading, note, figure in entries:
         buffer = io.BytesIO()

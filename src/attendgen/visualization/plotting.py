@@ -1,6 +1,6 @@
-"""Attention as figures: alignments between texts, and pictures lit where each word of a caption looks.
+"""Figures of attention: alignments between texts, and images lit by the attention of each word of a caption.
 
-Figures are made without pyplot: nothing is global, and no display is needed. Layouts are reckoned in inches.
+Figures are made without pyplot: nothing is global, and no display is needed. Layouts are computed in inches.
 """
 
 import math
@@ -22,77 +22,45 @@ from attendgen.utils.errors import UserError
 from attendgen.utils.files import replacing
 
 SUFFIXES = (".png", ".pdf", ".svg")
-
-
 DPI = 100
-
-
 SAVED_DPI = 200
-
-
 FONT, MONOSPACED = "DejaVu Sans", ["DejaVu Sans Mono", "DejaVu Sans"]  # both come with matplotlib
-
-
 ADVANCE = 0.602  # a monospaced character's width in ems
-
-
 TITLE = 11.0  # points
-
-
 MARGIN = 0.12
-
-
-ALIGNMENT = 5.0  # what the longer side of a heat map aims at,
-
-
-CELL = (0.13, 0.36)  # within these sizes of a cell; the lesser is a line of the smallest ticks
-
-
-LABELLED = 200  # positions along an axis that still get a tick each
-
-
-GUIDED = 30  # and beyond which the eye needs help to find them
-
-
-LABEL = 24  # characters of a tick or a panel's word
-
-
+ALIGNMENT = 5.0  # intended length of the longer side of a heat map,
+CELL = (0.13, 0.36)  # smallest and largest cell; the smallest is a line of the smallest ticks
+LABELLED = 200  # longest axis with a tick per position
+GUIDED = 30  # longest axis without guide lines
+LABEL = 24  # most characters of a tick or a panel's word
 BLANKS = ("␣", "⏎")
-
-
-PANEL = 2.0  # the side of a square picture; others have the same area
-
-
+PANEL = 2.0  # side of a square image; other images have the same area
 PAGE = 13.0
-
-
 COLUMNS = 5
-
-
-DARK, LIFT = 0.3, 0.25  # brightness that is left where nothing is attended to; white added where everything is
+DARK, LIFT = 0.3, 0.25  # brightness without attention; white added at full attention
 
 
 def alignment(
     source: Sequence[str], target: Sequence[str], alpha: Float[np.ndarray, "target source"], title: str = ""
 ) -> Figure:
-    """A heat map of the attention that each target symbol (row) pays to each source symbol (column).
+    """Draw a heat map of the attention weights of each target token (row) over the source tokens (column).
 
-    Symbols are characters or words. An axis of more than `LABELLED` symbols counts positions instead.
+    An axis of more than `LABELLED` tokens shows positions instead.
 
     Raises:
-        ValueError: `alpha` has another shape than the symbols.
+        ValueError: `alpha` does not have the shape of the tokens.
     """
     if alpha.shape != (len(target), len(source)):
-        raise ValueError(f"alpha is {alpha.shape}, but there are {len(target)} target and {len(source)} source symbols")
+        raise ValueError(f"alpha is {alpha.shape}, but there are {len(target)} target and {len(source)} source tokens")
     longest = max(len(target), len(source), 1)
     cell = round(min(max(ALIGNMENT / longest, CELL[0]), CELL[1]) * DPI) / DPI  # whole pixels: equal cells
     size = min(9.0, 0.76 * cell * 72)
     line, advance = size / 72, ADVANCE * size / 72
-    columns, rows = _labels(source), _labels(target)
+    columns, rows = _make_labels(source), _make_labels(target)
     angles = _angles(columns, cell)
     turned = [(len(label) * advance, math.radians(angle)) for label, angle in zip(columns, angles, strict=True)]
 
-    # an axis that only counts need not grow for ever; an empty one (a model may answer with nothing) is still drawn
+    # an axis of positions has a limit; an empty one (an output may be empty) is still drawn
     width, height = (min(max(n, 1), LABELLED) * cell for n in (len(source), len(target)))
     bar = min(max(height, 0.9), 3.0)
     left = MARGIN + 0.05 + max((len(label) * advance for label in rows), default=4 * advance)  # or numbers
@@ -117,7 +85,7 @@ def alignment(
     for tick, angle in zip(axes.get_xticklabels(), angles, strict=False):
         if angle:
             tick.set(rotation=angle, rotation_mode="anchor", ha="left", va="center")
-    if longest > GUIDED:  # lines between words lead the eye from a cell to its characters
+    if longest > GUIDED:  # guide lines between words
         axes.vlines([i for i, label in enumerate(columns) if label in BLANKS], *extent[2:], colors="0.8", linewidth=0.4)
         axes.hlines([i for i, label in enumerate(rows) if label in BLANKS], *extent[:2], colors="0.8", linewidth=0.4)
 
@@ -132,20 +100,19 @@ def alignment(
 def caption_panels(
     image: Image.Image, words: Sequence[str], alpha: Float[np.ndarray, "words regions"], caption: str = ""
 ) -> Figure:
-    """The picture, then once more for each word, lit where that word looks (Xu et al. 2015, figure 3).
+    """Draw an image, and once per word lit by the word's attention weights (Xu et al. 2015, figure 3).
 
-    Each panel's brightness is relative to its own greatest weight, so that weak attention shows as well: panels tell
-    where a word looks, not how firmly.
+    The brightness of each panel is relative to its greatest weight, so that weak attention is visible.
 
     Raises:
-        ValueError: the regions are not a square grid, or not one row of them a word.
+        ValueError: the regions are not a square grid, or there is not one row per word.
     """
     if len(alpha) != len(words):
         raise ValueError(f"alpha has {len(alpha)} rows, but there are {len(words)} words")
     stretch = math.sqrt(image.width / image.height)
-    # beyond 40 to 1 a picture is distorted rather than a hair's breadth
+    # an image beyond 40 to 1 is distorted to stay visible
     width, height = min(max(PANEL * stretch, 0.32), PAGE), min(max(PANEL / stretch, 0.32), PAGE)
-    slot = max(width, 1.2)  # room for the word above a narrow picture
+    slot = max(width, 1.2)  # room for the word above a narrow image
     gap, head = 0.1, 0.27
     columns = min(max(int((PAGE + gap) / (slot + gap)), 1), COLUMNS, len(words) + 1)
     count = math.ceil((len(words) + 1) / columns)
@@ -154,29 +121,29 @@ def caption_panels(
     lines = textwrap.wrap(caption, int((full_width - 2 * MARGIN) * 72 / (0.58 * TITLE)))
     top = MARGIN + len(lines) * 1.3 * TITLE / 72
     figure = _figure(full_width, top + count * (head + height) + MARGIN, lines)
-    picture = image.convert("RGB").resize(
+    resized = image.convert("RGB").resize(
         (round(width * SAVED_DPI), round(height * SAVED_DPI)), Image.Resampling.BICUBIC
     )
-    lit = [np.asarray(picture), *(highlight(picture, weights) for weights in alpha)]
+    lit = [np.asarray(resized), *(highlight(resized, weights) for weights in alpha)]
     for index, (word, pixels) in enumerate(zip(("", *words), lit, strict=True)):
         row, column = divmod(index, columns)
         left = MARGIN + column * (slot + gap) + (slot - width) / 2
         axes = _axes(figure, left, top + row * (head + height) + head, width, height)
         axes.imshow(pixels, aspect="auto")
         axes.set_axis_off()
-        label = _visible(word)
-        size = min(11.0, slot * 72 / (0.62 * max(len(label), 1)))  # a long word shrinks to its panel
+        label = _make_visible(word)
+        size = min(11.0, slot * 72 / (0.62 * max(len(label), 1)))  # a long word is drawn smaller
         axes.set_title(label, size=size, family=FONT, pad=3, parse_math=False)
     return figure
 
 
 def highlight(image: Image.Image, weights: Float[np.ndarray, "regions"]) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture in color where its regions are attended to, dark and gray elsewhere, the greatest weight brightest.
+    """Return an image in color where its regions are attended to, dark and gray elsewhere.
 
     Raises:
         ValueError: the regions are not a square grid.
     """
-    light = spread(weights, image.height, image.width)[..., None].astype(np.float32)
+    light = stretch_weights(weights, image.height, image.width)[..., None].astype(np.float32)
     light /= light.max() or 1
     color = np.asarray(image.convert("RGB"), dtype=np.float32)
     gray = np.asarray(image.convert("L"), dtype=np.float32)[..., None]
@@ -184,10 +151,12 @@ def highlight(image: Image.Image, weights: Float[np.ndarray, "regions"]) -> UInt
     return (light * bright + (1 - light) * DARK * gray).round().astype(np.uint8)
 
 
-def spread(weights: Float[np.ndarray, "regions"], height: int, width: int) -> Float[np.ndarray, "height width"]:
-    """The weights of a square grid of regions, stretched over a picture of any shape and smoothed by a Gaussian.
+def stretch_weights(
+    weights: Float[np.ndarray, "regions"], height: int, width: int
+) -> Float[np.ndarray, "height width"]:
+    """Stretch the weights of a square grid of regions over an image of any shape, and smooth them by a Gaussian.
 
-    Encoders squash the whole picture to a square, so the grid covers all of it.
+    Encoders resize the whole image to a square, so the grid covers all of it.
 
     Raises:
         ValueError: the regions are not a square grid.
@@ -195,33 +164,33 @@ def spread(weights: Float[np.ndarray, "regions"], height: int, width: int) -> Fl
     side = math.isqrt(weights.size)
     if side * side != weights.size or not side:
         raise ValueError(f"{weights.size} regions are not a square grid")
-    grid = np.nan_to_num(weights).reshape(side, side)  # a model that diverged must not stop its training's plots
+    grid = np.nan_to_num(weights).reshape(side, side)  # a diverged model must not stop the plots of its training
     return _smoothing(height, side) @ grid @ _smoothing(width, side).T
 
 
 def _smoothing(pixels: int, cells: int) -> Float[np.ndarray, "pixels cells"]:
-    """Each pixel's mean over the cells, weighted by a Gaussian of half a cell: no overshoot, no loss at the border."""
-    places = (np.arange(pixels) + 0.5) / pixels * cells
-    kernel = np.exp(-0.5 * ((places[:, None] - np.arange(cells) - 0.5) / 0.5) ** 2)
+    """Return the normalized Gaussian weights of the cells for each pixel, with a deviation of half a cell."""
+    centers = (np.arange(pixels) + 0.5) / pixels * cells
+    kernel = np.exp(-0.5 * ((centers[:, None] - np.arange(cells) - 0.5) / 0.5) ** 2)
     return kernel / kernel.sum(axis=1, keepdims=True)
 
 
 def to_array(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
-    """The figure's pixels, as TensorBoard's `add_image(..., dataformats="HWC")` takes them."""
+    """Return the figure's pixels, as TensorBoard's `add_image(..., dataformats="HWC")` takes them."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3].copy()
 
 
 def check_suffix(path: str | Path) -> str:
-    """The format that a picture's file name asks for, as a suffix in lower case.
+    """Return the suffix of an image's file name in lower case.
 
     Raises:
         UserError: it is unknown.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise UserError(f"{path}: unknown kind of picture {suffix or '(no suffix)'}; use {', '.join(SUFFIXES)}")
+        raise UserError(f"{path}: unknown image format {suffix or '(no suffix)'}; use {', '.join(SUFFIXES)}")
     return suffix
 
 
@@ -245,8 +214,8 @@ def _figure(width: float, height: float, lines: Sequence[str]) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     if lines:
-        place = (MARGIN / width, 1 - MARGIN / height)
-        figure.text(*place, "\n".join(lines), size=TITLE, family=FONT, va="top", linespacing=1.2, parse_math=False)
+        corner = (MARGIN / width, 1 - MARGIN / height)
+        figure.text(*corner, "\n".join(lines), size=TITLE, family=FONT, va="top", linespacing=1.2, parse_math=False)
     return figure
 
 
@@ -256,13 +225,13 @@ def _axes(figure: Figure, left: float, top: float, width: float, height: float) 
     return figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
 
 
-def _labels(symbols: Sequence[str]) -> list[str]:
-    """The symbols as ticks, or nothing if there are too many."""
-    return [_visible(symbol) for symbol in symbols] if len(symbols) <= LABELLED else []
+def _make_labels(tokens: Sequence[str]) -> list[str]:
+    """Return the tokens as ticks, or nothing if there are too many."""
+    return [_make_visible(token) for token in tokens] if len(tokens) <= LABELLED else []
 
 
-def _visible(symbol: str) -> str:
-    bare = symbol.replace("￭", "") or symbol  # the vocabulary's mark of touching words is in no font of ours
+def _make_visible(token: str) -> str:
+    bare = token.replace("￭", "") or token  # the tokenizer's mark of touching words is not in the fonts
     shown = "".join(
         BLANKS[1] if c == "\n" else BLANKS[0] if c.isspace() else c if c.isprintable() else "�" for c in bare
     )
@@ -270,7 +239,7 @@ def _visible(symbol: str) -> str:
 
 
 def _angles(labels: Sequence[str], cell: float) -> list[int]:
-    """Words slant where cells are wide enough, else stand upright; among characters only marks like <eos> turn."""
+    """Return the angles of ticks: words are slanted or upright, characters are not turned."""
     if sum(len(label) > 1 for label in labels) * 2 > len(labels):
         return [45 if cell >= 0.24 else 90] * len(labels)
     return [90 if len(label) > 1 else 0 for label in labels]

@@ -33,15 +33,26 @@ class ImageEncoder(Protocol):
     size: int
     frozen: bool
 
-    def __call__(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch regions dim"]: ...
+    def __call__(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch regions dim"]:
+        """Return one feature vector per region."""
 
-    def state_dict(self) -> dict[str, Tensor]: ...
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights, as `nn.Module` does."""
 
-    def to(self, *args: Any, **kwargs: Any) -> Any: ...
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Move or convert the weights, as `nn.Module` does."""
 
-    def eval(self) -> Any: ...
+    def eval(self) -> Any:
+        """Set evaluation mode, as `nn.Module` does."""
 
-    def modules(self) -> Iterator[nn.Module]: ...
+    def modules(self) -> Iterator[nn.Module]:
+        """Yield the modules, as `nn.Module` does."""
+
+
+def get_image_encoder(model: nn.Module) -> ImageEncoder | None:
+    """Return a model's encoder of images, or None if it has none."""
+    encoder = getattr(model, "encoder", None)
+    return encoder if isinstance(encoder, ImageEncoder) else None
 
 
 def fingerprint(encoder: ImageEncoder) -> str:
@@ -116,7 +127,7 @@ class FeatureCache:
         return torch.cat([torch.from_numpy(self.rows[i : i + each].mean(axis=1, dtype=np.float32)) for i in starts])
 
     def take(self, indices: Sequence[int]) -> Float[Tensor, "batch regions dim"]:
-        """CompositeModel rows as one single-precision tensor."""
+        """Return rows as one single-precision tensor."""
         return torch.from_numpy(self.rows[list(indices)].astype(np.float32))
 
 

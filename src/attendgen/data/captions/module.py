@@ -21,7 +21,7 @@ from attendgen.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class CaptionDataModule(BaseDataModule):
+class CaptionDataModule(BaseDataModule[Vocabulary]):
     """Captioned images for training, validation and test; the vocabulary comes from the training captions alone.
 
     Args:

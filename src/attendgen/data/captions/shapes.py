@@ -1,14 +1,13 @@
 """Synthetic captioned images: two colored shapes and their relation; learnable in minutes, no download."""
 
 import random
-import shutil
-import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from attendgen.data.captions.sources import CaptionedImage
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import temporary_folder
 
 COLORS = {
     "red": (215, 48, 39),
@@ -78,6 +77,7 @@ class Shapes:
         self.seed = seed
 
     def __call__(self, split: str) -> list[CaptionedImage]:
+        """Read or draw a split."""
         if split not in self.counts:
             raise UserError(f"data.source.counts: no split {split!r}; there are {', '.join(self.counts)}")
         rng = random.Random(f"{self.seed}-{split}")
@@ -89,17 +89,13 @@ class Shapes:
         return [CaptionedImage(name, folder / name, (text,)) for name, (_, text) in zip(names, drawn, strict=True)]
 
     def _save(self, images: list[Image.Image], names: list[str], folder: Path) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=self.root))
-        except OSError as error:
-            raise UserError(f"{self.root}: the shapes cannot be written: {error.strerror or error}") from error
-        try:
+        with temporary_folder(self.root) as temporary:
+            split = temporary / folder.name
+            split.mkdir()
             for image, name in zip(images, names, strict=True):
-                image.save(temporary / name)
-            temporary.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                image.save(split / name)
+            try:
+                split.replace(folder)
+            except OSError:
+                if not folder.is_dir():  # otherwise another process was faster
+                    raise

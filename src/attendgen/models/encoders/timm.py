@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attendgen.models.encoders.base import GridEncoder
 from attendgen.utils.errors import UserError
+from attendgen.utils.packages import require_packages
 
 
 class LastMap(nn.Module):
@@ -38,10 +39,8 @@ class TimmEncoder(GridEncoder):
     def __init__(
         self, name: str, pretrained: bool = False, size: int = 224, freeze: bool = True, unfreeze_stages: int = 0
     ) -> None:
-        try:
-            timm = importlib.import_module("timm")
-        except ImportError as error:
-            raise UserError(f"encoder.name={name}: run `pip install attendgen[encoders]` for timm's models") from error
+        require_packages({"timm": "encoders"})
+        timm = importlib.import_module("timm")
         if ":" in name:  # timm would open a folder's or a hub's pickled weights
             raise UserError(f"encoder.name={name}: expected the name of one of timm's own models, as resnet18")
         try:

@@ -4,6 +4,7 @@ from torch import nn
 
 from attendgen.models.encoders.base import GridEncoder
 from attendgen.utils.errors import UserError
+from attendgen.utils.packages import require_packages
 
 
 class TorchvisionEncoder(GridEncoder):
@@ -28,6 +29,7 @@ class TorchvisionEncoder(GridEncoder):
         freeze: bool = True,
         unfreeze_stages: int = 0,
     ) -> None:
+        require_packages({"torchvision": "encoders"})
         import torchvision
 
         family = "resnet" if name.startswith("resnet") else "vgg" if name.startswith("vgg") else None

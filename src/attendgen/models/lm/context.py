@@ -31,6 +31,7 @@ class ContextLanguageModel(nn.Module):
             direction, and of the decoder's state.
         layers: of the decoder.
         dropout: on the memory, between the decoder's layers, and on the decoder's output.
+        context_len, chunk_len: characters that generation reads, and continues before it reads again.
     """
 
     def __init__(
@@ -42,10 +43,14 @@ class ContextLanguageModel(nn.Module):
         hidden: int = 512,
         layers: int = 1,
         dropout: float = 0.0,
+        context_len: int = 64,
+        chunk_len: int = 192,
     ) -> None:
         super().__init__()
         memory = 2 * encoder_hidden
         self.layers = layers
+        self.context_len = context_len
+        self.chunk_len = chunk_len
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
         self.encoder = nn.LSTM(embedding_dim, encoder_hidden, batch_first=True, bidirectional=True)
         self.bridge = nn.Linear(memory, 2 * layers * hidden)
