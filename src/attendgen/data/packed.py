@@ -52,7 +52,7 @@ class Packed(Sequence[Item]):
 
 
 class PackedStrings(Packed[str]):
-    """PackedStrings, one after another in UTF-8."""
+    """Strings, one after another in UTF-8."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         encoded = [text.encode("utf-8", "surrogatepass") for text in texts]

@@ -69,6 +69,10 @@ class DecodingConfig:
             raise UserError(f"decoding.top_p={self.top_p}: expected a probability above 0")
         if self.min_length > self.max_length:
             raise UserError(f"decoding.min_length={self.min_length}: above max_length={self.max_length}")
+        if self.length_penalty_type == "avg" and self.length_penalty:
+            raise UserError(
+                f"decoding.length_penalty={self.length_penalty}: the type avg has no exponent; leave one of them out"
+            )
         if self.length_penalty_type not in LENGTH_PENALTIES:
             kind = self.length_penalty_type
             raise UserError(f"decoding.length_penalty_type={kind}: unknown; choose {' or '.join(LENGTH_PENALTIES)}")
@@ -106,16 +110,25 @@ class DecodingConfig:
 
     def _turn_off(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return the settings that given options turn off."""
-        no_sampling = {"temperature": 0.0, "top_k": None, "top_p": None}
+        return self._turn_off_algorithm(given) | self._turn_off_penalty(given)
+
+    def _turn_off_algorithm(self, given: dict[str, Any]) -> dict[str, Any]:
+        no_sampling: dict[str, Any] = {"temperature": 0.0, "top_k": None, "top_p": None}
         no_beam = {"beam_size": 1, "mbr_samples": 0, "retrieval_captions": 0}
+        greedy = no_beam | no_sampling | {"n_best": 1}
         mbr = given.get("mbr_samples", self.mbr_samples)
         if given.get("temperature") == 0 and not {"top_k", "top_p"} & given.keys():
-            return no_sampling | (no_beam if "beam_size" not in given else {})
+            return no_sampling if "beam_size" in given else greedy
         if {"temperature", "top_k", "top_p"} & given.keys():
             return {} if mbr and given.get("beam_size") != 1 else no_beam
         if "beam_size" in given:
-            return no_beam | no_sampling if given["beam_size"] == 1 else ({} if mbr else no_sampling)
+            return greedy if given["beam_size"] == 1 else ({} if mbr else no_sampling)
         return {}
+
+    def _turn_off_penalty(self, given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("length_penalty_type") == "avg":
+            return {"length_penalty": 0.0}
+        return {"length_penalty_type": "gnmt"} if given.get("length_penalty") else {}
 
 
 def _require(name: str, value: Any, kind: Any, least: int) -> None:

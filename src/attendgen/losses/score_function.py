@@ -1,4 +1,4 @@
-"""Gradient estimators for hard attention; docs/hard_attention.md derives them.
+"""Gradient estimators for hard attention; docs/families/hard_attention.md derives them.
 
 The loss is the expected negative log-likelihood of a caption over sampled locations, E[sum_t l_t]. Its gradient is
 E[sum_t grad l_t + sum_t (R_t - b_t) grad log alpha(s_t)]. The cost to go R_t = sum_{t' >= t} l_t' is all that the

@@ -33,9 +33,7 @@ def describe_environment(folder: Path) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "commit": ask_git("rev-parse", "HEAD"),
-        "changed": None
-        if (changes := ask_git("status", "--porcelain", "--untracked-files=no")) is None
-        else bool(changes),
+        "changed": None if changes is None else bool(changes),
         "device": ", ".join(gpus) or get_processor(),
         "threads": torch.get_num_threads(),
         "command": ["attendgen", "train", *given],

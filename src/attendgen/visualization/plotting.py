@@ -169,7 +169,7 @@ def stretch_weights(
 
 
 def _smoothing(pixels: int, cells: int) -> Float[np.ndarray, "pixels cells"]:
-    """Return the normalized Gaussian weights of the cells for each pixel, with a deviation of half a cell."""
+    """Return the normalized Gaussian weights of the cells for each pixel, with a standard deviation of half a cell."""
     centers = (np.arange(pixels) + 0.5) / pixels * cells
     kernel = np.exp(-0.5 * ((centers[:, None] - np.arange(cells) - 0.5) / 0.5) ** 2)
     return kernel / kernel.sum(axis=1, keepdims=True)
