@@ -1,7 +1,8 @@
 """Fixtures of all tests; shapes and types in signatures are checked at run time, in tests only."""
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,18 @@ from helpers.runs import SharedRuns, train  # noqa: E402
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Remove the log files that Hydra opens: a failed run's folder is deleted."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    for handler in root.handlers:
+        if handler not in before:
+            handler.close()
+    root.handlers[:] = before
 
 
 @pytest.fixture
@@ -51,6 +64,7 @@ def attendgen(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     def run(*arguments: str | Path) -> Outcome:
         from attendgen.cli.app import main
 
+        capfd.readouterr()  # what was printed before, as by the training of a shared run, is not the command's
         monkeypatch.setattr(sys, "argv", ["attendgen", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()

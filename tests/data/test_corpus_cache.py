@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 import torch
 
-from attendgen.data.corpus_cache import count, encode
-from attendgen.data.text_corpus import SPLITS, TextDataModule
+from attendgen.data.corpus_cache import count_characters, encode_text
+from attendgen.data.text_corpus import PARTS, TextDataModule
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
 
@@ -14,15 +14,15 @@ TEXT = "".join(random.Random(0).choices("abc é\n日🙂\ud800", k=500))
 
 
 def test_characters_are_counted():
-    assert count([TEXT, "", "zz"]) == Counter(TEXT + "zz")
+    assert count_characters([TEXT, "", "zz"]) == Counter(TEXT + "zz")
 
 
-@pytest.mark.parametrize("symbols", ["abé🙂", "".join(map(chr, range(0x4E00, 0x4F00))) + "a日"])
+@pytest.mark.parametrize("tokens", ["abé🙂", "".join(map(chr, range(0x4E00, 0x4F00))) + "a日"])
 @pytest.mark.parametrize("normalizer", ["none", "letters"])
-def test_a_table_encodes_as_the_vocabulary_does(symbols, normalizer):
-    vocabulary = Vocabulary(symbols, normalizer=normalizer)
+def test_encode_text_equals_the_vocabulary(tokens, normalizer):
+    vocabulary = Vocabulary(tokens, normalizer=normalizer)
     for text in (vocabulary.normalize(TEXT), ""):
-        assert encode(text, vocabulary).tolist() == vocabulary.encode(text)
+        assert encode_text(text, vocabulary).tolist() == vocabulary.encode(text)
 
 
 @pytest.fixture
@@ -35,29 +35,29 @@ def root(tmp_path):
 
 
 def module(root, cache: bool = True, **options) -> TextDataModule:
-    options = {"context": 5, "time": 7, "min_frequency": 1, **options}
+    options = {"context_len": 5, "seq_len": 7, "min_frequency": 1, **options}
     return TextDataModule(str(root), cache=str(root.parent / "cache") if cache else None, **options)
 
 
-@pytest.mark.parametrize("streams", [True, False])
-def test_kept_texts_equal_those_encoded_anew(root, monkeypatch, streams):
-    fresh = module(root, cache=False, stateful=streams)
+@pytest.mark.parametrize("stateful", [True, False])
+def test_cached_texts_equal_the_encoded_texts(root, monkeypatch, stateful):
+    fresh = module(root, cache=False, stateful=stateful)
     for attempt in range(2):
-        kept = module(root, stateful=streams)
-        kept.setup("fit")
-        for split in SPLITS:
-            for one, two in zip(kept.dataset(split).texts, fresh.dataset(split).texts, strict=True):
+        cached = module(root, stateful=stateful)
+        cached.setup("fit")
+        for split in PARTS:
+            for one, two in zip(cached.dataset(split).texts, fresh.dataset(split).texts, strict=True):
                 assert torch.equal(one, two)
-        assert kept.vocabulary.tokens == fresh.vocabulary.tokens
-        for one, two in zip(kept.train_dataloader(), fresh.train_dataloader(), strict=True):
+        assert cached.vocabulary.tokens == fresh.vocabulary.tokens
+        for one, two in zip(cached.train_dataloader(), fresh.train_dataloader(), strict=True):
             assert all(torch.equal(*parts) for parts in zip(one[:3], two[:3], strict=True))
-        if not attempt:  # from now on nothing may be read
+        if not attempt:  # from now on no text may be read
             monkeypatch.setattr(
                 "attendgen.data.text_corpus.read_text", lambda path: pytest.fail(f"{path} is read again")
             )
 
 
-def test_texts_are_mapped_not_loaded(root):
+def test_texts_are_memory_mapped(root):
     data = module(root)
     data.setup("fit")
     (ids,) = (root.parent / "cache").glob("corpus-ids-*.npy")
@@ -68,19 +68,19 @@ def test_texts_are_mapped_not_loaded(root):
     assert module(root).dataset("train").texts[0][0].item() == before
 
 
-def test_a_changed_file_or_setting_is_encoded_anew(root):
+def test_changed_file_or_setting_is_encoded_again(root):
     assert sum(map(len, module(root).dataset("train").texts)) == sum(map(len, module(root).texts("train")))
     path = root / "a.txt"
     path.write_text("It was the worst of times! " * 30)
     os.utime(path, ns=(1, 1))
-    for options in ({}, {"shares": (1, 1, 1)}, {"normalizer": "lower"}):
+    for options in ({}, {"split_ratios": (1, 1, 1)}, {"normalizer": "lower"}):
         data = module(root, **options)
         data.setup("fit")
         found = [data.vocabulary.decode(text.tolist()) for text in data.dataset("val").texts]
         assert found == data.texts("val")
 
 
-def test_kept_texts_too_short_for_a_window_are_named(root):
+def test_cached_texts_too_short_for_a_window_are_refused(root):
     module(root).setup("fit")
     with pytest.raises(UserError, match=r"b\.txt: 420 characters are too few"):
         module(root, context_len=400).setup("fit")

@@ -1,15 +1,12 @@
-"""What is packed comes out as it went in."""
+"""Packed values equal the values that were packed."""
 
 import gc
 import pickle
 import random
-from pathlib import Path
 
 import pytest
 
-from attendgen.data.captions.dataset import CaptionedRows
-from attendgen.data.captions.sources import CaptionedImage
-from attendgen.data.packed import PackedIds, PackedStrings, without_collection
+from attendgen.data.packed import PackedIds, PackedStrings, without_garbage_collection
 
 TEXTS = ["a dog", "", "chien été", "\N{HORSE FACE} runs", "lone \ud800 half", "x" * 1000]
 
@@ -25,13 +22,13 @@ def assert_same(packed, items):
             packed[index]
 
 
-def test_strings():
+def test_strings_equal_the_packed_strings():
     assert_same(PackedStrings(TEXTS), TEXTS)
-    assert_same(pickle.loads(pickle.dumps(PackedStrings(iter(TEXTS)))), TEXTS)  # as a loader's workers get them
+    assert_same(pickle.loads(pickle.dumps(PackedStrings(iter(TEXTS)))), TEXTS)  # as workers receive them
     assert not list(PackedStrings([]))
 
 
-def test_groups_of_ids():
+def test_ids_equal_the_packed_ids():
     chance = random.Random(0)
     groups = [
         [[chance.randrange(40_000) for _ in range(chance.randrange(6))] for _ in range(chance.randint(1, 5))]
@@ -40,35 +37,21 @@ def test_groups_of_ids():
     packed = PackedIds(iter(groups))
     assert_same(packed, groups)
     assert_same(pickle.loads(pickle.dumps(packed)), groups)
-    assert packed.longest() == [max(len(part) for part in group) for group in groups]
+    assert packed.max_lengths() == [max(len(part) for part in group) for group in groups]
     assert_same(PackedIds([[], [[1]], [], []]), [[], [[1]], [], []])
-    assert PackedIds([]).longest() == []
+    assert PackedIds([]).max_lengths() == []
 
 
-@pytest.mark.parametrize("ids", [[3, 2**40, 1], ["c.jpg", "a.jpg", "b.jpg"], [7, "b.jpg", 9]])
-def test_captioned_pictures(ids):
-    folders = [Path("/data/one"), Path("/data/two"), Path("three")]
-    rows = [
-        CaptionedImage(key, folder / f"{key}é.jpg", tuple(TEXTS[:n]))
-        for key, folder, n in zip(ids, folders, (2, 1, 4), strict=True)
-    ]
-    packed = CaptionedRows(rows)
-    assert_same(packed, rows)
-    assert packed.paths() == [row.path for row in rows]
-    assert list(packed.references()) == [row.captions for row in rows]
-    assert list(packed.image_ids) == ids
-
-
-def test_the_collector_goes_on_afterwards():
-    with without_collection():
+def test_garbage_collection_resumes_afterwards():
+    with without_garbage_collection():
         assert not gc.isenabled()
     assert gc.isenabled()
-    with pytest.raises(KeyError), without_collection():
+    with pytest.raises(KeyError), without_garbage_collection():
         raise KeyError
     assert gc.isenabled()
     gc.disable()
     try:
-        with without_collection():
+        with without_garbage_collection():
             pass
         assert not gc.isenabled()
     finally:

@@ -1,4 +1,4 @@
-"""A tiny random model whose every probability can be looked up."""
+"""Tiny models to decode from: a table whose every probability can be looked up, and the real ones."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,36 +22,36 @@ class State(NamedTuple):
 
 
 class Memory(NamedTuple):
-    which: Tensor  # batch: the inputs
+    which: Tensor  # batch: numbers of the inputs
 
 
 class Table:
     """p(next | everything before, input) drawn at random for every prefix of up to `length` tokens."""
 
-    def __init__(self, inputs: int = 4, symbols: int = 6, length: int = 4, source: int = 3) -> None:
-        self.tokens = symbols
+    def __init__(self, inputs: int = 4, vocab_size: int = 6, length: int = 4, source: int = 3) -> None:
+        self.vocab_size = vocab_size
         self.inputs = inputs
-        self.log_probs = (1.5 * torch.randn(inputs, 2 * symbols**length, symbols)).log_softmax(dim=-1)
-        self.alphas = torch.randn(inputs, 2 * symbols**length, source).softmax(dim=-1)
+        self.log_probs = (1.5 * torch.randn(inputs, 2 * vocab_size**length, vocab_size)).log_softmax(dim=-1)
+        self.alphas = torch.randn(inputs, 2 * vocab_size**length, source).softmax(dim=-1)
         self.calls = 0
 
-    def start(self, which: Iterable[int]) -> tuple[Memory, State]:
+    def encode(self, which: Iterable[int]) -> tuple[Memory, State]:
         chosen = torch.tensor(list(which))
         return Memory(chosen), State(torch.zeros_like(chosen))
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
         self.calls += 1
         which = memory.which.repeat_interleave(len(tokens) // len(memory.which))
-        prefix = state.prefix * self.tokens + tokens
+        prefix = state.prefix * self.vocab_size + tokens
         return self.log_probs[which, prefix], self.alphas[which, prefix], State(prefix)
 
     def look_up(self, which: int, tokens: Iterable[int]) -> tuple[list[float], list[list[float]], Tensor]:
-        """Each token's log-probability, the attention it was predicted with, and what may come next."""
+        """Return each token's log-probability and attention weights, and the log-probabilities of the next token."""
         prefix, log_probs, alphas = SOS, [], []
         for token in tokens:
             log_probs.append(self.log_probs[which, prefix, token].item())
             alphas.append(self.alphas[which, prefix].tolist())
-            prefix = prefix * self.tokens + token
+            prefix = prefix * self.vocab_size + token
         return log_probs, alphas, self.log_probs[which, prefix]
 
 
@@ -72,19 +72,19 @@ class Case(NamedTuple):
     inputs: list
     collate: Callable[[list], Tensor]
 
-    def start(self, rows: Iterable[int]) -> tuple:
+    def encode(self, rows: Iterable[int]) -> tuple:
         return self.model.encode(self.collate([self.inputs[row] for row in rows]))
 
     def forced(self, row: int, tokens: list[int]) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of next symbols and attention by teacher forcing."""
+        """Return the log-probabilities of next tokens and the attention weights by teacher forcing."""
         inputs = torch.tensor([[SOS, *tokens[:-1]]])
         inputs = inputs.unsqueeze(1) if isinstance(self.model, Captioner) else inputs
         logits, alphas = self.model(self.collate([self.inputs[row]]), inputs)
         return logits.log_softmax(dim=-1).view(len(tokens), -1), alphas.view(len(tokens), -1)
 
 
-def sharpened(model: torch.nn.Module) -> torch.nn.Module:
-    """Logits far enough apart for decoding to differ from input to input."""
+def sharpen(model: torch.nn.Module) -> torch.nn.Module:
+    """Move the logits apart, so that outputs differ from input to input."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3.0)
@@ -94,17 +94,17 @@ def sharpened(model: torch.nn.Module) -> torch.nn.Module:
 
 def seq2seq() -> Case:
     model = Seq2Seq(9, 7, partial(AdditiveAttention, dim=6), embedding_dim=5, hidden=8, bidirectional=True)
-    return Case(sharpened(model), [[3, 4, 5, 6, 7], [8], [4, 4, 3], [5, 6]], pad)
+    return Case(sharpen(model), [[3, 4, 5, 6, 7], [8], [4, 4, 3], [5, 6]], pad)
 
 
 def lm() -> Case:
     model = ContextLanguageModel(8, GeneralAttention, embedding_dim=5, encoder_hidden=4, hidden=6, layers=2)
-    return Case(sharpened(model), [[3, 4, 5, 6], [], [7], [5, 5]], pad)
+    return Case(sharpen(model), [[3, 4, 5, 6], [], [7], [5, 5]], pad)
 
 
 def captioner() -> Case:
     model = Captioner(7, SmallCNN((4, 6), size=8), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8)
-    return Case(sharpened(model), list(torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)), torch.stack)
+    return Case(sharpen(model), list(torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)), torch.stack)
 
 
 @pytest.fixture(params=[seq2seq, lm, captioner], ids=lambda make: make.__name__)

@@ -1,4 +1,4 @@
-"""Minimum Bayes risk against similarities counted n-gram by n-gram, and against all outputs of a small model."""
+"""Minimum Bayes risk against a plain count of n-grams, and against the expectation over all outputs of a table."""
 
 import math
 from collections import Counter
@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from attendgen.decoding.beam_size import beam_search
 from torch import Tensor
 
 from attendgen.data.batch import pad
+from attendgen.decoding.beam import beam_search
 from attendgen.decoding.config import DecodingConfig
-from attendgen.decoding.mbr import apportion, expected_similarity
+from attendgen.decoding.decode import decode
+from attendgen.decoding.mbr import apportion, concat_outputs, expected_similarity, mbr_rerank
+from attendgen.decoding.protocol import CompositeModel, Decoded
+from attendgen.layers.state import Member
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import EOS, PAD
 
@@ -23,18 +26,18 @@ def words(tokens: list[int]) -> list[int]:
     return [token for token in tokens if token not in (PAD, EOS)]
 
 
-def counted(tokens: list[int], n: int) -> dict[tuple[int, ...], float]:
-    """The weights of an output's n-grams."""
+def weigh_ngrams(tokens: list[int], n: int) -> dict[tuple[int, ...], float]:
+    """Return the weights of an output's n-grams."""
     grams = Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
-    return {gram: count * sum(math.log(1 + symbol) for symbol in gram) for gram, count in grams.items()}
+    return {gram: count * sum(math.log(1 + token) for token in gram) for gram, count in grams.items()}
 
 
 def similarity(one: list[int], other: list[int]) -> float:
-    """CIDEr-D's, for one pair."""
+    """Return the similarity of CIDEr-D for one pair."""
     one, other = words(one), words(other)
     total = 0.0
     for n in range(1, 5):
-        ours, theirs = counted(one, n), counted(other, n)
+        ours, theirs = weigh_ngrams(one, n), weigh_ngrams(other, n)
         norm = math.hypot(*ours.values()) * math.hypot(*theirs.values())
         if norm:
             total += (
@@ -44,7 +47,7 @@ def similarity(one: list[int], other: list[int]) -> float:
 
 
 def outputs(table, which: int) -> dict[tuple[int, ...], float]:
-    """Every output of up to LENGTH symbols and its probability, among those with neither <pad> nor <sos>."""
+    """Return every output of up to LENGTH tokens without <pad> and <sos>, and its probability."""
     found = {}
 
     def grow(tokens: list[int], mass: float) -> None:
@@ -53,14 +56,14 @@ def outputs(table, which: int) -> dict[tuple[int, ...], float]:
             return
         allowed = table.look_up(which, tokens)[2].exp()
         allowed[:EOS] = 0.0
-        for token in range(EOS, table.tokens):
+        for token in range(EOS, table.vocab_size):
             grow([*tokens, token], mass * float(allowed[token] / allowed.sum()))
 
     grow([], 1.0)
     return found
 
 
-def test_similarity_is_counted_n_gram_by_n_gram():
+def test_similarity_equals_a_count_of_each_n_gram():
     torch.manual_seed(0)
     draw = [[*torch.randint(3, 8, (length,)).tolist(), EOS] for length in (1, 5, 7, 9, 4, 2, 8)]
     repeated = [[3, 4, 3, 4, 3, 4, EOS], [EOS], [5, 5, 5, 5]]
@@ -69,49 +72,48 @@ def test_similarity_is_counted_n_gram_by_n_gram():
     assert expected_similarity(pad(hypotheses), pad(samples)).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_an_output_is_like_itself_alone():
+def test_similarity_is_1_to_itself_and_0_without_common_tokens():
     same = pad([[3, 4, 5, 6, 7, EOS]])
     assert expected_similarity(same, same).item() == pytest.approx(1.0)
     assert expected_similarity(same, pad([[8, 9, 10, 11, EOS]])).item() == 0.0
 
 
-def test_the_choice_is_that_of_the_expectation_over_all_outputs(table):
+def test_scores_equal_the_expectation_over_all_outputs(table):
     torch.manual_seed(0)
     memory, state = table.encode(range(4))
-    search = DecodingConfig(LENGTH, beam_size=8, mbr_samples=5_000, n_best=3)
-    found = search(table, memory, state)
+    config = DecodingConfig(LENGTH, beam_size=8, mbr_samples=5_000, n_best=3)
+    found = decode(table, memory, state, config)
     candidates = beam_search(table, memory, state, LENGTH, width=8, n_best=8)
     differs = 0
     for which in range(4):
         every = outputs(table, which)
         assert sum(every.values()) == pytest.approx(1.0, abs=1e-5)
-        risked = sorted(
+        expected_scores = sorted(
             (
                 (sum(mass * similarity(tokens, list(other)) for other, mass in every.items()), tokens)
                 for tokens in ([t for t in row if t != PAD] for row in candidates.tokens[which].tolist())
             ),
             reverse=True,
         )
-        assert found.scores[which].tolist() == pytest.approx([score for score, _ in risked[:3]], abs=0.02)
+        assert found.scores[which].tolist() == pytest.approx([score for score, _ in expected_scores[:3]], abs=0.02)
         for n in range(3):
             tokens = [t for t in found.tokens[which, n].tolist() if t != PAD]
-            expected = {tuple(output): score for score, output in risked}[tuple(tokens)]
-            assert expected == pytest.approx(risked[n][0], abs=0.02)
+            expected = {tuple(output): score for score, output in expected_scores}[tuple(tokens)]
+            assert expected == pytest.approx(expected_scores[n][0], abs=0.02)
             log_probs, alphas, _ = table.look_up(which, tokens)
             torch.testing.assert_close(found.log_probs[which, n, : len(tokens)], torch.tensor(log_probs))
             torch.testing.assert_close(found.attention[which, n, : len(tokens)], torch.tensor(alphas))
         differs += found.tokens[which, 0].tolist() != candidates.tokens[which, 0, : found.tokens.size(2)].tolist()
-    assert differs, "the likeliest output should not always be the one most like the others"
+    assert differs, "the most probable output should not always have the greatest expected similarity"
 
 
-@pytest.mark.parametrize("consensus", [0, 5_000], ids=["neighbours alone", "with the model's samples"])
-def test_neighbours_have_as_much_say_as_all_samples(table, consensus):
+@pytest.mark.parametrize("samples", [0, 5_000], ids=["nearest captions alone", "with the model's samples"])
+def test_nearest_captions_weigh_as_much_as_all_samples(table, samples):
     torch.manual_seed(0)
     memory, state = table.encode(range(4))
-    said = [[[3, 4], [5, EOS]], [[5, 5, 5]], [[4, 3, 5, 4], [3], [4, EOS]], [[5, 3, EOS]]]
-    others = [pad(outputs_) for outputs_ in said]
-    search = DecodingConfig(LENGTH, beam_size=8, n_best=8, mbr_samples=consensus, retrieval_captions=1)
-    found = search(table, memory, state, others=others)
+    nearest = [[[3, 4], [5, EOS]], [[5, 5, 5]], [[4, 3, 5, 4], [3], [4, EOS]], [[5, 3, EOS]]]
+    config = DecodingConfig(LENGTH, beam_size=8, n_best=8, mbr_samples=samples, retrieval_captions=1)
+    found = decode(table, memory, state, config, retrieved=[pad(captions) for captions in nearest])
     for which in range(4):
         every = outputs(table, which)
         assert found.scores[which].isfinite().any()
@@ -119,39 +121,39 @@ def test_neighbours_have_as_much_say_as_all_samples(table, consensus):
             if score == -math.inf:
                 continue
             tokens = [token for token in ids if token != PAD]
-            heard = [sum(similarity(tokens, other) for other in said[which]) / len(said[which])]
-            if consensus:
-                heard.append(sum(mass * similarity(tokens, list(other)) for other, mass in every.items()))
-            assert score == pytest.approx(sum(heard) / len(heard), abs=0.02 if consensus else 1e-6)
+            similarities = [sum(similarity(tokens, other) for other in nearest[which]) / len(nearest[which])]
+            if samples:
+                similarities.append(sum(mass * similarity(tokens, list(other)) for other, mass in every.items()))
+            assert score == pytest.approx(sum(similarities) / len(similarities), abs=0.02 if samples else 1e-6)
 
 
-def test_neighbours_that_nobody_knows_are_named(table):
+def test_retrieval_without_nearest_captions_is_refused(table):
     memory, state = table.encode(range(2))
-    with pytest.raises(UserError, match=r"decoding\.neighbours=3: only captioners"):
-        DecodingConfig(LENGTH, beam_size=4, retrieval_captions=3)(table, memory, state)
+    with pytest.raises(UserError, match=r"decoding\.retrieval_captions=3: only captioners"):
+        decode(table, memory, state, DecodingConfig(LENGTH, beam_size=4, retrieval_captions=3))
 
 
-class CompositeModel(NamedTuple):
-    """Tables that are asked apart."""
+class Mixture(NamedTuple):
+    """Tables that decode one by one."""
 
     shares: tuple[float, ...]
     tables: tuple[Any, ...]
 
     def step(self, tokens: Tensor, state: Any, memory: Any) -> Any:
-        raise AssertionError("the tables are asked one by one")
+        raise AssertionError("the tables decode one by one")
 
-    def apart(self, memory: Any, state: Any) -> list[tuple[float, Any, Any, Any]]:
-        return [(share, table, memory, state) for share, table in zip(self.shares, self.tables, strict=True)]
+    def split_members(self, memory: Any, state: Any) -> list[Member]:
+        return [Member(share, table, memory, state) for share, table in zip(self.shares, self.tables, strict=True)]
 
 
-def test_of_several_models_the_expectation_is_over_their_mixture(make_table):
+def test_expectation_of_several_models_is_over_their_mixture(make_table):
     torch.manual_seed(3)
     tables = (make_table(), make_table(length=5), make_table())
     shares = (0.7, 0.3, 0.0)
     memory, state = tables[0].encode(range(4))
-    found = DecodingConfig(LENGTH, beam_size=8, mbr_samples=4000, n_best=8)(
-        CompositeModel(shares, tables), memory, state
-    )
+    model = Mixture(shares, tables)
+    assert isinstance(model, CompositeModel)
+    found = decode(model, memory, state, DecodingConfig(LENGTH, beam_size=8, mbr_samples=4000, n_best=8))
     for which in range(4):
         mixture: Counter[tuple[int, ...]] = Counter()
         proposed = set()
@@ -159,55 +161,71 @@ def test_of_several_models_the_expectation_is_over_their_mixture(make_table):
             mixture.update({output: share * mass for output, mass in outputs(table, which).items()})
             alone = beam_search(table, memory, state, LENGTH, width=8, n_best=8)
             proposed |= {tuple(t for t in row if t != PAD) for row in alone.tokens[which].tolist()}
-        risked = {
+        expected_scores = {
             tokens: sum(mass * similarity(list(tokens), list(other)) for other, mass in mixture.items())
             for tokens in proposed
         }
-        assert found.scores[which].tolist() == pytest.approx(sorted(risked.values(), reverse=True)[:8], abs=0.02)
+        assert found.scores[which].tolist() == pytest.approx(
+            sorted(expected_scores.values(), reverse=True)[:8], abs=0.02
+        )
         written = [tuple(t for t in row if t != PAD) for row in found.tokens[which].tolist()]
         assert len(set(written)) == 8
         for n, tokens in enumerate(written):
-            assert found.scores[which, n].item() == pytest.approx(risked[tokens], abs=0.02)
+            assert found.scores[which, n].item() == pytest.approx(expected_scores[tokens], abs=0.02)
             log_probs = found.log_probs[which, n, : len(tokens)].tolist()
             assert any(log_probs == pytest.approx(table.look_up(which, tokens)[0]) for table in tables[:2])
 
 
-def test_samples_are_shared_out_whole():
+def test_apportioned_samples_are_whole_numbers():
     assert apportion(10, [0.5, 0.5]) == [5, 5]
     assert apportion(100, [1 / 3] * 3) == [34, 33, 33]
     assert apportion(7, [0.6, 0.25, 0.15]) == [4, 2, 1]
     assert apportion(3, [1.0, 0.0]) == [3, 0]
 
 
-def test_same_outputs_again(case):
+def test_default_seed_repeats_the_output(case):
     memory, state = case.encode(range(4))
-    first, again = (DecodingConfig(8, beam_size=4, mbr_samples=6)(case.model, memory, state) for _ in range(2))
+    config = DecodingConfig(8, beam_size=4, mbr_samples=6)
+    first, again = (decode(case.model, memory, state, config) for _ in range(2))
     assert torch.equal(first.tokens, again.tokens)
     assert torch.equal(first.scores, again.scores)
-    other = DecodingConfig(8, beam_size=4, mbr_samples=6, seed=1)(case.model, memory, state)
+    other = decode(case.model, memory, state, config.override(seed=1))
     assert not torch.equal(first.scores, other.scores)
 
 
-def test_scores_fall_and_missing_hypotheses_come_last(make_table):
+def test_outputs_are_sorted_and_missing_hypotheses_come_last(make_table):
     torch.manual_seed(1)
     table = make_table(vocab_size=4, length=2)
     memory, state = table.encode(range(4))
-    scores = DecodingConfig(1, beam_size=8, n_best=8, mbr_samples=10)(table, memory, state).scores
+    scores = decode(table, memory, state, DecodingConfig(1, beam_size=8, n_best=8, mbr_samples=10)).scores
     assert all(before >= after for row in scores.tolist() for before, after in pairwise(row))
-    assert (scores == -torch.inf).sum(dim=1).tolist() == [6] * 4  # one symbol long: <eos> or the other symbol
+    assert (scores == -torch.inf).sum(dim=1).tolist() == [6] * 4  # of length 1: <eos> or the other token
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"consensus": -1, "beam": 4}, "consensus -1 is below 0"),
-        ({"consensus": 5, "beam": 4, "temperature": 0.5, "n_best": 5}, "n-best 5 is larger than the beam's 4"),
-        ({"consensus": 5}, "consensus 5 chooses among a beam's hypotheses; use --beam 20"),
-        ({"neighbours": 5}, "neighbours 5 chooses among a beam's hypotheses; use --beam 20"),
-        ({"neighbours": -1, "beam": 4}, "neighbours -1 is below 0"),
-    ],
-    ids=str,
-)
-def test_mistakes_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        DecodingConfig(**options)
+def make_outputs(rows: list[list[int]], scores: list[float], source: int) -> Decoded:
+    tokens = pad(rows).unsqueeze(0)
+    return Decoded(
+        tokens, torch.tensor([scores]), torch.randn(tokens.shape), torch.rand(*tokens.shape, source).softmax(dim=-1)
+    )
+
+
+def test_concatenated_outputs_keep_their_order_and_repeated_ones_score_minus_infinity():
+    one = make_outputs([[3, 4, EOS], [5, EOS]], [-1.0, -2.0], source=2)
+    two = make_outputs([[5, EOS], [6, 6, 6, 6, EOS]], [-0.5, -3.0], source=4)
+    whole = concat_outputs([one, two])
+    assert whole.tokens[0].tolist() == [[3, 4, EOS, 0, 0], [5, EOS, 0, 0, 0], [5, EOS, 0, 0, 0], [6, 6, 6, 6, EOS]]
+    assert whole.scores.tolist() == [[-1.0, -2.0, -math.inf, -3.0]]
+    torch.testing.assert_close(whole.log_probs[0, :2, :3], one.log_probs[0])
+    torch.testing.assert_close(whole.attention[0, :2, :3, 2:], one.attention[0])
+    torch.testing.assert_close(whole.attention[0, 2:], torch.cat([two.attention[0]]))
+    assert not whole.attention[0, :2, :, :2].any()
+
+
+def test_reranking_orders_all_parts_of_an_output_together():
+    candidates = make_outputs([[3, 3, EOS], [4, 5, EOS], [4, 6, EOS]], [-1.0, -2.0, -math.inf], source=2)
+    found = mbr_rerank(candidates, [[pad([[4, 5, EOS], [4, 6, EOS]])]], n_best=3)
+    order = [1, 0, 2]
+    assert found.tokens[0].tolist() == candidates.tokens[0, order].tolist()
+    torch.testing.assert_close(found.log_probs, candidates.log_probs[:, order])
+    torch.testing.assert_close(found.attention, candidates.attention[:, order])
+    assert found.scores[0, 2] == -math.inf

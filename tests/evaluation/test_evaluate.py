@@ -1,24 +1,22 @@
 """Captions and scores are written before METEOR's Java program may fail."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from attendgen.cli.app import main
 from attendgen.evaluation import evaluate as evaluation
 from attendgen.evaluation.evaluate import evaluate
 from attendgen.runs.run import Run
-from helpers import tiny_data
+from helpers.errors import Command
+from helpers.runs import SharedRuns
 
 FILES = ["captions_val.json", "metrics_val.json"]
 
 
-@pytest.fixture(scope="module")
-def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A captioner trained for a moment."""
-    return tiny.Runs(tmp_path_factory.mktemp("runs"), {"captions": ["flickr8k_soft"]})("captions")
+@pytest.fixture
+def captioner(runs: SharedRuns) -> Path:
+    return runs("flickr8k_soft")
 
 
 @pytest.fixture
@@ -40,13 +38,12 @@ def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("#!/nowhere/sh", "cannot be started"),
     ],
 )
-def test_without_meteor_the_other_scores_stand(captioner, java, tmp_path, monkeypatch, caplog, script, reason):
+def test_other_scores_are_written_if_meteor_fails(
+    attendgen: Command, captioner, java, tmp_path, caplog, script, reason
+):
     java.write_text(script)
     out = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["attendgen", "evaluate", str(captioner), "--out", str(out)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert not stop.value.code
+    assert attendgen("evaluate", captioner, "--out", out).code == 0
     (warning,) = [record.message for record in caplog.records if "METEOR" in record.message]
     assert warning.startswith("METEOR is left out: java")
     assert reason in warning
@@ -57,7 +54,7 @@ def test_without_meteor_the_other_scores_stand(captioner, java, tmp_path, monkey
     assert {"bleu4", "cider", "seen_in_training"} < set(metrics)
 
 
-def test_meteor_is_added_where_java_works(captioner, java, tmp_path):
+def test_meteor_is_added_if_java_works(captioner, java, tmp_path):
     java.write_text(
         "#!/bin/sh\n"
         'while read -r line; do case $line in SCORE*) echo 1 2;; EVAL*) printf "0.5\\n0.5\\n0.25\\n";; esac; done\n'
@@ -68,11 +65,11 @@ def test_meteor_is_added_where_java_works(captioner, java, tmp_path):
     assert json.loads((tmp_path / FILES[1]).read_text()) == scores
 
 
-def test_an_interrupt_leaves_what_was_written(captioner, java, tmp_path, monkeypatch):
-    def interrupted(*_: object) -> float:
+def test_captions_and_scores_are_kept_if_meteor_is_interrupted(captioner, java, tmp_path, monkeypatch):
+    def interrupt(*_: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "meteor", interrupted)
+    monkeypatch.setattr(evaluation, "meteor", interrupt)
     run = Run.find(captioner)
     with pytest.raises(KeyboardInterrupt):
         evaluate(run, run.config, "val", tmp_path)

@@ -1,8 +1,8 @@
-"""Tensors that say they are on a GPU, and PyTorch's own autocast rules for them, on a machine without one.
+"""Tensors that report to be on a GPU, with PyTorch's own autocast rules for them, on a machine without a GPU.
 
-A `Pretended` tensor has the device `cuda:0` and holds a CPU tensor, so autocast treats it as it treats a GPU's tensors
-and a model computes real values. An operation on tensors of both devices is an error, as it is on a GPU.
-Autograd of a GPU's tensors needs a driver; hence only `torch.no_grad()` works.
+A `Pretended` tensor has the device `cuda:0` and holds a CPU tensor, so autocast treats it as a GPU's tensor and a model
+computes real values. An operation on tensors of both devices is an error, as on a GPU. Autograd of a GPU's tensors
+needs a driver, so this works under `torch.no_grad()` only.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 GPU = torch.device("cuda:0")
-ACROSS = ("aten::_to_copy", "aten::copy_", "aten::_pack_padded_sequence")  # take or give tensors of both devices
+ACROSS = ("aten::_to_copy", "aten::copy_", "aten::_pack_padded_sequence")  # operations with tensors of both devices
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def lstm_dtypes(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
 
 
 class Pretended(torch.Tensor):
-    """A CPU tensor that says it is on a GPU."""
+    """A CPU tensor that reports to be on a GPU."""
 
     held: torch.Tensor
 
@@ -101,7 +101,7 @@ class Pretended(torch.Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
-    # PyTorch's own of these ask for a driver before they come to `__torch_dispatch__`
+    # PyTorch's own versions of these methods ask for a driver before `__torch_dispatch__` is called
 
     def __getitem__(self, index: Any) -> "Pretended":
         with torch._C._DisableTorchDispatch():
@@ -129,14 +129,14 @@ class Pretended(torch.Tensor):
 
 
 class Pretence(TorchDispatchMode):
-    """Makes tensors that are asked for on a GPU pretended ones."""
+    """Create a `Pretended` tensor where a tensor on a GPU is asked for."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return compute(func, args, kwargs or {})
 
 
 def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Compute an operation on the held tensors; pretend that its results are where its arguments are."""
+    """Compute an operation on the CPU tensors; its results are on the device of its arguments."""
     name = func._schema.name
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     there = [isinstance(tensor, Pretended) for tensor in tensors]
@@ -168,11 +168,11 @@ def run_cudnn(inputs, weights, _stride, buffer, hidden, cell, _mode, _size, _pro
 
 
 def step_cell(inputs, hidden, cell, input_bias, hidden_bias):
-    """Compute the next states of an LSTM's cell from what its weights made of the inputs and the last states."""
+    """Compute an LSTM cell's next state from the products of its weights with the inputs and the hidden state."""
     gates = inputs + hidden + input_bias + hidden_bias
-    enter, forget, new, leave = gates.chunk(4, dim=1)
-    cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
-    return leave.sigmoid() * cell.tanh(), cell, gates
+    i, f, g, o = gates.chunk(4, dim=1)
+    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    return o.sigmoid() * cell.tanh(), cell, gates
 
 
 def pretend(value: Any) -> Any:

@@ -21,7 +21,7 @@ class SharedRuns:
 
     def __call__(self, experiment: str, *overrides: str) -> Path:
         """Return the run directory of an experiment with overrides."""
-        name = re.sub(r"[^\w.=-]+", "_", "-".join([experiment, *overrides]))
+        name = "run-" + re.sub(r"[^\w.=-]+", "_", "-".join([experiment, *overrides]))
         if not (self.folder / name).exists():
             train(self.folder, experiment, "trainer=smoke", *overrides, name=name)
         return self.folder / name

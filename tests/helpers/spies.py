@@ -1,15 +1,15 @@
-"""Callbacks that tests put into a training."""
+"""Callbacks that tests add to a training."""
 
 from pathlib import Path
 
 import lightning
 import torch
 
-from attendgen.layers.hard_attention import sampled
+from attendgen.layers.hard_attention import CategoricalSampler
 
 
-class Places(lightning.Callback):
-    """Writes what hard attention draws from the same alpha in the first training step, by rank."""
+class SampledLocations(lightning.Callback):
+    """Write to `folder/RANK.pt` what hard attention samples from uniform weights in the first training step."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -19,4 +19,5 @@ class Places(lightning.Callback):
     ) -> None:
         if trainer.global_step:
             return
-        torch.save(sampled(torch.full((400, 64), 1 / 64)), self.folder / f"{trainer.global_rank}.pt")
+        weights = CategoricalSampler()(torch.full((400, 64), 1 / 64))
+        torch.save(weights, self.folder / f"{trainer.global_rank}.pt")

@@ -1,4 +1,4 @@
-"""What every model owes the search that drives it, and those that read on owe their readers."""
+"""Checks of models' interfaces: `encode` and `step` of all, `initial_state` and `read` of language models."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,18 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attendgen.layers.state import take_rows
+from attendgen.layers.state import iterate_tensors, take_rows
 
 
 def assert_stepping_equals_teacher_forcing(
-    model: Any, asked: Tensor, inputs: Tensor, forced: tuple, **tolerance: float
+    model: Any, source: Tensor, inputs: Tensor, forced: tuple, **tolerance: float
 ) -> None:
-    """Step by step from what is `asked` (a context, a source, pictures), the logits and attention of `forced`."""
-    assert_steps_equal(model, *model.encode(asked), inputs, forced, **tolerance)
+    """Check that `step` gives the logits and the attention of teacher forcing.
+
+    Args:
+        source: what the model encodes: contexts, sources or images.
+        forced: the logits and the attention of `inputs`.
+    """
+    assert_steps_equal(model, *model.encode(source), inputs, forced, **tolerance)
 
 
 def assert_steps_equal(model: Any, memory: Any, state: Any, inputs: Tensor, forced: tuple, **tolerance: float) -> None:
-    """Step by step from a memory and a state, the logits and attention of `forced`."""
+    """Check that `step`, from a memory and a state, gives the logits and the attention of teacher forcing."""
     logits, alphas = forced
     for t in range(inputs.size(1)):
         log_probs, alpha, state = model.step(inputs[:, t], state, memory)
@@ -25,35 +30,43 @@ def assert_steps_equal(model: Any, memory: Any, state: Any, inputs: Tensor, forc
         torch.testing.assert_close(alpha, alphas[:, t], **tolerance)
 
 
-def assert_rows_share_their_memory(model: Any, asked: Tensor, tokens: Tensor, run: Callable[..., tuple]) -> None:
-    """`run` (step or decode) gives several rows of one input what it gives inputs of their own."""
-    each = len(tokens) // len(asked)
-    memory, state = model.encode(asked)
-    shared = run(tokens, take_rows(state, torch.arange(len(asked)).repeat_interleave(each)), memory)
-    repeated, state = model.encode(asked.repeat_interleave(each, dim=0))
+def assert_rows_share_their_memory(model: Any, source: Tensor, tokens: Tensor, run: Callable[..., tuple]) -> None:
+    """Check that several rows of one input give the results of as many copies of that input.
+
+    Args:
+        run: the model's `step` or `continue_from`.
+    """
+    each = len(tokens) // len(source)
+    memory, state = model.encode(source)
+    shared = run(tokens, take_rows(state, torch.arange(len(source)).repeat_interleave(each)), memory)
+    repeated, state = model.encode(source.repeat_interleave(each, dim=0))
     separate = run(tokens, state, repeated)
-    for left, right in zip((*shared[:2], *shared[2]), (*separate[:2], *separate[2]), strict=True):
+    for left, right in zip(iterate_tensors(shared), iterate_tensors(separate), strict=True):
         torch.testing.assert_close(left, right)
 
 
-def assert_several_reads_equal_one(model: Any, inputs: Tensor, cuts: tuple[int, ...]) -> None:
-    """Text read in several calls, the state handed on, and in one."""
+def assert_several_reads_equal_one(model: Any, inputs: Tensor, sizes: tuple[int, ...]) -> None:
+    """Check that a text read in several calls, with the state passed on, gives the results of one call.
+
+    Args:
+        sizes: number of tokens in each call.
+    """
     whole, alphas, last = model.read(inputs, model.initial_state(len(inputs)))
     state, parts = model.initial_state(len(inputs)), []
-    for piece in inputs.split(cuts, dim=1):
-        logits, alpha, state = model.read(piece, state)
+    for chunk in inputs.split(sizes, dim=1):
+        logits, alpha, state = model.read(chunk, state)
         parts.append((logits, alpha))
     for expected, found in zip((whole, alphas), zip(*parts, strict=True), strict=True):
         torch.testing.assert_close(torch.cat(found, dim=1), expected)
-    torch.testing.assert_close(tuple(state), tuple(last))
+    torch.testing.assert_close(list(iterate_tensors(state)), list(iterate_tensors(last)))
 
 
-def assert_no_future_character_leaks(model: Any, inputs: Tensor, symbols: int) -> None:
-    """Other characters from any place on leave all before it as it was, and change what that place predicts."""
+def assert_no_future_token_leaks(model: Any, inputs: Tensor, vocab_size: int) -> None:
+    """Check that changing all tokens from a position on changes its prediction, and nothing before it."""
     logits, alphas, _ = model.read(inputs, model.initial_state(len(inputs)))
     for t in range(inputs.size(1)):
         changed = inputs.clone()
-        changed[:, t:] = changed[:, t:] % (symbols - 1) + 1
+        changed[:, t:] = changed[:, t:] % (vocab_size - 1) + 1
         other, alpha, _ = model.read(changed, model.initial_state(len(inputs)))
         torch.testing.assert_close((other[:, :t], alpha[:, :t]), (logits[:, :t], alphas[:, :t]), rtol=0, atol=0)
         assert not torch.allclose(other[:, t], logits[:, t])

@@ -13,14 +13,14 @@ CAPTIONS = ("a {} square on the wall", "the {} picture", "something {} hangs her
 
 
 def image(path: Path, color: str, size: tuple[int, int] = (40, 30)) -> Path:
-    """A picture of one color."""
+    """A image of one color."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, color).save(path)
     return path
 
 
 def flickr8k(root: Path) -> Path:
-    """Four training and two dev pictures of one color each, with five captions that name it."""
+    """Four training and two dev images of one color each, with five captions that name it."""
     lines = []
     for color in COLORS:
         image(root / "Images" / f"{color}.jpg", color)
@@ -32,7 +32,7 @@ def flickr8k(root: Path) -> Path:
 
 
 def coco(root: Path) -> Path:
-    """The same pictures in COCO's own layout."""
+    """The same images in COCO's own layout."""
     for part, colors in (("train2017", COLORS[:4]), ("val2017", COLORS[4:])):
         images = [{"id": 10 + i, "file_name": f"{color}.jpg"} for i, color in enumerate(colors)]
         annotations = [
@@ -83,14 +83,18 @@ SMALL = {
         "decoding.max_length=30",
     ],
     "shapes": ["data.max_samples=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
-    "toy": [],
+    "toy": ["decoding.max_length=30"],
     "multi30k": ["model.hidden=8", "model.encoder_hidden=4", "data.batch_size=4", "decoding.max_length=20"],
 }
+
+# of single experiments: tables of n-grams would make checkpoints of a hundred megabytes
+SMALLER = {"novels_lstm": ["model.ngram_rows=128", "model.embedding_dim=16"]}
 
 # ten steps that depend on nothing but the batches; plain gradient descent, because Adam blows up rounding errors
 PLAIN = [
     "steps=10",
     "epochs=-1",
+    "validate_every=99",
     "trainer.log_every_n_steps=1",
     "callbacks.samples=null",
     "+trainer.limit_val_batches=1",
@@ -102,7 +106,7 @@ STEPS = {
     "toy_chat": [*PLAIN, "data.batch_size=5"],
     "novels": [*PLAIN, "data.batch_size=19", "data.short_context_prob=0.0"],
     "flickr8k_soft": [*PLAIN, *FLICKR],
-    # along the likeliest places, where nothing is drawn
+    # at the most probable locations, where nothing is drawn
     "flickr8k_hard": [
         *PLAIN,
         *FLICKR,
@@ -115,13 +119,14 @@ STEPS = {
 
 
 def arguments(experiment: str, folder: Path, *overrides: str, name: str = "run") -> list[str]:
-    """Of a training on tiny data in `folder`, whose run directory is `folder/name`."""
+    """Return the arguments of a training on tiny data in `folder`, whose run directory is `folder/name`."""
     family = experiment.split("_")[0]
     make = {"flickr8k": flickr8k, "coco": coco, "novels": novels, "multi30k": multi30k}.get(family)
     root = folder / family
     data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
     common = [f"paths.cache={folder}/cache", f"hydra.run.dir='{folder / name}'", "callbacks.progress=null"]
-    return [f"experiment={experiment}", *data, *SMALL[family], *common, *overrides]
+    small = [*SMALL[family], *SMALLER.get(experiment, [])]
+    return [f"experiment={experiment}", *data, *small, *common, *overrides]
 
 
 class JoinedSampler(ResumableSampler):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from attendgen.layers import additive_kernel
 from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention, MeanAttention, attend
 from attendgen.utils.errors import UserError
 
@@ -23,7 +24,7 @@ def scaled_score(layer, query, memory):
 
 
 def general_score(layer, query, memory):
-    return float(query @ array(layer.map.weight) @ memory)
+    return float(query @ array(layer.key_proj.weight) @ memory)
 
 
 def scaled_general_score(layer, query, memory):
@@ -31,17 +32,19 @@ def scaled_general_score(layer, query, memory):
 
 
 def additive_score(layer, query, memory):
-    inner = array(layer.query.weight) @ query + array(layer.map.weight) @ memory + array(layer.map.bias)
+    inner = array(layer.query_proj.weight) @ query + array(layer.key_proj.weight) @ memory + array(layer.key_proj.bias)
     return float(array(layer.score.weight)[0] @ np.tanh(inner))
 
 
-def rectified_score(layer, query, memory):
-    inner = array(layer.query.weight) @ query + array(layer.map.weight) @ memory + array(layer.map.bias)
+def relu_score(layer, query, memory):
+    inner = array(layer.query_proj.weight) @ query + array(layer.key_proj.weight) @ memory + array(layer.key_proj.bias)
     return float(array(layer.score.weight)[0] @ np.maximum(inner, 0))
 
 
 def two_layer_score(layer, query, memory):
-    first = np.tanh(array(layer.query.weight) @ query + array(layer.map.weight) @ memory + array(layer.map.bias))
+    first = np.tanh(
+        array(layer.query_proj.weight) @ query + array(layer.key_proj.weight) @ memory + array(layer.key_proj.bias)
+    )
     second = np.tanh(array(layer.inner.weight) @ first + array(layer.inner.bias))
     return float(array(layer.score.weight)[0] @ second)
 
@@ -57,7 +60,7 @@ LAYERS = {
     "scaled general": (lambda: GeneralAttention(QUERY, MEMORY, scaled=True), MEMORY, scaled_general_score),
     "additive": (lambda: AdditiveAttention(QUERY, MEMORY, KEY), MEMORY, additive_score),
     "additive, as wide as the query": (lambda: AdditiveAttention(QUERY, MEMORY), MEMORY, additive_score),
-    "additive, rectified": (lambda: AdditiveAttention(QUERY, MEMORY, KEY, "relu"), MEMORY, rectified_score),
+    "additive, relu": (lambda: AdditiveAttention(QUERY, MEMORY, KEY, "relu"), MEMORY, relu_score),
     "additive, two layers": (lambda: AdditiveAttention(QUERY, MEMORY, KEY, layers=2), MEMORY, two_layer_score),
     "mean": (lambda: MeanAttention(QUERY, MEMORY), MEMORY, no_score),
 }
@@ -65,21 +68,21 @@ LAYERS = {
 
 @pytest.fixture(params=LAYERS)
 def case(request):
-    """A layer, the size of its memory's vectors and the score by the textbook."""
+    """A layer, the size of its memory's vectors, and its score by the published equation."""
     make, memory, score = LAYERS[request.param]
     return make(), memory, score
 
 
-def ask(layer, query, memory, mask=None):
+def attended(layer, query, memory, mask=None):
     return layer(query, layer.keys(memory), memory, mask)
 
 
-def test_equals_a_loop(case):
+def test_equals_a_loop_over_queries_and_keys(case):
     layer, dim, score = case
     query, memory = torch.randn(3, 2, QUERY), torch.randn(3, 5, dim)
     lengths = (5, 3, 1)
     mask = torch.arange(5) < torch.tensor(lengths).unsqueeze(1)
-    context, alpha = ask(layer, query, memory, mask)
+    context, alpha = attended(layer, query, memory, mask)
     for b, length in enumerate(lengths):
         for q in range(2):
             scores = [score(layer, array(query[b, q]), array(memory[b, s])) for s in range(length)]
@@ -90,21 +93,21 @@ def test_equals_a_loop(case):
             assert alpha[b, q, length:].tolist() == [0.0] * (5 - length)
 
 
-def test_no_mask_is_a_mask_that_is_true_everywhere(case):
+def test_no_mask_equals_a_mask_of_true(case):
     layer, dim, _ = case
     query, memory = torch.randn(2, 3, QUERY), torch.randn(2, 4, dim)
-    everywhere = torch.ones(2, 4, dtype=torch.bool)
-    for left, right in zip(ask(layer, query, memory), ask(layer, query, memory, everywhere), strict=True):
+    all_true = torch.ones(2, 4, dtype=torch.bool)
+    for left, right in zip(attended(layer, query, memory), attended(layer, query, memory, all_true), strict=True):
         torch.testing.assert_close(left, right)
 
 
-def test_what_is_masked_has_no_influence_and_no_gradient(case):
+def test_masked_positions_have_no_influence_and_no_gradient(case):
     layer, dim, _ = case
     query, memory = torch.randn(1, 2, QUERY), torch.randn(1, 4, dim)
     mask = torch.tensor([[True, False, True, False]])
     other = torch.where(mask.unsqueeze(-1), memory, 100 * torch.randn(1, 4, dim)).requires_grad_()
-    context, alpha = ask(layer, query, other, mask)
-    torch.testing.assert_close((context, alpha), ask(layer, query, memory, mask))
+    context, alpha = attended(layer, query, other, mask)
+    torch.testing.assert_close((context, alpha), attended(layer, query, memory, mask))
     context.square().sum().backward()
     assert not other.grad[~mask].any()
     assert other.grad[mask].any(dim=-1).all()
@@ -114,26 +117,26 @@ def test_an_empty_memory_gives_zeros_and_finite_gradients(case):
     layer, dim, _ = case
     query = torch.randn(2, 3, QUERY, requires_grad=True)
     memory = torch.randn(2, 4, dim, requires_grad=True)
-    context, alpha = ask(layer, query, memory, torch.tensor([[False] * 4, [True] * 4]))
+    context, alpha = attended(layer, query, memory, torch.tensor([[False] * 4, [True] * 4]))
     assert not alpha[0].any()
     assert not context[0].any()
     torch.testing.assert_close(alpha[1].sum(dim=-1), torch.ones(3))
     context.sum().backward()
-    for asked in (query, memory):
-        assert asked.grad is None or asked.grad.isfinite().all()
+    for given in (query, memory):
+        assert given.grad is None or given.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_masks_too(dtype):
+def test_masks_work_in_half_precision(dtype):
     query, memory = 10 * torch.randn(1, 2, QUERY, dtype=dtype), torch.randn(1, 3, QUERY, dtype=dtype)
-    context, alpha = ask(DotAttention(QUERY, QUERY), query, memory, torch.tensor([[True, True, False]]))
+    context, alpha = attended(DotAttention(QUERY, QUERY), query, memory, torch.tensor([[True, True, False]]))
     assert context.isfinite().all()
     assert not alpha[..., 2].any()
     torch.testing.assert_close(alpha.float().sum(dim=-1), torch.ones(1, 2), atol=1e-2, rtol=0)
 
 
-def test_dot_refuses_unequal_sizes_and_names_the_remedy():
-    with pytest.raises(UserError, match=r"has 4 and the memory 6; use .*General"):
+def test_dot_attention_refuses_unequal_sizes():
+    with pytest.raises(UserError, match=r"has 4 and the memory 6; use model/attention=general"):
         DotAttention(QUERY, MEMORY)
 
 
@@ -143,3 +146,41 @@ def test_the_softmax_is_taken_in_single_precision(dtype):
     context, alpha = attend(scores, memory, None)
     torch.testing.assert_close(alpha, scores.double().softmax(-1).float())
     assert context.dtype == dtype
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["no mask", "mask"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("cached", [2**20, 1], ids=["batch at once", "input by input"])
+def test_fused_additive_attention_equals_the_equation(activation, cached, masked, monkeypatch):
+    monkeypatch.setattr(additive_kernel, "CACHED", cached)
+    layer = AdditiveAttention(QUERY, MEMORY, KEY, activation).double()
+    query = torch.randn(3, 2, QUERY, dtype=torch.float64, requires_grad=True)
+    memory = torch.randn(3, 5, MEMORY, dtype=torch.float64, requires_grad=True)
+    mask = torch.arange(5) < torch.tensor([5, 3, 1]).unsqueeze(1) if masked else None
+    weights = torch.randn(3, 2, MEMORY, dtype=torch.float64), torch.randn(3, 2, 5, dtype=torch.float64)
+    results, gradients = [], []
+    for fused in (True, False):
+        layer.fused = fused
+        context, alpha = attended(layer, query, memory, mask)
+        loss = (context * weights[0]).sum() + (alpha * weights[1]).sum()
+        results.append((context, alpha))
+        gradients.append(torch.autograd.grad(loss, [*layer.parameters(), query, memory]))
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert all(gradient.any() for gradient in gradients[0])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_fused_scores_equal_the_equation_up_to_a_constant_per_query(activation):
+    query, keys, vector = torch.randn(2, 3, KEY), torch.randn(2, 4, KEY), torch.randn(KEY)
+    found = additive_kernel.additive_scores(query, keys, vector, activation)
+    expected = getattr(torch, activation)(query.unsqueeze(2) + keys.unsqueeze(1)) @ vector
+    constant = vector.sum() if activation == "tanh" else 0.0
+    torch.testing.assert_close(found, expected + constant)
+
+
+def test_unknown_activations_and_numbers_of_layers_are_refused():
+    with pytest.raises(UserError, match=r"model\.attention\.activation=gelu: unknown; choose tanh or relu"):
+        AdditiveAttention(QUERY, MEMORY, activation="gelu")
+    with pytest.raises(UserError, match=r"model\.attention\.layers=3: expected 1 or 2"):
+        AdditiveAttention(QUERY, MEMORY, layers=3)

@@ -11,7 +11,7 @@ INPUTS, HIDDEN, MEMORY, SOURCE, TIME, BATCH = 3, 5, 4, 6, 7, 3
 DECODERS = {
     "bahdanau": BahdanauDecoder,
     "luong": LuongDecoder,
-    "luong unfed": partial(LuongDecoder, input_feeding=False),
+    "luong, no input feeding": partial(LuongDecoder, input_feeding=False),
     "luong, two layers": partial(LuongDecoder, layers=2),
 }
 
@@ -21,18 +21,18 @@ def decoder(request):
     return DECODERS[request.param](INPUTS, HIDDEN, MEMORY, partial(AdditiveAttention, dim=8))
 
 
-def remember(decoder: torch.nn.Module, lengths: tuple[int, ...] = (6, 4, 1)) -> Memory:
+def make_memory(decoder: torch.nn.Module, lengths: tuple[int, ...] = (6, 4, 1)) -> Memory:
     values = torch.randn(len(lengths), SOURCE, MEMORY)
     mask = torch.arange(SOURCE) < torch.tensor(lengths).unsqueeze(1)
     return Memory(decoder.attention.keys(values), values, mask)
 
 
-def begin(decoder: torch.nn.Module, rows: int = BATCH):
-    return decoder.encode(torch.randn(rows, decoder.layers, HIDDEN), torch.randn(rows, decoder.layers, HIDDEN))
+def make_state(decoder: torch.nn.Module, rows: int = BATCH):
+    return decoder.initial_state(torch.randn(rows, decoder.layers, HIDDEN), torch.randn(rows, decoder.layers, HIDDEN))
 
 
-def test_step_by_step_equals_all_at_once(decoder):
-    memory, state, inputs = remember(decoder), begin(decoder), torch.randn(BATCH, TIME, INPUTS)
+def test_single_steps_equal_all_steps_at_once(decoder):
+    memory, state, inputs = make_memory(decoder), make_state(decoder), torch.randn(BATCH, TIME, INPUTS)
     features, alphas = decoder(inputs, state, memory)
     assert features.shape == (BATCH, TIME, decoder.features)
     for t in range(TIME):
@@ -41,32 +41,32 @@ def test_step_by_step_equals_all_at_once(decoder):
 
 
 def test_rows_that_share_a_memory_equal_a_repeated_memory(decoder):
-    memory, state, inputs = remember(decoder), begin(decoder, 2 * BATCH), torch.randn(2 * BATCH, TIME, INPUTS)
+    memory, state, inputs = make_memory(decoder), make_state(decoder, 2 * BATCH), torch.randn(2 * BATCH, TIME, INPUTS)
     repeated = Memory(*(part.repeat_interleave(2, dim=0) for part in memory))
     for left, right in zip(decoder(inputs, state, memory), decoder(inputs, state, repeated), strict=True):
         torch.testing.assert_close(left, right)
 
 
-@pytest.mark.parametrize("feeding", [False, True])
+@pytest.mark.parametrize("input_feeding", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_luong_equals_torchs_cells_and_the_papers_equations(feeding, layers):
-    decoder = LuongDecoder(INPUTS, HIDDEN, MEMORY, GeneralAttention, input_feeding=feeding, layers=layers)
-    memory, state, inputs = remember(decoder), begin(decoder), torch.randn(BATCH, TIME, INPUTS)
+def test_luong_equals_torchs_cells_and_the_papers_equations(input_feeding, layers):
+    decoder = LuongDecoder(INPUTS, HIDDEN, MEMORY, GeneralAttention, input_feeding=input_feeding, layers=layers)
+    memory, state, inputs = make_memory(decoder), make_state(decoder), torch.randn(BATCH, TIME, INPUTS)
     features, alphas = decoder(inputs, state, memory)
     cells = []
     for layer in range(layers):
-        cell = torch.nn.LSTMCell(HIDDEN if layer else INPUTS + HIDDEN * feeding, HIDDEN)
+        cell = torch.nn.LSTMCell(HIDDEN if layer else INPUTS + HIDDEN * input_feeding, HIDDEN)
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             getattr(cell, name).data.copy_(getattr(decoder.recurrence, f"{name}_l{layer}").data)
         cells.append(cell)
     states = [(state.hidden[:, layer], state.cell[:, layer]) for layer in range(layers)]
     attentional = torch.zeros(BATCH, HIDDEN)
     for t in range(TIME):
-        x = torch.cat([inputs[:, t], attentional], dim=1) if feeding else inputs[:, t]
+        x = torch.cat([inputs[:, t], attentional], dim=1) if input_feeding else inputs[:, t]
         for layer, cell in enumerate(cells):
             states[layer] = cell(x, states[layer])
             x = states[layer][0]
-        scores = torch.einsum("bh,hm,bsm->bs", x, decoder.attention.map.weight, memory.values)
+        scores = torch.einsum("bh,hm,bsm->bs", x, decoder.attention.key_proj.weight, memory.values)
         alpha = scores.masked_fill(~memory.mask, -torch.inf).softmax(dim=1)
         context = torch.einsum("bs,bsm->bm", alpha, memory.values)
         attentional = torch.tanh(torch.cat([context, x], dim=1) @ decoder.combine.weight.T)
@@ -74,7 +74,7 @@ def test_luong_equals_torchs_cells_and_the_papers_equations(feeding, layers):
         torch.testing.assert_close(alphas[:, t], alpha)
 
 
-def test_every_parameter_learns(decoder):
-    features, _ = decoder(torch.randn(BATCH, TIME, INPUTS), begin(decoder), remember(decoder))
+def test_every_parameter_has_a_gradient(decoder):
+    features, _ = decoder(torch.randn(BATCH, TIME, INPUTS), make_state(decoder), make_memory(decoder))
     features.square().sum().backward()
     assert [name for name, parameter in decoder.named_parameters() if not parameter.grad.any()] == []

@@ -1,52 +1,65 @@
 import pytest
 import torch
 
-from attendgen.layers.hard_attention import SemiSampler, StraightThroughGumbelSampler, argmax, expected, sampled
+from attendgen.layers.hard_attention import (
+    INFERENCE_ATTENTION,
+    ArgmaxSampler,
+    CategoricalSampler,
+    SemiSampler,
+    StraightThroughGumbelSampler,
+)
 
 ALPHA = torch.tensor([0.1, 0.0, 0.5, 0.15, 0.25])
 DRAWS = 20_000
 
 
-def frequencies(select) -> torch.Tensor:
-    return select(ALPHA.expand(DRAWS, -1)).mean(dim=0)
+def mean_weights(sampler) -> torch.Tensor:
+    return sampler(ALPHA.expand(DRAWS, -1)).mean(dim=0)
 
 
 @pytest.mark.parametrize(
-    "select", [sampled, SemiSampler(0.7), StraightThroughGumbelSampler(0.5), StraightThroughGumbelSampler(2.0)]
+    "sampler",
+    [CategoricalSampler(), SemiSampler(0.7), StraightThroughGumbelSampler(0.5), StraightThroughGumbelSampler(2.0)],
 )
-def test_on_average_the_weights_are_alpha(select):
+def test_the_mean_of_the_weights_is_alpha(sampler):
     error = (ALPHA * (1 - ALPHA) / DRAWS).sqrt()
-    assert ((frequencies(select) - ALPHA).abs() <= 5 * error + 1e-6).all()
+    assert ((mean_weights(sampler) - ALPHA).abs() <= 5 * error + 1e-6).all()
 
 
-@pytest.mark.parametrize("select", [argmax, sampled, StraightThroughGumbelSampler(1.0)])
-def test_one_place_is_chosen_and_none_of_weight_zero(select):
-    weights = select(ALPHA.expand(50, 4, -1))
+@pytest.mark.parametrize("sampler", [ArgmaxSampler(), CategoricalSampler(), StraightThroughGumbelSampler(1.0)])
+def test_weights_are_one_hot_and_never_at_a_location_of_weight_zero(sampler):
+    weights = sampler(ALPHA.expand(50, 4, -1))
     assert weights.shape == (50, 4, 5)
     torch.testing.assert_close(weights.max(dim=-1).values, torch.ones(50, 4))
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(50, 4))
     assert not weights[..., 1].any()
 
 
-def test_argmax_takes_the_greatest_and_expected_all():
-    assert argmax(ALPHA).tolist() == [0, 0, 1, 0, 0]
-    assert expected(ALPHA) is ALPHA
+def test_argmax_chooses_the_location_of_the_greatest_weight():
+    assert ArgmaxSampler()(ALPHA).tolist() == [0, 0, 1, 0, 0]
 
 
-def test_semi_sampling_takes_alpha_for_the_rest():
+def test_inference_attention_is_soft_argmax_or_sampled():
+    assert INFERENCE_ATTENTION["soft"] is None
+    assert INFERENCE_ATTENTION["argmax"](ALPHA).tolist() == [0, 0, 1, 0, 0]
+    error = (ALPHA * (1 - ALPHA) / DRAWS).sqrt()
+    assert ((mean_weights(INFERENCE_ATTENTION["sample"]) - ALPHA).abs() <= 5 * error + 1e-6).all()
+
+
+def test_semi_sampling_keeps_alpha_in_the_other_rows():
     weights = SemiSampler(0.3)(ALPHA.expand(DRAWS, -1))
     kept = (weights == ALPHA).all(dim=-1).float().mean().item()
     assert abs(kept - 0.7) < 5 * (0.21 / DRAWS) ** 0.5
 
 
-def test_only_the_straight_through_choice_has_a_gradient():
+def test_only_straight_through_weights_have_a_gradient():
     alpha = ALPHA.expand(7, -1).clone().requires_grad_()
-    assert not sampled(alpha).requires_grad
+    assert not CategoricalSampler()(alpha).requires_grad
     weights = StraightThroughGumbelSampler(1.0)(alpha)
     (weights * torch.arange(5.0)).sum().backward()
     assert alpha.grad.any()
 
 
-def test_a_cold_gumbel_is_wrong():
+def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="temperature 0"):
         StraightThroughGumbelSampler(0.0)

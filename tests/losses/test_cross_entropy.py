@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from attendgen.losses.cross_entropy import cross_entropy_per_caption, doubly_stochastic, masked_cross_entropy
+from attendgen.losses.cross_entropy import cross_entropy_per_caption, doubly_stochastic, masked_cross_entropy, token_nll
 from attendgen.utils.special_tokens import PAD
 
-SYMBOLS = 7
+VOCAB_SIZE = 7
 TARGETS = torch.tensor([[3, 1, 6, 2], [5, 2, PAD, PAD], [PAD, PAD, PAD, PAD], [4, 4, 2, PAD]])
 REAL = [(i, j) for i, row in enumerate(TARGETS.tolist()) for j, target in enumerate(row) if target != PAD]
 
 
 @pytest.fixture
 def logits() -> Tensor:
-    return 3 * torch.randn(*TARGETS.shape, SYMBOLS, dtype=torch.float64)
+    return 3 * torch.randn(*TARGETS.shape, VOCAB_SIZE, dtype=torch.float64)
 
 
 def probabilities(scores: list[float]) -> list[float]:
@@ -22,23 +22,23 @@ def probabilities(scores: list[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def test_cross_entropy_equals_a_plain_loop(logits):
-    nats, count = masked_cross_entropy(logits, TARGETS)
+def test_cross_entropy_equals_a_loop_over_targets(logits):
+    nll, count = masked_cross_entropy(logits, TARGETS)
     expected = -sum(math.log(probabilities(logits[i, j].tolist())[TARGETS[i, j]]) for i, j in REAL)
-    assert nats.item() == pytest.approx(expected, rel=1e-5)
+    assert nll.item() == pytest.approx(expected, rel=1e-5)
     assert count.item() == len(REAL)
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.6])
-def test_smoothing_is_cross_entropy_to_the_smoothed_distribution(logits, smoothing):
+def test_label_smoothing_is_cross_entropy_to_the_smoothed_distribution(logits, smoothing):
     expected = 0.0
     for i, j in REAL:
-        wanted = [smoothing / SYMBOLS] * SYMBOLS
+        wanted = [smoothing / VOCAB_SIZE] * VOCAB_SIZE
         wanted[TARGETS[i, j]] += 1 - smoothing
         assert sum(wanted) == pytest.approx(1)
         expected -= sum(q * math.log(p) for q, p in zip(wanted, probabilities(logits[i, j].tolist()), strict=True))
-    nats, count = masked_cross_entropy(logits, TARGETS, smoothing)
-    assert nats.item() == pytest.approx(expected, rel=1e-5)
+    nll, count = masked_cross_entropy(logits, TARGETS, smoothing)
+    assert nll.item() == pytest.approx(expected, rel=1e-5)
     assert count.item() == len(REAL)
 
 
@@ -61,19 +61,19 @@ def test_padding_has_no_influence_and_no_gradient(logits, smoothing):
     assert ((gradient != 0).any(-1) == (TARGETS != PAD)).all()
 
 
-def test_nothing_but_padding_costs_nothing(logits):
-    nats, count = masked_cross_entropy(logits[2], TARGETS[2])
-    assert nats.item() == count.item() == 0
+def test_the_loss_of_padding_alone_is_zero(logits):
+    nll, count = masked_cross_entropy(logits[2], TARGETS[2])
+    assert nll.item() == count.item() == 0
 
 
-def test_half_precision_is_summed_in_single(logits):
+def test_logits_in_half_precision_are_summed_in_single_precision(logits):
     rough = logits.bfloat16()
-    nats, _ = masked_cross_entropy(rough, TARGETS)
-    assert nats.dtype == torch.float32
-    assert nats.item() == pytest.approx(masked_cross_entropy(rough.double(), TARGETS)[0].item(), rel=1e-5)
+    nll, _ = masked_cross_entropy(rough, TARGETS)
+    assert nll.dtype == torch.float32
+    assert nll.item() == pytest.approx(masked_cross_entropy(rough.double(), TARGETS)[0].item(), rel=1e-5)
 
 
-LENGTHS = (5, 2, 0, 3, 0, 1)  # the mask's rows; 0 is a picture's missing caption
+LENGTHS = (5, 2, 0, 3, 0, 1)  # of the mask's rows; 0 is a missing caption of an image
 
 
 @pytest.fixture
@@ -87,56 +87,64 @@ def mask() -> Tensor:
 
 
 def penalties(alphas: Tensor) -> list[float]:
-    """One number a row, zero where there is no caption."""
+    """Return the penalty of each row, zero where there is no caption."""
     values = []
     for rows, length in zip(alphas.tolist(), LENGTHS, strict=True):
-        looked = [sum(rows[t][i] for t in range(length)) for i in range(len(rows[0]))]
-        values.append(sum((1 - share) ** 2 for share in looked) if length else 0.0)
+        attended = [sum(rows[t][i] for t in range(length)) for i in range(len(rows[0]))]
+        values.append(sum((1 - total) ** 2 for total in attended) if length else 0.0)
     return values
 
 
-def test_doubly_stochastic_equals_a_plain_loop(alphas, mask):
+def test_the_doubly_stochastic_penalty_equals_a_loop(alphas, mask):
     assert doubly_stochastic(alphas, mask).tolist() == pytest.approx(penalties(alphas), rel=1e-5)
 
 
-def test_doubly_stochastic_does_not_see_padding(alphas, mask):
+def test_padding_does_not_change_the_doubly_stochastic_penalty(alphas, mask):
     before = doubly_stochastic(alphas, mask)
     alphas[~mask] = torch.rand(int((~mask).sum()), 4)
     torch.testing.assert_close(doubly_stochastic(alphas, mask), before)
-    written = torch.tensor(LENGTHS) > 0
-    torch.testing.assert_close(doubly_stochastic(alphas[written], mask[written]), before[written])
+    present = torch.tensor(LENGTHS) > 0
+    torch.testing.assert_close(doubly_stochastic(alphas[present], mask[present]), before[present])
     alphas.requires_grad_()
     (gradient,) = torch.autograd.grad(doubly_stochastic(alphas, mask).sum(), alphas)
     assert ((gradient != 0).any(-1) == mask).all()
 
 
-def test_captions_of_a_picture_are_rows_like_any_other(alphas, mask):
+def test_captions_of_an_image_are_independent_rows(alphas, mask):
     nested = doubly_stochastic(alphas.unflatten(0, (2, 3)), mask.unflatten(0, (2, 3)))
     torch.testing.assert_close(nested.flatten(), doubly_stochastic(alphas, mask))
 
 
-def test_looking_at_every_region_once_costs_nothing():
+def test_attending_to_every_region_once_has_no_penalty():
     order = torch.tensor([[2, 0, 3, 1]])
     alphas = torch.nn.functional.one_hot(order, 4).float()
     mask = torch.ones(1, 4, dtype=torch.bool)
     assert doubly_stochastic(alphas, mask).item() == 0
-    assert doubly_stochastic(alphas[:, :3], mask[:, :3]).item() == 1  # one region was never seen
+    assert doubly_stochastic(alphas[:, :3], mask[:, :3]).item() == 1  # one region was never attended to
 
 
-def test_no_caption_at_all_costs_nothing(alphas, mask):
+def test_a_missing_caption_has_no_penalty(alphas, mask):
     assert doubly_stochastic(alphas[2:3], mask[2:3]).item() == 0
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_by_caption_is_the_sum_of_each_captions_own_mean(smoothing):
+def test_the_loss_per_caption_is_the_sum_of_the_captions_means(smoothing):
     torch.manual_seed(2)
     logits = torch.randn(2, 3, 4, 7)
     targets = torch.tensor([[[4, 5, 2, 0], [6, 2, 0, 0], [0, 0, 0, 0]], [[4, 4, 4, 2], [5, 2, 0, 0], [6, 5, 2, 0]]])
     means = []
     for rows, caption in zip(logits.flatten(0, 1), targets.flatten(0, 1), strict=True):
         if caption.any():
-            nats, words = masked_cross_entropy(rows[None], caption[None], smoothing)
-            means.append(nats / words)
+            nll, words = masked_cross_entropy(rows[None], caption[None], smoothing)
+            means.append(nll / words)
     assert len(means) == 5
     total, captions = cross_entropy_per_caption(logits, targets, smoothing)
     torch.testing.assert_close(total / captions, torch.stack(means).mean())
+
+
+def test_token_losses_sum_to_the_cross_entropy():
+    logits, targets = torch.randn(2, 3, 5), torch.tensor([[1, 4, 0], [2, 0, 0]])
+    nll = token_nll(logits, targets)
+    assert not nll[targets == PAD].any()
+    mean = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD)
+    torch.testing.assert_close(nll.sum() / 3, mean)

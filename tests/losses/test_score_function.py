@@ -1,4 +1,4 @@
-"""Estimators against the gradient that sums over every way of looking."""
+"""Estimators against the exact gradient, a sum over all sequences of locations."""
 
 import itertools
 from functools import partial
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from attendgen.layers.attention import AdditiveAttention
-from attendgen.layers.hard_attention import expected
-from attendgen.losses.cross_entropy import token_nll
+from attendgen.layers.hard_attention import CategoricalSampler
 from attendgen.losses.score_function import (
     LeaveOneOutEstimator,
     MovingAverageBaseline,
@@ -25,6 +24,7 @@ from attendgen.models.encoders.small_cnn import SmallCNN
 
 REGIONS, WORDS, DIM = 3, 2, 4
 INPUTS, OUTPUTS = [1, 4], [4, 2]
+SAMPLER = CategoricalSampler()  # of the estimators; they are given the sampled locations here
 
 
 @pytest.fixture
@@ -34,39 +34,39 @@ def model() -> Captioner:
     model = Captioner(6, encoder, partial(AdditiveAttention, dim=5), embedding_dim=3, hidden=4, dropout=0.0).double()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(3.0)  # places that matter
+            parameter.mul_(3.0)  # so that the location matters
     return model
 
 
 @pytest.fixture
-def annotations(model) -> Tensor:
+def features(model) -> Tensor:
     return torch.randn(1, REGIONS, DIM, dtype=torch.float64)
 
 
-class Scripted:
-    """Looks where it is told, step by step."""
+class ScriptedSampler:
+    """Choose given locations, step by step."""
 
-    def __init__(self, places: Tensor) -> None:
-        self.places = places  # combinations paths words
+    def __init__(self, locations: Tensor) -> None:
+        self.locations = locations  # combinations samples words
         self.step = 0
 
     def __call__(self, alpha: Tensor) -> Tensor:
-        places = self.places[..., self.step].reshape(alpha.shape[:-1])
+        locations = self.locations[..., self.step].reshape(alpha.shape[:-1])
         self.step += 1
-        return torch.nn.functional.one_hot(places, REGIONS).to(alpha.dtype)
+        return torch.nn.functional.one_hot(locations, REGIONS).to(alpha.dtype)
 
 
-def forward_sampled(model: Captioner, annotations: Tensor, places: Tensor, soft: bool = False):
-    """Nats, log alpha of the places, and the soft path's nats, for every combination of paths."""
-    combinations, paths, _ = places.shape
+def score(model: Captioner, features: Tensor, locations: Tensor, soft: bool = False):
+    """Return nll and log alpha of the locations of each combination of samples, and the nll of soft attention."""
+    combinations, samples, _ = locations.shape
     inputs = torch.tensor(INPUTS).expand(1, combinations, -1)
-    found = model.forward_sampled(annotations, inputs, Scripted(places), paths, soft)
+    found = model.forward_sampled(features, inputs, ScriptedSampler(locations), samples, soft)
     logits, alphas, weights = (part[0] for part in found)
-    targets = torch.tensor(OUTPUTS).expand(combinations, paths + soft, -1)
-    nats = torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
-    nats = nats.view(targets.shape)
-    chosen = (weights * alphas.log()).sum(dim=-1)[:, :paths]
-    return nats[:, :paths], chosen, nats[:, -1] if soft else None
+    targets = torch.tensor(OUTPUTS).expand(combinations, samples + soft, -1)
+    nll = torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    nll = nll.view(targets.shape)
+    chosen = (weights * alphas.log()).sum(dim=-1)[:, :samples]
+    return nll[:, :samples], chosen, nll[:, -1] if soft else None
 
 
 def gradients(model: Captioner, loss: Tensor) -> Tensor:
@@ -76,29 +76,29 @@ def gradients(model: Captioner, loss: Tensor) -> Tensor:
     )
 
 
-def exact_gradient(model: Captioner, annotations: Tensor) -> Tensor:
-    places = torch.tensor(list(itertools.product(range(REGIONS), repeat=WORDS))).unsqueeze(1)
-    nats, log_alpha, _ = forward_sampled(model, annotations, places)
+def exact_gradient(model: Captioner, features: Tensor) -> Tensor:
+    locations = torch.tensor(list(itertools.product(range(REGIONS), repeat=WORDS))).unsqueeze(1)
+    nll, log_alpha, _ = score(model, features, locations)
     probability = log_alpha.sum(dim=-1).exp().squeeze(1)
     torch.testing.assert_close(probability.sum().item(), 1.0)
-    return gradients(model, (probability * nats.sum(dim=-1).squeeze(1)).sum())
+    return gradients(model, (probability * nll.sum(dim=-1).squeeze(1)).sum())
 
 
-def mean_gradient(model: Captioner, annotations: Tensor, estimator) -> Tensor:
-    """The estimator's gradient averaged over all combinations of paths, by their probability."""
+def mean_gradient(model: Captioner, features: Tensor, estimator) -> Tensor:
+    """The estimator's gradient averaged over all combinations of samples, weighted by their probability."""
     single = list(itertools.product(range(REGIONS), repeat=WORDS))
-    places = torch.tensor(list(itertools.product(single, repeat=estimator.num_samples)))
-    nats, log_alpha, soft = forward_sampled(model, annotations, places, estimator.soft)
+    locations = torch.tensor(list(itertools.product(single, repeat=estimator.num_samples)))
+    nll, log_alpha, soft = score(model, features, locations, estimator.soft)
     probability = log_alpha.sum(dim=(1, 2)).exp().detach()
     torch.testing.assert_close(probability.sum().item(), 1.0)
-    mask = torch.ones(len(places), WORDS, dtype=torch.bool)
-    estimate = nats.sum(dim=-1).mean(dim=-1) + estimator(nats, log_alpha, mask, soft)
+    mask = torch.ones(len(locations), WORDS, dtype=torch.bool)
+    estimate = nll.sum(dim=-1).mean(dim=-1) + estimator(nll, log_alpha, mask, soft)
     return gradients(model, (probability * estimate).sum())
 
 
-def moving(baseline: float) -> MovingAverageBaseline:
+def make_moving_average(baseline: float) -> MovingAverageBaseline:
     # the cost is a mean over words: weighted by their number it is the sum
-    estimator = MovingAverageBaseline(expected, weight=float(WORDS), entropy=0.0).eval()
+    estimator = MovingAverageBaseline(SAMPLER, weight=float(WORDS), entropy=0.0).eval()
     estimator.baseline.fill_(baseline)
     return estimator
 
@@ -106,53 +106,53 @@ def moving(baseline: float) -> MovingAverageBaseline:
 @pytest.mark.parametrize(
     "estimator",
     [
-        moving(0.0),
-        moving(1.7),
-        LeaveOneOutEstimator(expected, num_samples=2),
-        LeaveOneOutEstimator(expected, num_samples=3),
-        SoftBaselineEstimator(expected),
-        SoftBaselineEstimator(expected, num_samples=2),
+        make_moving_average(0.0),
+        make_moving_average(1.7),
+        LeaveOneOutEstimator(SAMPLER, num_samples=2),
+        LeaveOneOutEstimator(SAMPLER, num_samples=3),
+        SoftBaselineEstimator(SAMPLER),
+        SoftBaselineEstimator(SAMPLER, num_samples=2),
     ],
-    ids=["no baseline", "a baseline", "one other", "two others", "soft", "soft, two paths"],
+    ids=["zero baseline", "constant baseline", "two samples", "three samples", "soft", "soft, two samples"],
 )
-def test_unbiased_estimators_average_to_the_exact_gradient(model, annotations, estimator):
-    exact = exact_gradient(model, annotations)
+def test_unbiased_estimators_average_to_the_exact_gradient(model, features, estimator):
+    exact = exact_gradient(model, features)
     assert exact.abs().max() > 0.01
-    torch.testing.assert_close(mean_gradient(model, annotations, estimator), exact, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mean_gradient(model, features, estimator), exact, atol=1e-5, rtol=0)
 
 
-def test_without_the_score_function_part_the_gradient_is_another(model, annotations):
-    exact = exact_gradient(model, annotations)
-    assert (mean_gradient(model, annotations, StraightThroughGumbelEstimator(expected)) - exact).abs().max() > 1e-3
+def test_without_the_score_function_part_the_gradient_is_wrong(model, features):
+    exact = exact_gradient(model, features)
+    assert (mean_gradient(model, features, StraightThroughGumbelEstimator(SAMPLER)) - exact).abs().max() > 1e-3
 
 
-def test_the_moving_baseline_moves_in_training_alone():
-    estimator = MovingAverageBaseline(expected, decay=0.9)
-    nats = torch.tensor([[[1.0, 3.0, 0.0]], [[2.0, 0.0, 0.0]]])
-    mask = nats[:, 0] > 0
+def test_the_moving_average_is_updated_in_training_only():
+    estimator = MovingAverageBaseline(SAMPLER, decay=0.9)
+    nll = torch.tensor([[[1.0, 3.0, 0.0]], [[2.0, 0.0, 0.0]]])
+    mask = nll[:, 0] > 0
     for _ in range(2):
-        estimator(nats, torch.zeros_like(nats), mask)
+        estimator(nll, torch.zeros_like(nll), mask)
     assert estimator.baseline.item() == pytest.approx(0.1 * 2.0 * (1 + 0.9))
-    estimator.eval()(nats, torch.zeros_like(nats), mask)
+    estimator.eval()(nll, torch.zeros_like(nll), mask)
     assert estimator.baseline.item() == pytest.approx(0.1 * 2.0 * (1 + 0.9))
 
 
-def test_padding_does_not_count():
-    nats, log_alpha = torch.rand(3, 2, 4), torch.randn(3, 2, 4)
+def test_padding_does_not_change_an_estimator():
+    nll, log_alpha = torch.rand(3, 2, 4), torch.randn(3, 2, 4)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()
-    nats, log_alpha = nats * mask.unsqueeze(1), log_alpha * mask.unsqueeze(1)
+    nll, log_alpha = nll * mask.unsqueeze(1), log_alpha * mask.unsqueeze(1)
     for estimator in (
-        MovingAverageBaseline(expected).eval(),
-        LeaveOneOutEstimator(expected, 2),
-        SoftBaselineEstimator(expected, 2),
+        MovingAverageBaseline(SAMPLER).eval(),
+        LeaveOneOutEstimator(SAMPLER, 2),
+        SoftBaselineEstimator(SAMPLER, 2),
     ):
-        found = estimator(nats, log_alpha, mask, nats[:, 0])
-        alone = estimator(nats[1:2, :, :2], log_alpha[1:2, :, :2], mask[1:2, :2], nats[1:2, 0, :2])
+        found = estimator(nll, log_alpha, mask, nll[:, 0])
+        alone = estimator(nll[1:2, :, :2], log_alpha[1:2, :, :2], mask[1:2, :2], nll[1:2, 0, :2])
         torch.testing.assert_close(found[1], alone[0])
         assert found[2] == 0
 
 
-def test_what_is_to_come():
+def test_the_cost_to_go_is_the_sum_of_the_later_losses():
     assert cost_to_go(torch.tensor([1.0, 2.0, 4.0])).tolist() == [7.0, 6.0, 4.0]
 
 
@@ -172,14 +172,6 @@ def test_entropy_and_log_probability():
     torch.testing.assert_close(log_probability(alpha, chosen), torch.tensor([0.5, 1.0]).log())
 
 
-def test_token_nats_sum_to_the_cross_entropy():
-    logits, targets = torch.randn(2, 3, 5), torch.tensor([[1, 4, 0], [2, 0, 0]])
-    nats = token_nll(logits, targets)
-    assert not nats[targets == 0].any()
-    mean = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=0)
-    torch.testing.assert_close(nats.sum() / 3, mean)
-
-
-def test_one_other_is_needed():
+def test_leave_one_out_refuses_a_single_sample():
     with pytest.raises(ValueError, match="at least 2"):
-        LeaveOneOutEstimator(expected, num_samples=1)
+        LeaveOneOutEstimator(SAMPLER, num_samples=1)

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
 
 
-def test_uniform_model_needs_log2_of_the_alphabet() -> None:
+def test_a_uniform_model_needs_log2_of_the_vocabulary_size() -> None:
     metric = BitsPerToken()
     for count in (1, 7, 3):  # uneven batches
         logits = torch.zeros(count, 8)
@@ -18,21 +18,21 @@ def test_uniform_model_needs_log2_of_the_alphabet() -> None:
     assert perplexity(bits) == pytest.approx(8)
 
 
-def test_batches_weigh_by_their_symbols() -> None:
-    """One symbol of 4 bits and three of 2 bits: 10 bits in 4 symbols."""
+def test_batches_are_weighted_by_their_tokens() -> None:
+    """One token of 4 bits and three of 2 bits: 10 bits in 4 tokens."""
     metric = BitsPerToken()
     metric.update(torch.tensor(4 * math.log(2)), torch.tensor(1))
     metric.update(torch.tensor(6 * math.log(2)), 3)
     assert metric.compute().item() == pytest.approx(10 / 4)
 
 
-def test_long_sums_stay_exact() -> None:
+def test_long_sums_are_exact() -> None:
     """In float32, 2^24 + 1 is 2^24: the small batches would vanish."""
     metric = BitsPerToken()
     metric.update(torch.tensor(2.0**24), 1)
     for _ in range(8):
         metric.update(torch.tensor(1.0), 0)
-    assert metric.nats.item() == 2**24 + 8
+    assert metric.nll.item() == 2**24 + 8
 
 
 def test_states_add_over_devices() -> None:
@@ -48,14 +48,14 @@ def test_states_add_over_devices() -> None:
     assert whole.compute().item() == pytest.approx(7 / 14 / math.log(2))
 
 
-def test_no_gradient_is_kept() -> None:
-    nats = torch.tensor(1.0, requires_grad=True)
+def test_the_metric_keeps_no_gradient() -> None:
+    nll = torch.tensor(1.0, requires_grad=True)
     metric = BitsPerToken()
-    metric.update(nats * 2, 1)
-    assert not metric.nats.requires_grad
+    metric.update(nll * 2, 1)
+    assert not metric.nll.requires_grad
 
 
-def test_reset_and_nothing_seen() -> None:
+def test_the_metric_is_nan_after_a_reset() -> None:
     metric = BitsPerToken()
     metric.update(torch.tensor(1.0), 1)
     metric.reset()

@@ -27,16 +27,16 @@ def corpus_scores(hypotheses: dict) -> dict:
     return dict(zip(references, scores.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("turn", range(4))
-def test_equals_pycocoevalcap(turn):
+@pytest.mark.parametrize("shift", range(4))
+def test_equals_pycocoevalcap(shift):
     keys = list(REFERENCES)
-    hypotheses = {key: HYPOTHESES[keys[(i + turn) % 4]] for i, key in enumerate(keys)}
+    hypotheses = {key: HYPOTHESES[keys[(i + shift) % 4]] for i, key in enumerate(keys)}
     reward = CiderD(REFERENCES)
     for key, score in corpus_scores(hypotheses).items():
         assert reward(key, hypotheses[key]) == pytest.approx(score, abs=1e-6)
 
 
-def test_the_end_is_a_word_like_any_other():
+def test_the_end_of_a_caption_counts_as_a_word():
     scorer = CiderScorer(n=4, sigma=6.0)
     for key, texts in REFERENCES.items():
         scorer += (f"{tokenize(HYPOTHESES[key])} end", [f"{tokenize(text)} end" for text in texts])
@@ -46,13 +46,13 @@ def test_the_end_is_a_word_like_any_other():
         assert reward(key, HYPOTHESES[key], ended=False) < max(score, 1e-9)
 
 
-def test_breaking_off_does_not_pay():
-    whole, broken = "Two men sit on a bench", "Two men sit on a"
+def test_an_unfinished_caption_has_a_lower_reward():
+    whole, unfinished = "Two men sit on a bench", "Two men sit on a"
     reward = CiderD(REFERENCES, end=True)
-    assert reward(2, broken) < reward(2, broken, ended=False) < reward(2, whole)
+    assert reward(2, unfinished) < reward(2, unfinished, ended=False) < reward(2, whole)
 
 
-def test_empty_captions_score_nothing():
+def test_empty_captions_score_zero():
     reward = CiderD({1: ["a dog", "."], 2: ["a cat runs"]})
     assert reward(1, "") == reward(1, ".") == 0.0
     assert reward(1, "dog") > 0

@@ -39,21 +39,21 @@ def test_equals_pycocoevalcaps_wrapper() -> None:
 
 @pytest.mark.slow
 @java
-def test_an_empty_caption_scores_nothing_and_stops_nothing() -> None:
+def test_an_empty_caption_scores_zero() -> None:
     assert meteor({1: "."}, {1: ["A dog runs."]}) == 0.0
     assert 0 < meteor({**HYPOTHESES, 3: ""}, REFERENCES) < 1
 
 
 @pytest.mark.slow
 @java
-def test_a_package_in_a_folder_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_may_be_in_a_folder_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.find_spec("pycocoevalcap.meteor.meteor")
     folder = shutil.copytree(Path(spec.origin).parent, tmp_path / "site packages" / "meteor")
     monkeypatch.setattr(module, "find_spec", lambda name: SimpleNamespace(origin=str(folder / "meteor.py")))
     assert 0 < meteor(HYPOTHESES, REFERENCES) < 1
 
 
-# answers as the program does, of which each line is worth 0.5 and the corpus 0.25
+# answers as the program does: 0.5 for each line and 0.25 for the corpus
 WORKING = """
 while read -r line; do
   case $line in
@@ -62,7 +62,7 @@ while read -r line; do
   esac
 done
 """
-MANY = dict.fromkeys(range(5000), "a dog runs over the long grass")  # more than a pipe holds
+MANY = dict.fromkeys(range(5000), "a dog runs over the long grass")  # more than a pipe's buffer holds
 
 
 @pytest.fixture
@@ -78,12 +78,12 @@ def fake_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str]
     return fake
 
 
-def assert_gone(folder: Path) -> None:
+def assert_ended(folder: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(int((folder / "pid").read_text()), 0)
 
 
-def reason(hypotheses: dict[int, str]) -> str:
+def get_error(hypotheses: dict[int, str]) -> str:
     with pytest.raises(MeteorError) as caught:
         meteor(hypotheses, {key: ["a dog runs"] for key in hypotheses})
     assert "\n" not in str(caught.value)
@@ -101,7 +101,7 @@ def test_the_last_answer_is_the_score(fake_java, tmp_path: Path, noise: str) -> 
     fake_java(noise + WORKING)
     assert meteor(HYPOTHESES, REFERENCES) == 0.25
     assert meteor(MANY, {key: ["a dog runs"] for key in MANY}) == 0.25
-    assert_gone(tmp_path)
+    assert_ended(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -127,22 +127,22 @@ def test_the_last_answer_is_the_score(fake_java, tmp_path: Path, noise: str) -> 
 def test_a_program_that_fails_is_reported(fake_java, tmp_path: Path, monkeypatch, script, said, hypotheses) -> None:
     monkeypatch.setattr(module, "ENDING", 0.1 if "sleep" in script else 30)
     fake_java(script)
-    assert said in reason(hypotheses)
-    assert_gone(tmp_path)
+    assert said in get_error(hypotheses)
+    assert_ended(tmp_path)
 
 
 def test_a_program_that_cannot_be_executed_is_reported(fake_java, tmp_path: Path, monkeypatch) -> None:
     fake_java("", interpreter="/nowhere/sh")
     monkeypatch.setenv("PATH", str(tmp_path))  # no other Java behind it
-    assert "java: cannot be started: No such file" in reason({1: "a dog"})
+    assert "java: cannot be started: No such file" in get_error({1: "a dog"})
 
 
 @pytest.mark.parametrize("script", ["exec sleep 600", "sleep 600"])  # the second is a child of the shell
-def test_a_program_that_never_answers_is_stopped(fake_java, tmp_path: Path, monkeypatch, script: str) -> None:
+def test_a_program_that_does_not_answer_is_stopped(fake_java, tmp_path: Path, monkeypatch, script: str) -> None:
     monkeypatch.setattr(module, "TIME_LIMIT", 0.5)
     fake_java(script)
-    assert "did not finish within 0.5 seconds" in reason(MANY)
-    assert_gone(tmp_path)
+    assert "did not finish within 0.5 seconds" in get_error(MANY)
+    assert_ended(tmp_path)
 
 
 def test_an_interrupt_ends_the_program(fake_java, tmp_path: Path, monkeypatch) -> None:
@@ -156,4 +156,4 @@ def test_an_interrupt_ends_the_program(fake_java, tmp_path: Path, monkeypatch) -
     fake_java("read -r line; echo 1 2; exec sleep 600")
     with pytest.raises(KeyboardInterrupt):
         meteor(MANY, {key: ["a dog runs"] for key in MANY})
-    assert_gone(tmp_path)
+    assert_ended(tmp_path)

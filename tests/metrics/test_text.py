@@ -10,7 +10,7 @@ def test_exact_match_is_a_fraction() -> None:
     assert exact_match(["Oui.", "non", "Bien", "Ça va"], ["Oui.", "Non", "Bien ", "Ça va"]) == 2 / 4
 
 
-def test_perfect_outputs() -> None:
+def test_perfect_outputs_have_the_highest_scores() -> None:
     texts = ["Je vais très bien, merci.", "Two dogs run on the beach."]
     scores = pair_scores(texts, [[text] for text in texts])
     assert scores["exact_match"] == 1
@@ -18,7 +18,7 @@ def test_perfect_outputs() -> None:
     assert scores["chrf"] == pytest.approx(100)
 
 
-def test_nothing_in_common() -> None:
+def test_outputs_without_common_characters_score_zero() -> None:
     scores = pair_scores(["xxxx"], [["aaaa"]])
     assert scores["exact_match"] == 0
     assert scores["chrf"] == pytest.approx(0)
@@ -30,15 +30,15 @@ def test_bleu_from_first_principles() -> None:
     assert scores["bleu"] == pytest.approx(100 * math.prod((5 / 6, 4 / 5, 3 / 4, 2 / 3)) ** (1 / 4))
 
 
-def test_ragged_references() -> None:
-    """The second input's only reference counts, and so does each of the first's."""
+def test_inputs_may_have_different_numbers_of_references() -> None:
+    """Both references of the first input count, and the only one of the second."""
     hypotheses = ["a b c d e f", "g h i j k l"]
     most = [["x x x", "a b c d e f"], ["g h i j k l"]]
     scores = pair_scores(hypotheses, most)
     assert scores["exact_match"] == 1
     assert scores["bleu"] == pytest.approx(100)
     assert scores["chrf"] == pytest.approx(100)
-    # a reference repeated says nothing new
+    # a repeated reference changes nothing
     mixed = [["a b c x e f", "a b q d"], ["g h i j"]]
     filled = [mixed[0], mixed[1] * 2]
     assert pair_scores(hypotheses, mixed) == pytest.approx(pair_scores(hypotheses, filled))
@@ -49,7 +49,7 @@ def test_empty_outputs_score_zero() -> None:
     assert pair_scores(["", ""], [["a b c d"], ["e f g h"]]) == {"exact_match": 0, "bleu": 0, "chrf": 0}
 
 
-def test_mistakes_are_named() -> None:
+def test_missing_hypotheses_and_references_are_refused() -> None:
     with pytest.raises(UserError, match="no hypotheses"):
         exact_match([], [])
     with pytest.raises(UserError, match="1 hypotheses for 2 references"):

@@ -10,33 +10,33 @@ from attendgen.models.encoders.small_cnn import SmallCNN
 from helpers.stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
 from helpers.stepwise import teacher_forced
 
-SYMBOLS, SIZE = 9, 16
+VOCAB_SIZE, SIZE = 9, 16
 VARIANTS = {
-    "as the paper": {"attention": partial(AdditiveAttention, dim=6)},
-    "bare": {"attention": GeneralAttention, "gate": "none", "deep_output": False},
-    "no attention": {"attention": MeanAttention, "gate": "none"},
+    "as in the paper": {"attention": partial(AdditiveAttention, dim=6)},
+    "no gate, no deep output": {"attention": GeneralAttention, "context_gate": "none", "deep_output": False},
+    "no attention": {"attention": MeanAttention, "context_gate": "none"},
     "vector gate, two layers": {
         "attention": partial(AdditiveAttention, dim=6, activation="relu", layers=2),
-        "gate": "vector",
+        "context_gate": "vector",
         "init_state_layers": 2,
     },
-    "projected": {"attention": GeneralAttention, "project": 5},
+    "reduced features": {"attention": GeneralAttention, "feature_dim": 5},
 }
 
 
 @pytest.fixture(params=VARIANTS)
 def model(request):
     encoder = SmallCNN((4, 6), size=SIZE)
-    return Captioner(SYMBOLS, encoder, embedding_dim=7, hidden=8, **VARIANTS[request.param]).eval()
+    return Captioner(VOCAB_SIZE, encoder, embedding_dim=7, hidden=8, **VARIANTS[request.param]).eval()
 
 
-def pictures(number: int) -> torch.Tensor:
+def make_images(number: int) -> torch.Tensor:
     return torch.randint(0, 256, (number, 3, SIZE, SIZE), dtype=torch.uint8)
 
 
-def test_grouped_captions_equal_each_alone(model):
-    images, inputs = pictures(3), torch.randint(1, SYMBOLS, (3, 2, 5))
-    lengths = torch.tensor([[5, 3], [1, 4], [2, 0]])  # the last picture has one caption only
+def test_captions_of_several_images_equal_each_caption_alone(model):
+    images, inputs = make_images(3), torch.randint(1, VOCAB_SIZE, (3, 2, 5))
+    lengths = torch.tensor([[5, 3], [1, 4], [2, 0]])  # the last image has one caption only
     inputs = inputs.masked_fill(torch.arange(5) >= lengths.unsqueeze(-1), 0)
     logits, alphas = model(images, inputs)
     for i in range(3):
@@ -47,43 +47,43 @@ def test_grouped_captions_equal_each_alone(model):
                 torch.testing.assert_close(alphas[i, c, :length], alpha[0, 0])
 
 
-def test_a_picture_is_encoded_once_for_all_its_captions(model):
+def test_an_image_is_encoded_once_for_all_its_captions(model):
     seen = []
     model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    model(pictures(2), torch.randint(1, SYMBOLS, (2, 5, 3)))
+    model(make_images(2), torch.randint(1, VOCAB_SIZE, (2, 5, 3)))
     assert seen == [2]
 
 
-def test_cached_annotations_equal_pictures(model):
-    images, inputs = pictures(2), torch.randint(1, SYMBOLS, (2, 1, 4))
-    annotations = model.encoder(images)
-    for left, right in zip(model(annotations, inputs), model(images, inputs), strict=True):
+def test_cached_features_give_the_results_of_images(model):
+    images, inputs = make_images(2), torch.randint(1, VOCAB_SIZE, (2, 1, 4))
+    features = model.encoder(images)
+    for left, right in zip(model(features, inputs), model(images, inputs), strict=True):
         torch.testing.assert_close(left, right)
 
 
-def test_attention_is_a_distribution_over_the_grid(model):
-    _, alphas = model(pictures(2), torch.randint(1, SYMBOLS, (2, 1, 4)))
+def test_attention_weights_are_a_distribution_over_the_grid(model):
+    _, alphas = model(make_images(2), torch.randint(1, VOCAB_SIZE, (2, 1, 4)))
     assert alphas.shape == (2, 1, 4, (SIZE // 4) ** 2)
     torch.testing.assert_close(alphas.sum(dim=-1), torch.ones(2, 1, 4))
 
 
 def test_step_by_step_equals_teacher_forcing(model):
-    images, inputs = pictures(3), torch.randint(1, SYMBOLS, (3, 1, 5))
+    images, inputs = make_images(3), torch.randint(1, VOCAB_SIZE, (3, 1, 5))
     logits, alphas = model(images, inputs)
     forced = (logits[:, 0], alphas[:, 0])
     assert_stepping_equals_teacher_forcing(model, images, inputs[:, 0], forced)
 
 
-def test_hypotheses_share_their_picture(model):
-    assert_rows_share_their_memory(model, pictures(3), torch.randint(1, SYMBOLS, (6,)), model.step)
+def test_hypotheses_share_the_memory_of_their_image(model):
+    assert_rows_share_their_memory(model, make_images(3), torch.randint(1, VOCAB_SIZE, (6,)), model.step)
 
 
-def test_no_future_word_leaks(model):
-    images, inputs = pictures(1), torch.randint(1, SYMBOLS, (1, 1, 5))
+def test_no_prediction_depends_on_a_later_word(model):
+    images, inputs = make_images(1), torch.randint(1, VOCAB_SIZE, (1, 1, 5))
     logits, _ = model(images, inputs)
     for t in range(5):
         changed = inputs.clone()
-        changed[0, 0, t] = (changed[0, 0, t] + 1) % SYMBOLS
+        changed[0, 0, t] = (changed[0, 0, t] + 1) % VOCAB_SIZE
         other, _ = model(images, changed)
         torch.testing.assert_close(other[..., :t, :], logits[..., :t, :], rtol=0, atol=0)
         assert not torch.allclose(other[..., t, :], logits[..., t, :])
@@ -91,33 +91,33 @@ def test_no_future_word_leaks(model):
 
 def test_deep_output_is_equation_7():
     model = Captioner(
-        SYMBOLS, SmallCNN((4,), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
+        VOCAB_SIZE, SmallCNN((4,), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
     ).eval()
     word, hidden, context = torch.randn(2, 7), torch.randn(2, 8), torch.randn(2, 4)
-    looked = context @ model.deep_context.weight.T
-    inner = word + hidden @ model.deep_hidden.weight.T + model.deep_hidden.bias + looked
+    context_output = context @ model.deep_context.weight.T
+    inner = word + hidden @ model.deep_hidden.weight.T + model.deep_hidden.bias + context_output
     torch.testing.assert_close(
-        model.logits(word, hidden, looked), torch.tanh(inner) @ model.output.weight.T + model.output.bias
+        model.logits(word, hidden, context_output), torch.tanh(inner) @ model.output.weight.T + model.output.bias
     )
 
 
-def test_the_state_starts_from_the_mean_annotation_alone():
+def test_the_first_state_depends_on_the_mean_feature_only():
     model = Captioner(
-        SYMBOLS, SmallCNN((4,), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
+        VOCAB_SIZE, SmallCNN((4,), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
     ).eval()
-    annotations = torch.randn(1, 10, 4)
-    _, state = model.encode(annotations)
-    _, shuffled = model.encode(annotations[:, torch.randperm(10)])
+    features = torch.randn(1, 10, 4)
+    _, state = model.encode(features)
+    _, shuffled = model.encode(features[:, torch.randperm(10)])
     torch.testing.assert_close(tuple(state), tuple(shuffled))
-    mean = annotations.mean(dim=1)
+    mean = features.mean(dim=1)
     torch.testing.assert_close(state.hidden, torch.tanh(mean @ model.first_hidden.weight.T + model.first_hidden.bias))
 
 
-def test_a_frozen_encoder_stays_as_it_is_while_the_rest_learns():
+def test_a_frozen_encoder_does_not_change_while_the_other_parameters_have_gradients():
     encoder = SmallCNN((4, 6), size=SIZE, freeze=True)
-    model = Captioner(SYMBOLS, encoder, partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8).train()
+    model = Captioner(VOCAB_SIZE, encoder, partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8).train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    logits, _ = model(pictures(4), torch.randint(1, SYMBOLS, (4, 2, 5)))
+    logits, _ = model(make_images(4), torch.randint(1, VOCAB_SIZE, (4, 2, 5)))
     logits.square().sum().backward()
     assert model.decoder.training
     assert not any(module.training for module in encoder.modules())
@@ -128,30 +128,30 @@ def test_a_frozen_encoder_stays_as_it_is_while_the_rest_learns():
     assert all(parameter.grad.any() for parameter in others)
 
 
-def test_an_encoder_that_is_not_frozen_learns():
+def test_an_encoder_that_is_not_frozen_has_gradients():
     model = Captioner(
-        SYMBOLS, SmallCNN((4, 6), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
+        VOCAB_SIZE, SmallCNN((4, 6), size=SIZE), partial(AdditiveAttention, dim=6), embedding_dim=7, hidden=8
     ).train()
-    logits, _ = model(pictures(4), torch.randint(1, SYMBOLS, (4, 2, 5)))
+    logits, _ = model(make_images(4), torch.randint(1, VOCAB_SIZE, (4, 2, 5)))
     logits.square().sum().backward()
     assert all(parameter.grad.any() for parameter in model.encoder.parameters())
 
 
-@pytest.mark.parametrize("project", [None, 5])
+@pytest.mark.parametrize("feature_dim", [None, 5])
 @pytest.mark.parametrize(("regions", "captions"), [(4, 3), (40, 1)], ids=["many steps", "many regions"])
-def test_loss_and_gradients_equal_the_plain_loop(project, regions, captions):
+def test_loss_and_gradients_equal_the_equations_step_by_step(feature_dim, regions, captions):
     model = Captioner(
-        SYMBOLS, SmallCNN((60,), size=SIZE), partial(AdditiveAttention, dim=6), 7, 8, project, dropout=0.0
+        VOCAB_SIZE, SmallCNN((60,), size=SIZE), partial(AdditiveAttention, dim=6), 7, 8, feature_dim, dropout=0.0
     )
-    words = torch.randint(4, SYMBOLS, (2, captions, 6))
+    words = torch.randint(4, VOCAB_SIZE, (2, captions, 6))
     words[0, 0, 4:] = 0
-    annotations = torch.randn(2, regions, 60)
+    features = torch.randn(2, regions, 60)
 
-    def run(way) -> dict[str, torch.Tensor]:
+    def run(forward) -> dict[str, torch.Tensor]:
         model.zero_grad()
-        logits, alphas = way(annotations, words[..., :-1])
-        nats, number = masked_cross_entropy(logits, words[..., 1:])
-        loss = nats / number + 0.5 * doubly_stochastic(alphas, words[..., 1:] > 0).mean()
+        logits, alphas = forward(features, words[..., :-1])
+        nll, count = masked_cross_entropy(logits, words[..., 1:])
+        loss = nll / count + 0.5 * doubly_stochastic(alphas, words[..., 1:] > 0).mean()
         loss.backward()
         found = {name: p.grad.clone() for name, p in model.named_parameters() if not name.startswith("encoder.")}
         return {"loss": loss.detach(), **found}

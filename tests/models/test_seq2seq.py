@@ -10,15 +10,20 @@ from attendgen.models.seq2seq import Seq2Seq
 from attendgen.utils.special_tokens import PAD
 from helpers.stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
 
-SYMBOLS, TARGETS = 9, 7
+SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE = 9, 7
 VARIANTS = {
-    "one way, dot": {"attention": Dot},
-    "both ways, additive": {"attention": partial(AdditiveAttention, dim=6), "bidirectional": True},
+    "unidirectional, dot": {"attention": DotAttention},
+    "bidirectional, additive": {"attention": partial(AdditiveAttention, dim=6), "bidirectional": True},
     "two layers, general": {"attention": GeneralAttention, "bidirectional": True, "layers": 2},
-    "one way, two layers": {"attention": partial(DotAttention, scaled=True), "layers": 2},
-    "sizes apart, tied": {"attention": GeneralAttention, "encoder_hidden": 3, "bidirectional": True, "tied": True},
-    "after, fed, tied": {"attention": GeneralAttention, "decoder": LuongDecoder, "bidirectional": True, "tied": True},
-    "after, not fed, two layers": {
+    "unidirectional, two layers": {"attention": partial(DotAttention, scaled=True), "layers": 2},
+    "smaller encoder, tied": {"attention": GeneralAttention, "encoder_hidden": 3, "bidirectional": True, "tied": True},
+    "luong, input feeding, tied": {
+        "attention": GeneralAttention,
+        "decoder": LuongDecoder,
+        "bidirectional": True,
+        "tied": True,
+    },
+    "luong, no input feeding, two layers": {
         "attention": DotAttention,
         "decoder": partial(LuongDecoder, input_feeding=False, layers=2),
     },
@@ -29,7 +34,9 @@ INPUTS = [[1, 3, 4], [1, 5, 6, 3, 3], [1]]
 
 @pytest.fixture(params=VARIANTS)
 def model(request):
-    return Seq2Seq(SYMBOLS, TARGETS, embedding_dim=5, hidden=8, dropout=0.5, **VARIANTS[request.param]).eval()
+    return Seq2Seq(
+        SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE, embedding_dim=5, hidden=8, dropout=0.5, **VARIANTS[request.param]
+    ).eval()
 
 
 def test_a_padded_batch_equals_its_rows_one_by_one(model):
@@ -40,7 +47,7 @@ def test_a_padded_batch_equals_its_rows_one_by_one(model):
         torch.testing.assert_close(alphas[row, : len(inputs), : len(source)], alpha[0])
 
 
-def test_attention_is_a_distribution_over_the_real_positions(model):
+def test_attention_weights_are_a_distribution_over_the_real_positions(model):
     source = pad(SOURCES)
     _, alphas = model(source, pad(INPUTS))
     torch.testing.assert_close(alphas.sum(dim=-1), torch.ones(alphas.shape[:2]))
@@ -50,27 +57,27 @@ def test_attention_is_a_distribution_over_the_real_positions(model):
 
 
 def test_step_by_step_equals_teacher_forcing(model):
-    source, inputs = pad(SOURCES), torch.randint(1, TARGETS, (3, 5))
+    source, inputs = pad(SOURCES), torch.randint(1, TARGET_VOCAB_SIZE, (3, 5))
     assert_stepping_equals_teacher_forcing(model, source, inputs, model(source, inputs))
 
 
-def test_hypotheses_share_their_source(model):
-    assert_rows_share_their_memory(model, pad(SOURCES), torch.randint(1, TARGETS, (6,)), model.step)
+def test_hypotheses_share_the_memory_of_their_source(model):
+    assert_rows_share_their_memory(model, pad(SOURCES), torch.randint(1, TARGET_VOCAB_SIZE, (6,)), model.step)
 
 
-def test_no_future_symbol_leaks(model):
-    source, inputs = pad([SOURCES[0]]), torch.randint(1, TARGETS, (1, 6))
+def test_no_prediction_depends_on_a_later_token(model):
+    source, inputs = pad([SOURCES[0]]), torch.randint(1, TARGET_VOCAB_SIZE, (1, 6))
     logits, _ = model(source, inputs)
     for t in range(6):
         changed = inputs.clone()
-        changed[0, t] = (changed[0, t] + 1) % TARGETS
+        changed[0, t] = (changed[0, t] + 1) % TARGET_VOCAB_SIZE
         other, _ = model(source, changed)
         torch.testing.assert_close(other[:, :t], logits[:, :t], rtol=0, atol=0)
         assert not torch.allclose(other[:, t], logits[:, t])
 
 
-def test_a_one_way_encoder_hands_its_state_over():
-    model = Seq2Seq(SYMBOLS, TARGETS, DotAttention, embedding_dim=5, hidden=8).eval()
+def test_the_state_of_a_unidirectional_encoder_is_the_decoders_first_state():
+    model = Seq2Seq(SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE, DotAttention, embedding_dim=5, hidden=8).eval()
     source = torch.tensor([SOURCES[0]])
     _, state = model.encode(source)
     _, (hidden, cell) = model.encoder(model.source_embedding(source))
@@ -78,21 +85,20 @@ def test_a_one_way_encoder_hands_its_state_over():
 
 
 def test_tied_embeddings_are_one_parameter():
-    model = Seq2Seq(SYMBOLS, TARGETS, DotAttention, embedding_dim=5, hidden=8, tied=True)
+    model = Seq2Seq(SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE, DotAttention, embedding_dim=5, hidden=8, tied=True)
     assert model.output.weight is model.target_embedding.weight
-    free = Seq2Seq(SYMBOLS, TARGETS, DotAttention, embedding_dim=5, hidden=8)
+    free = Seq2Seq(SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE, DotAttention, embedding_dim=5, hidden=8)
     assert free.output.weight is not free.target_embedding.weight
 
 
-def test_an_empty_source_is_finite():
-    model = Seq2Seq(SYMBOLS, TARGETS, DotAttention, embedding_dim=5, hidden=8).eval()
+def test_an_empty_source_gives_finite_logits():
+    model = Seq2Seq(SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE, DotAttention, embedding_dim=5, hidden=8).eval()
     logits, alphas = model(pad([[], [3, 4]]), pad([[1], [1]]))
     assert logits.isfinite().all()
     assert not alphas[0].any()
 
 
-def test_every_parameter_learns(model):
+def test_every_parameter_has_a_gradient(model):
     logits, _ = model.train()(pad(SOURCES), pad(INPUTS))
     logits.square().sum().backward()
-    still = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]
-    assert still == []
+    assert [name for name, parameter in model.named_parameters() if not parameter.grad.any()] == []

@@ -20,7 +20,7 @@ class Model(nn.Module):
         return self.output(self.lstm(self.embedding(ids))[0])
 
 
-def learn(model: Model, optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
+def train(model: Model, optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
     for step in range(start, start + steps):
         ids = torch.randint(7, (3, 9), generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
@@ -33,9 +33,9 @@ def groups(model: Model) -> list[dict]:
     return [{"params": list(model.named_parameters())}]
 
 
-def test_it_steps_as_torchs_own_two_do():
+def test_steps_equal_those_of_torchs_muon_and_adamw():
     model, other = Model(), Model()
-    learn(model, MuonAdamW(groups(model), lr=0.01, muon_lr=0.03), 5)
+    train(model, MuonAdamW(groups(model), lr=0.01, muon_lr=0.03), 5)
     matrices = [other.lstm.weight_ih_l0, other.lstm.weight_hh_l0]
     rest = [other.embedding.weight, other.lstm.bias_ih_l0, other.lstm.bias_hh_l0, *other.output.parameters()]
     pair = (
@@ -51,16 +51,16 @@ def test_it_steps_as_torchs_own_two_do():
             for part in pair:
                 part.step()
 
-    learn(other, Both(), 5)
+    train(other, Both(), 5)
     torch.testing.assert_close(model.state_dict(), other.state_dict())
 
 
 def test_a_muon_step_is_orthogonal():
     model = Model()
     before = model.lstm.weight_hh_l0.detach().clone()
-    learn(model, MuonAdamW(groups(model), muon_lr=0.5), 1)
+    train(model, MuonAdamW(groups(model), muon_lr=0.5), 1)
     step = before - model.lstm.weight_hh_l0.detach()  # 20 x 5
-    lengths = torch.linalg.svdvals(step / 0.5 / 2)  # over rate and sqrt(20 / 5)
+    lengths = torch.linalg.svdvals(step / 0.5 / 2)  # divided by the rate and sqrt(20 / 5)
     assert (lengths > 0.6).all()
     assert (lengths < 1.3).all()
 
@@ -77,24 +77,24 @@ def test_a_schedule_scales_both_rates():
     ]
 
 
-def test_a_restored_optimiser_goes_on_as_before():
+def test_a_restored_optimizer_continues_as_before():
     model = Model()
     optimizer = MuonAdamW(groups(model), lr=0.01)
-    learn(model, optimizer, 3)
+    train(model, optimizer, 3)
     saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-    learn(model, optimizer, 3, start=3)
+    train(model, optimizer, 3, start=3)
     other = Model()
     restored = MuonAdamW(groups(other), lr=0.5)
     other.load_state_dict(saved[0])
     restored.load_state_dict(saved[1])
-    learn(other, restored, 3, start=3)
+    train(other, restored, 3, start=3)
     assert all(torch.equal(*pair) for pair in zip(other.parameters(), model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
     ("matrices", "message"),
-    [("nothing", "finds no parameter of this model"), ("bias_hh", r"lstm\.bias_hh_l0 is no matrix")],
+    [("nothing", "finds no parameter of this model"), ("bias_hh", r"lstm\.bias_hh_l0 is not a matrix")],
 )
-def test_names_that_do_not_fit_are_refused(matrices, message):
+def test_patterns_that_find_no_matrix_are_refused(matrices, message):
     with pytest.raises(UserError, match=rf"task\.optimizer\.matrices={matrices}: {message}"):
         MuonAdamW(groups(Model()), matrices=matrices)

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from attendgen.optim.build import configure
+from attendgen.optim.build import build_optimizer
 from attendgen.optim.schedules import Constant, WarmupCosine
 
 STEPS, WARMUP = 110, 10
@@ -15,7 +15,7 @@ HALF = (STEPS - WARMUP) // 2
 def test_warm_up_rises_linearly_to_one(final):
     schedule = WarmupCosine(STEPS, WARMUP, final)
     assert [schedule(step) for step in range(WARMUP)] == pytest.approx([k / WARMUP for k in range(1, WARMUP + 1)])
-    assert schedule(0) > 0  # the first step is not wasted
+    assert schedule(0) > 0  # the first step changes the weights
     assert schedule(WARMUP) == pytest.approx(1)
 
 
@@ -51,15 +51,15 @@ def test_a_run_shorter_than_its_warm_up_does_not_divide_by_zero():
     assert schedule(6) == pytest.approx(0)
 
 
-def test_constant_leaves_the_rate_alone():
+def test_a_constant_schedule_keeps_the_rate():
     assert {Constant()(step) for step in (0, 1, STEPS)} == {1.0}
 
 
-def test_the_optimiser_follows_the_schedule_and_holds_what_learns():
+def test_the_optimizer_follows_the_schedule_and_has_the_trainable_parameters():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
     model[0].requires_grad_(False)
     schedule = WarmupCosine(STEPS, WARMUP)
-    configured = configure(model, lambda parameters: torch.optim.SGD(parameters, lr=0.5), schedule)
+    configured = build_optimizer(model, lambda parameters: torch.optim.SGD(parameters, lr=0.5), schedule)
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     assert configured["lr_scheduler"]["interval"] == "step"
     assert [id(p) for group in optimizer.param_groups for p in group["params"]] == list(map(id, model[1].parameters()))

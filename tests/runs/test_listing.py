@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from attendgen.runs.listing import find_best, find_runs, group_by_seed, make_runs_table, make_seeds_table, write_csv
-from attendgen.utils.errors import UserError
+from helpers.errors import refusal
 
 SCORES = {("8", 1): 3.0, ("8", 2): 4.5, ("8", 3): 4.0, ("16", 1): 2.0, ("16", 2): None}
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """A folder as a sweep leaves it: two sizes, up to three seeds, one failure before training."""
+    """The folder of a sweep: two sizes, up to three seeds, one failure before training."""
     for number, ((hidden, seed), score) in enumerate(SCORES.items()):
         folder = tmp_path / str(number)
         (folder / ".hydra").mkdir(parents=True)
@@ -34,14 +34,14 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_trials_are_listed_with_what_tells_them_apart(sweep: Path) -> None:
+def test_table_of_trials_shows_the_settings_that_differ(sweep: Path) -> None:
     rows = make_runs_table(find_runs(sweep))
     assert [row[0] for row in rows] == [str(sweep / name) for name in "43210"], "newest first"
     assert rows[0][2:4] == ["seed=2 model.hidden=16", "failed: out of memory"]
     assert rows[-1][2:4] == ["seed=1 model.hidden=8", "val/loss 3, test/loss 3.25"]
 
 
-def test_mean_and_deviation_are_over_the_seeds(sweep: Path) -> None:
+def test_mean_and_std_are_over_the_seeds(sweep: Path) -> None:
     groups = {group.overrides["model.hidden"]: group for group in group_by_seed(find_runs(sweep))}
     scores = [score for (hidden, _), score in SCORES.items() if hidden == "8"]
     assert groups["8"].mean == pytest.approx(np.mean(scores))
@@ -50,7 +50,7 @@ def test_mean_and_deviation_are_over_the_seeds(sweep: Path) -> None:
     assert {row[0] for row in make_seeds_table(list(groups.values()))} == {"model.hidden=8", "model.hidden=16"}
 
 
-def test_the_best_follows_the_metrics_mode(sweep: Path) -> None:
+def test_best_trial_follows_the_mode_of_the_metric(sweep: Path) -> None:
     runs = find_runs(sweep)
     best = find_best(runs)
     assert best is not None
@@ -77,12 +77,11 @@ def test_csv_has_a_column_for_each_setting(sweep: Path) -> None:
         assert row["seeds"] == {"8": "3", "16": "1"}[hidden]
 
 
-def test_a_broken_run_hides_no_other(sweep: Path) -> None:
+def test_broken_runs_are_left_out_of_the_list(sweep: Path) -> None:
     (sweep / "0" / "config.yaml").write_text("[")
     (sweep / "1" / "metrics_fit.json").write_text("{")
     assert len(find_runs(sweep)) == len(SCORES) - 2
 
 
-def test_there_must_be_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
-        find_runs(tmp_path / "none")
+def test_missing_folder_is_refused(tmp_path: Path) -> None:
+    assert "none: no such folder" in refusal(find_runs, tmp_path / "none")

@@ -2,7 +2,7 @@ import string
 
 import pytest
 
-from attendgen.text.normalizers import MARKS, to_printable
+from attendgen.text.normalizers import MARKS, NORMALIZERS, to_printable
 
 
 def test_accents_and_marks_are_folded():
@@ -11,7 +11,7 @@ def test_accents_and_marks_are_folded():
     )
 
 
-def test_decomposed_accents_are_folded_alike():
+def test_decomposed_accents_equal_composed_ones():
     assert to_printable("e\u0301a\u0300") == to_printable("éà") == "ea"
 
 
@@ -22,10 +22,25 @@ def test_other_scripts_are_dropped_and_ascii_stays():
         assert to_printable(mark) == mark
 
 
-def test_it_writes_as_unidecode_does():
+def test_to_printable_equals_unidecode():
     unidecode = pytest.importorskip("unidecode").unidecode
     latin = [chr(code) for code in range(0xC0, 0x180) if chr(code) in MARKS or to_printable(chr(code))]
     assert len(latin) > 150
     for character in (*latin, *MARKS):
         if character not in "ĸŉ":
             assert to_printable(character) == unidecode(character), character
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "text", "expected"),
+    [
+        ("none", "E\u0301te\u0301", "Été"),
+        ("lower", "E\u0301TÉ !", "été !"),
+        ("fold", "  Ça,  VA-t-il ?", "ca va t il"),
+        ("letters", "Don't 9", "dont "),
+        ("printable", "Ça — ж", "Ca -- "),
+    ],
+)
+def test_normalizers(normalizer, text, expected):
+    assert NORMALIZERS[normalizer](text) == expected
+    assert NORMALIZERS[normalizer](expected) == expected

@@ -20,25 +20,25 @@ def file(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("freeze", [False, True])
 @pytest.mark.parametrize("header", ["", "3 3\n"])
-def test_known_words_get_their_vectors_and_learn_unless_frozen(vocabulary, file, frozen, header):
+def test_known_words_have_their_vectors_and_are_trained_unless_frozen(vocabulary, file, freeze, header):
     file.write_text(header + VECTORS, encoding="utf-8")
     embedding = torch.nn.Embedding(len(vocabulary), 3)
     before = embedding.weight.detach().clone()
-    assert PretrainedEmbeddings(str(file), frozen).fill(embedding, vocabulary) == 2
+    assert PretrainedEmbeddings(str(file), freeze).initialize(embedding, vocabulary) == 2
     dog, cat, school = (vocabulary.ids[word] for word in ("dog", "cat", "école"))
     assert embedding.weight[dog].tolist() == [1.0, 2.0, 3.0]
     torch.testing.assert_close(embedding.weight[school], torch.tensor([-0.5, 0.001, 0.0]))
     torch.testing.assert_close(embedding.weight[:dog], before[:dog])
     embedding.weight.square().sum().backward()
     torch.optim.SGD([embedding.weight], lr=0.1).step()
-    assert (embedding.weight[dog].tolist() == [1.0, 2.0, 3.0]) == frozen
+    assert (embedding.weight[dog].tolist() == [1.0, 2.0, 3.0]) == freeze
     assert not torch.equal(embedding.weight[cat], before[cat])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("dog 1 2\n", "line 1: 2 numbers for 'dog', but model.embedding_dim=3"),
         ("cat 1 2 3\ndog 1 two 3\n", "line 2: not a word and its numbers"),
@@ -46,19 +46,21 @@ def test_known_words_get_their_vectors_and_learn_unless_frozen(vocabulary, file,
         ("", "none of the vocabulary's"),
     ],
 )
-def test_bad_files_are_named(vocabulary, file, text, said):
+def test_bad_file_is_refused(vocabulary, file, text, message):
     file.write_text(text)
     with pytest.raises(UserError) as caught:
-        PretrainedEmbeddings(str(file)).fill(torch.nn.Embedding(len(vocabulary), 3), vocabulary)
-    assert str(caught.value).startswith(f"{file}: {said}")
+        PretrainedEmbeddings(str(file)).initialize(torch.nn.Embedding(len(vocabulary), 3), vocabulary)
+    assert str(caught.value).startswith(f"{file}: {message}")
 
 
-def test_a_missing_file_is_named(vocabulary, tmp_path):
+def test_missing_file_is_refused(vocabulary, tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.txt"):
-        PretrainedEmbeddings(str(tmp_path / "nowhere.txt")).fill(torch.nn.Embedding(len(vocabulary), 3), vocabulary)
+        PretrainedEmbeddings(str(tmp_path / "nowhere.txt")).initialize(
+            torch.nn.Embedding(len(vocabulary), 3), vocabulary
+        )
 
 
-def test_a_file_of_another_encoding_is_named(vocabulary, file):
+def test_file_in_another_encoding_is_refused(vocabulary, file):
     file.write_bytes("école 1 2 3\n".encode("latin-1"))
     with pytest.raises(UserError, match="not UTF-8"):
-        PretrainedEmbeddings(str(file)).fill(torch.nn.Embedding(len(vocabulary), 3), vocabulary)
+        PretrainedEmbeddings(str(file)).initialize(torch.nn.Embedding(len(vocabulary), 3), vocabulary)

@@ -1,11 +1,9 @@
 import json
-import re
 import unicodedata
 from collections import Counter
 
 import pytest
 
-from attendgen.text.tokenizers import join_words, split_caption, split_words
 from attendgen.text.vocabulary import PairVocabulary, Vocabulary, load_vocabulary, save_vocabulary
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import EOS, PAD, SOS
@@ -22,70 +20,27 @@ SENTENCES = (
 )
 
 
-def same_words(text: str) -> str:
+def collapse_spaces(text: str) -> str:
     return " ".join(text.split())
-
-
-@pytest.mark.parametrize("text", SENTENCES)
-def test_words_rejoin_losslessly(text):
-    assert join_words(split_words(text)) == same_words(text)
-
-
-def test_words_rejoin_losslessly_on_real_text(shared):
-    lines = (shared / "data/multi30k/val.fr-en.tsv").read_text(encoding="utf-8").splitlines()
-    assert len(lines) > 1000
-    for line in lines:
-        assert join_words(split_words(line)) == same_words(line)
-
-
-def test_split_words_marks_the_touching_side():
-    assert split_words("l'eau.") == ["l", "￭'￭", "eau", "￭."]
-    assert split_words("a . b") == ["a", ".", "b"]
-
-
-def test_plain_captions_are_split_as_all_others_are():
-    for text in (
-        "A dog runs .",
-        "two  dogs\ton it.",
-        "a_b 3 c",
-        "Dogs",
-        " . ",
-        "",
-        "it's a T-shirt .",
-        "café au lait .",
-    ):
-        assert split_caption(text) == re.findall(r"['’]?\w+(?:[-'’]\w+)*", text.lower())
-
-
-def test_split_caption_keeps_words_only():
-    assert split_caption("Two dogs, a T-shirt & the boy's ball .") == [
-        "two",
-        "dogs",
-        "a",
-        "t-shirt",
-        "the",
-        "boy's",
-        "ball",
-    ]
 
 
 @pytest.mark.parametrize("level", ["characters", "words"])
 @pytest.mark.parametrize("text", SENTENCES)
-def test_known_text_survives_encode_and_decode(level, text):
+def test_decode_inverts_encode_of_known_text(level, text):
     vocabulary = Vocabulary.build(SENTENCES, level)
     wanted = unicodedata.normalize("NFC", text)
-    assert vocabulary.decode(vocabulary.encode(text)) == (wanted if level == "characters" else same_words(wanted))
+    assert vocabulary.decode(vocabulary.encode(text)) == (wanted if level == "characters" else collapse_spaces(wanted))
 
 
-def test_ids_rank_symbols_by_frequency_after_the_specials():
+def test_ids_are_in_order_of_frequency_after_the_special_tokens():
     vocabulary = Vocabulary.build(["abca", "cad"])
     assert vocabulary.tokens == ("<pad>", "<sos>", "<eos>", "<unk>", "a", "c", "b", "d")
-    assert [vocabulary.ids[symbol] for symbol in ("<pad>", "<sos>", "<eos>")] == [PAD, SOS, EOS]
+    assert [vocabulary.ids[token] for token in ("<pad>", "<sos>", "<eos>")] == [PAD, SOS, EOS]
     assert [vocabulary.tokens[index] for index in vocabulary.encode("dab")] == ["d", "a", "b"]
-    assert vocabulary.sizes() == {"symbols": len(vocabulary)}
+    assert vocabulary.sizes() == {"vocab_size": len(vocabulary)}
 
 
-def test_min_frequency_and_max_size_cut_the_rare_ones():
+def test_min_frequency_and_max_size_leave_out_rare_tokens():
     texts = ["the cat the dog", "the cat a bird"]
     counts = Counter(" ".join(texts).split())
     frequent = Vocabulary.build(texts, "words", min_frequency=2)
@@ -100,7 +55,7 @@ def test_decode_stops_at_eos_and_skips_padding():
     assert vocabulary.decode([SOS, a, PAD, b, EOS, a, a]) == "ab"
 
 
-def test_letters_have_no_unknown_and_drop_the_rest():
+def test_letters_have_no_unknown_token_and_drop_other_characters():
     vocabulary = Vocabulary.build([], normalizer="letters")
     assert vocabulary.unknown is None
     assert len(vocabulary) == 3 + 27
@@ -116,20 +71,20 @@ def test_letters_have_no_unknown_and_drop_the_rest():
         ("letters", "Don't 9", "dont "),
     ],
 )
-def test_normalisers_treat_spellings_alike(normalizer, left, right):
+def test_spellings_with_one_normal_form_have_the_same_ids(normalizer, left, right):
     vocabulary = Vocabulary.build([left, right], normalizer=normalizer)
     assert vocabulary.encode(left) == vocabulary.encode(right)
     assert vocabulary.decode(vocabulary.encode(left)) == right
 
 
-def test_none_keeps_case_apart():
+def test_normalizer_none_keeps_case():
     vocabulary = Vocabulary.build(["aA"])
     assert vocabulary.encode("a") != vocabulary.encode("A")
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "zzz"])
 @pytest.mark.parametrize("normalizer", ["none", "letters"])
-def test_encode_known_refuses_what_says_nothing(text, normalizer):
+def test_encode_known_refuses_text_without_known_tokens(text, normalizer):
     vocabulary = Vocabulary.build(["ab ab"], "words", normalizer)
     with pytest.raises(UserError, match="prompt: "):
         vocabulary.encode_known(text, "prompt")
@@ -139,9 +94,9 @@ def test_encode_known_refuses_what_says_nothing(text, normalizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"symbols": ["a", "b", "a"]}, "'a' stands twice"),
-        ({"symbols": ["<eos>"]}, "'<eos>' stands twice"),
-        ({"symbols": [], "normalizer": "upper"}, "normalizer=upper"),
+        ({"tokens": ["a", "b", "a"]}, "'a' occurs twice"),
+        ({"tokens": ["<eos>"]}, "'<eos>' occurs twice"),
+        ({"tokens": [], "normalizer": "upper"}, "normalizer=upper"),
     ],
 )
 def test_impossible_vocabularies_are_refused(arguments, message):
@@ -149,7 +104,7 @@ def test_impossible_vocabularies_are_refused(arguments, message):
         Vocabulary(**arguments)
 
 
-def same(left: Vocabulary, right: Vocabulary) -> bool:
+def are_equal(left: Vocabulary, right: Vocabulary) -> bool:
     return (left.tokens, left.level, left.normalizer) == (right.tokens, right.level, right.normalizer)
 
 
@@ -160,7 +115,7 @@ def test_saved_vocabulary_loads_the_same(tmp_path, level, normalizer):
     save_vocabulary(vocabulary, tmp_path / "vocabulary.json")
     loaded = load_vocabulary(tmp_path / "vocabulary.json")
     assert isinstance(loaded, Vocabulary)
-    assert same(loaded, vocabulary)
+    assert are_equal(loaded, vocabulary)
     assert loaded.encode(SENTENCES[0]) == vocabulary.encode(SENTENCES[0])
 
 
@@ -169,17 +124,34 @@ def test_saved_pair_loads_the_same(tmp_path):
     save_vocabulary(pair, tmp_path / "vocabulary.json")
     loaded = load_vocabulary(tmp_path / "vocabulary.json")
     assert isinstance(loaded, PairVocabulary)
-    assert same(loaded.source, pair.source)
-    assert same(loaded.target, pair.target)
+    assert are_equal(loaded.source, pair.source)
+    assert are_equal(loaded.target, pair.target)
     assert pair.sizes() == {"source_vocab_size": len(pair.source), "target_vocab_size": len(pair.target)}
 
 
 @pytest.mark.parametrize(
     "broken",
-    [{}, [], 5, {"symbols": ["a"]}, {"source": {"symbols": []}, "target": 3}, {"symbols": 3, "level": "words"}],
+    [{}, [], 5, {"tokens": ["a"]}, {"source": {"tokens": []}, "target": 3}, {"tokens": 3, "level": "words"}],
 )
-def test_a_file_that_is_no_vocabulary_is_named(tmp_path, broken):
+def test_file_that_is_not_a_vocabulary_is_refused(tmp_path, broken):
     path = tmp_path / "vocabulary.json"
     path.write_text(json.dumps(broken))
     with pytest.raises(UserError, match=r"vocabulary\.json: not a vocabulary"):
         load_vocabulary(path)
+
+
+@pytest.mark.parametrize("normalizer", ["none", "letters"])
+def test_suppressed_tokens_are_the_special_ones(normalizer):
+    vocabulary = Vocabulary.build(["ab"], normalizer=normalizer)
+    specials = {"<pad>", "<sos>", "<unk>"} & set(vocabulary.tokens)
+    assert {vocabulary.tokens[index] for index in vocabulary.suppressed()} == specials
+    assert {vocabulary.tokens[index] for index in vocabulary.suppressed(eos=True)} == specials | {"<eos>"}
+
+
+def test_from_counts_equals_build():
+    texts = ["the cat the dog", "the cat a bird"]
+    counts = Counter(" ".join(texts).split())
+    for options in ({}, {"min_frequency": 2}, {"max_size": 3}):
+        assert are_equal(
+            Vocabulary.from_counts(counts, "words", **options), Vocabulary.build(texts, "words", **options)
+        )

@@ -7,51 +7,60 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import read_json, read_text, replacing, write_json, write_text
+from attendgen.utils.files import (
+    lock,
+    read_json,
+    read_text,
+    read_yaml,
+    replacing,
+    temporary_folder,
+    write_json,
+    write_text,
+)
 
 VALUE = {"name": "Zoé", "numbers": [1, 2.5, None], "nested": {"a": True}}
 
 
-def test_text_comes_back_with_plain_line_ends_and_no_mark(tmp_path):
+def test_read_text_removes_carriage_returns_and_byte_order_mark(tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes(b"\xef\xbb\xbfun\r\ndeux\rtrois\n" + "été".encode())
     assert read_text(path) == "un\ndeux\ntrois\nété"
 
 
-def test_written_values_come_back(tmp_path):
+def test_written_json_is_read_again(tmp_path):
     write_json(tmp_path / "new" / "folder" / "value.json", VALUE)
     assert read_json(tmp_path / "new" / "folder" / "value.json") == VALUE
     assert "Zoé" in read_text(tmp_path / "new" / "folder" / "value.json")
 
 
-def test_a_byte_that_is_not_utf8_is_located(tmp_path):
+def test_byte_that_is_not_utf8_is_refused_with_its_line(tmp_path):
     path = tmp_path / "latin.txt"
     path.write_bytes("ligne\nété".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin\.txt: line 2: not UTF-8 \(byte 6\)"):
         read_text(path)
 
 
-def test_broken_json_is_located(tmp_path):
+def test_broken_json_is_refused_with_its_line(tmp_path):
     path = tmp_path / "broken.json"
     path.write_text('{"a": 1,\n"b": }')
     with pytest.raises(UserError, match=r"broken\.json: line 2: broken JSON"):
         read_json(path)
 
 
-def test_unreadable_paths_are_named(tmp_path):
+def test_unreadable_paths_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"absent\.txt: No such file"):
         read_text(tmp_path / "absent.txt")
     with pytest.raises(UserError, match="directory"):
         read_text(tmp_path)
 
 
-def test_an_impossible_folder_is_named(tmp_path):
+def test_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match="cannot be written"):
         write_text(tmp_path / "file" / "inside.txt", "text")
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_failed_write_keeps_the_old_file_alone(tmp_path):
     path = tmp_path / "kept.txt"
     write_text(path, "old")
 
@@ -65,7 +74,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["kept.txt"]
 
 
-def test_a_finished_write_replaces_the_old_file_and_leaves_nothing_else(tmp_path):
+def test_finished_write_replaces_the_old_file(tmp_path):
     path = tmp_path / "kept.txt"
     write_text(path, "old")
     with replacing(path) as temporary:
@@ -76,7 +85,7 @@ def test_a_finished_write_replaces_the_old_file_and_leaves_nothing_else(tmp_path
     assert os.listdir(tmp_path) == ["kept.txt"]
 
 
-def test_a_written_file_has_the_permissions_of_any_other(tmp_path):
+def test_written_file_has_default_permissions(tmp_path):
     (tmp_path / "plain").touch()
     write_text(tmp_path / "written", "text")
     plain, written = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "written"))
@@ -92,8 +101,41 @@ class Failing(Dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_message_stays_one_line_through_a_worker(workers):
+def test_message_from_a_worker_is_one_line(workers):
     with pytest.raises(UserError) as caught:
         list(DataLoader(Failing(), num_workers=workers))
     assert str(caught.value) == "absent.txt: No such file or directory"
     traceback.clear_frames(caught.tb)  # the loader's end would else wait for the garbage collector, and 5 s more
+
+
+def test_yaml_is_read_and_broken_yaml_is_refused(tmp_path):
+    path = tmp_path / "value.yaml"
+    path.write_text("a: [1, 2]\nb: été\n", encoding="utf-8")
+    assert read_yaml(path) == {"a": [1, 2], "b": "été"}
+    for text in ("a: [1", "a: !!python/object:os.system {}"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"value\.yaml: broken YAML"):
+            read_yaml(path)
+
+
+def test_temporary_folder_is_removed_with_what_is_left_in_it(tmp_path):
+    with temporary_folder(tmp_path / "parent") as folder:
+        assert folder.parent == tmp_path / "parent"
+        (folder / "done").write_text("done")
+        (folder / "left").mkdir()
+        (folder / "done").rename(tmp_path / "parent" / "done")
+    assert os.listdir(tmp_path / "parent") == ["done"]
+    with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path / "parent"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path / "parent") == ["done"]
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: cannot be written"), temporary_folder(tmp_path / "file"):
+        pass
+
+
+def test_lock_excludes_others_until_the_end_of_the_block(tmp_path):
+    path = tmp_path / "lock"
+    with lock(path), pytest.raises(BlockingIOError), lock(path, wait=False):
+        pass
+    with lock(path, wait=False):
+        pass

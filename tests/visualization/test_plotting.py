@@ -17,21 +17,21 @@ FRENCH = "Où étais-tu cet été, Noël ? À l'île de Ré, près du château o
 WORDS = ["L￭", "￭'￭", "homme", "élégant", "traverse", "la", "forêt", "près", "de", "l￭", "￭'￭", "église", "￭."]
 
 
-def weights(*shape):
+def draw_weights(*shape):
     return np.random.default_rng(0).dirichlet(np.ones(shape[-1]), shape[0])
 
 
-def ticks(axis):
+def get_labels(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-def boxes(figure, artists):
+def get_boxes(figure, artists):
     renderer = figure.canvas.get_renderer()
     return [artist.get_window_extent(renderer) for artist in artists]
 
 
-def whole(figure):
-    """EmptyMemory that the figure draws is cut off at its edges."""
+def is_whole(figure):
+    """Return whether all that the figure draws is within its edges."""
     box = figure.get_tightbbox(figure.canvas.get_renderer())
     width, height = figure.get_size_inches()
     return box.x0 > 0 and box.y0 > 0 and box.x1 < width and box.y1 < height
@@ -42,12 +42,12 @@ def test_alignment_names_rows_and_columns_in_order():
     alpha[2, 3] = 0.7
     figure = plotting.alignment(list("é $a$\n")[:6], ["Où", "vas\u202ftu", "<eos>"], alpha, "Ça va ?")
     heat, scale = figure.axes
-    assert ticks(heat.xaxis) == ["é", "␣", "$", "a", "$", "⏎"]
-    assert ticks(heat.yaxis) == ["Où", "vas␣tu", "<eos>"]
+    assert get_labels(heat.xaxis) == ["é", "␣", "$", "a", "$", "⏎"]
+    assert get_labels(heat.yaxis) == ["Où", "vas␣tu", "<eos>"]
     assert [text.get_text() for text in figure.texts] == ["Ça va ?"]
     assert scale.get_ylim() == (0.0, 0.7)
 
-    # the darkest cell of the picture is where row 2 and column 3 meet, and x is on top
+    # the darkest cell of the image is where row 2 and column 3 meet, and x is on top
     pixels = plotting.to_array(figure).astype(int)
     x, y = heat.transData.transform((3, 2))
     assert tuple(pixels[pixels.shape[0] - int(y), int(x)]) == (8, 48, 107)
@@ -57,7 +57,7 @@ def test_alignment_names_rows_and_columns_in_order():
 
 
 def test_every_cell_has_its_weight():
-    alpha = weights(7, 5)
+    alpha = draw_weights(7, 5)
     figure = plotting.alignment(list("abcde"), list("fghijkl"), alpha)
     pixels = plotting.to_array(figure).astype(int)
     heat = figure.axes[0]
@@ -72,18 +72,18 @@ def test_every_cell_has_its_weight():
 @pytest.mark.parametrize("turned", [False, True])
 def test_80_by_80_ticks_do_not_overlap(turned):
     source = list(FRENCH) if not turned else (WORDS * 8)[:80]
-    figure = plotting.alignment(source, list("ÉÀg|jÇ␣y" * 10), weights(80, 80), FRENCH)
-    assert whole(figure)
+    figure = plotting.alignment(source, list("ÉÀg|jÇ␣y" * 10), draw_weights(80, 80), FRENCH)
+    assert is_whole(figure)
     heat = figure.axes[0]
     for axis in (heat.xaxis, heat.yaxis):
-        labels = boxes(figure, axis.get_ticklabels())
+        labels = get_boxes(figure, axis.get_ticklabels())
         assert len(labels) == 80
         assert not any(a.overlaps(b) for a, b in itertools.combinations(labels, 2))
     assert {label.get_rotation() for label in heat.get_xticklabels()} == {90.0 if turned else 0.0}
 
 
-def test_words_slant_and_lose_the_joining_mark():
-    figure = plotting.alignment(WORDS, WORDS[:3], weights(3, len(WORDS)))
+def test_labels_of_words_are_slanted_without_the_joiner():
+    figure = plotting.alignment(WORDS, WORDS[:3], draw_weights(3, len(WORDS)))
     labels = figure.axes[0].get_xticklabels()
     assert [label.get_text() for label in labels][:4] == ["L", "'", "homme", "élégant"]
     assert {label.get_rotation() for label in labels} == {45.0}
@@ -103,40 +103,42 @@ def test_words_slant_and_lose_the_joining_mark():
 )
 def test_any_length_fits_its_figure(source, target):
     figure = plotting.alignment(source, target, np.ones((len(target), len(source))), "Une légende longue " * 4)
-    assert whole(figure)
+    assert is_whole(figure)
     assert max(figure.get_size_inches()) < 30
     if 0 < len(source) <= plotting.LABELLED:
         assert len(figure.axes[0].get_xticklabels()) == len(source)
 
 
-def test_every_glyph_is_in_the_fonts(recwarn):
-    plotting.to_array(plotting.alignment(list("éÀœŒçÿ\t\n \u00a0\x07«»’–"), WORDS, weights(len(WORDS), 15), "Où → là"))
+def test_fonts_have_every_glyph(recwarn):
+    plotting.to_array(
+        plotting.alignment(list("éÀœŒçÿ\t\n \u00a0\x07«»’–"), WORDS, draw_weights(len(WORDS), 15), "Où → là")
+    )
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
-def test_dollars_are_no_formulas():
+def test_dollar_signs_are_not_formulas():
     broken = r"$\frac$"
     plotting.to_array(plotting.alignment([broken], [broken], np.ones((1, 1)), broken))
     plotting.to_array(plotting.caption_panels(Image.new("RGB", (9, 9)), [broken], np.ones((1, 4)), broken))
 
 
-def test_figures_grow_with_their_texts():
-    sizes = [plotting.alignment("a" * n, "b" * n, weights(n, n)).get_size_inches() for n in (5, 40, 80, 160)]
+def test_longer_texts_have_larger_figures():
+    sizes = [plotting.alignment("a" * n, "b" * n, draw_weights(n, n)).get_size_inches() for n in (5, 40, 80, 160)]
     assert (np.diff(sizes, axis=0) > 0).all()
 
 
 def test_alignment_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=re.escape("alpha is (2, 3), but there are 3 target and 2 source symbols")):
+    with pytest.raises(ValueError, match=re.escape("alpha is (2, 3), but there are 3 target and 2 source tokens")):
         plotting.alignment("ab", "abc", np.ones((2, 3)))
 
 
 @pytest.mark.parametrize("size", [(224, 224), (16, 16), (1000, 50), (50, 1000), (3, 5)])
 @pytest.mark.parametrize("cell", [0, 6, 23, 24, 36, 48])
-def test_the_light_falls_on_the_attended_cell(size, cell):
+def test_attended_region_is_the_brightest(size, cell):
     alpha = np.zeros(49)
     alpha[cell] = 0.01
     width, height = size
-    light = plotting.spread(alpha, height, width)
+    light = plotting.stretch_weights(alpha, height, width)
     assert light.shape == (height, width)
     assert light.min() >= 0
     y, x = np.unravel_index(light.argmax(), light.shape)
@@ -152,27 +154,27 @@ def test_the_light_falls_on_the_attended_cell(size, cell):
         assert np.ptp(far) <= 3  # gray
 
 
-def test_weak_attention_is_as_bright_as_strong():
-    picture = Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 50).convert("RGB")
-    alpha = weights(1, 16)[0]
-    assert np.array_equal(plotting.highlight(picture, alpha), plotting.highlight(picture, alpha / 1024))
+def test_brightness_is_relative_to_the_greatest_weight():
+    image = Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 50).convert("RGB")
+    alpha = draw_weights(1, 16)[0]
+    assert np.array_equal(plotting.highlight(image, alpha), plotting.highlight(image, alpha / 1024))
 
 
-def test_even_attention_lights_everything_evenly():
-    assert plotting.spread(np.full(196, 1 / 196), 30, 40) == pytest.approx(1 / 196)
+def test_uniform_attention_is_uniform_light():
+    assert plotting.stretch_weights(np.full(196, 1 / 196), 30, 40) == pytest.approx(1 / 196)
 
 
 @pytest.mark.parametrize("bad", [np.full(4, np.nan), np.zeros(4)])
-def test_no_attention_is_dark(bad):
+def test_image_without_attention_is_dark(bad):
     assert plotting.highlight(Image.new("RGB", (8, 8), "white"), bad).max() < 100
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK"])
-def test_caption_panels_show_the_picture_then_each_word(mode):
+def test_caption_panels_show_the_image_then_each_word(mode):
     words = ["un", "chien", "$court$", "près", "de", "l'eau", "<eos>"]
     alpha = np.eye(49)[:7]
-    picture = Image.new("RGB", (300, 200), (255, 0, 0)).convert(mode)
-    figure = plotting.caption_panels(picture, words, alpha, "un chien court près de l'eau")
+    image = Image.new("RGB", (300, 200), (255, 0, 0)).convert(mode)
+    figure = plotting.caption_panels(image, words, alpha, "un chien court près de l'eau")
     assert [axes.get_title() for axes in figure.axes] == ["", *words]
     assert [text.get_text() for text in figure.texts] == ["un chien court près de l'eau"]
     tops = [round(axes.get_position().y1, 6) for axes in figure.axes]
@@ -180,41 +182,41 @@ def test_caption_panels_show_the_picture_then_each_word(mode):
     assert len(set(tops)) == 2
     assert len(set(lefts)) == 5
     assert tops == sorted(tops, reverse=True)
-    assert whole(figure)
+    assert is_whole(figure)
     for axes in figure.axes:
         box = axes.get_window_extent()
         assert box.width / box.height == pytest.approx(1.5)
     first = figure.axes[0].images[0].get_array()
-    expected = np.asarray(picture.convert("RGB"))[0, 0]
+    expected = np.asarray(image.convert("RGB"))[0, 0]
     assert (first == expected).all()
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1000, 50), (50, 1000), (1, 1), (2000, 3)])
-def test_panels_of_odd_pictures(size):
+def test_panels_of_odd_images(size):
     words = ["un", "anticonstitutionnellement" * 2, "anticonstitutionnellement", "b", "c", "d"]
-    figure = plotting.caption_panels(Image.new("RGB", size), words, weights(6, 16), "")
-    assert whole(figure)
-    titles = boxes(figure, [axes.title for axes in figure.axes if axes.get_title()])
-    panels = boxes(figure, figure.axes)
+    figure = plotting.caption_panels(Image.new("RGB", size), words, draw_weights(6, 16), "")
+    assert is_whole(figure)
+    titles = get_boxes(figure, [axes.title for axes in figure.axes if axes.get_title()])
+    panels = get_boxes(figure, figure.axes)
     for a, b in itertools.combinations(panels + titles, 2):
         assert not a.overlaps(b)
     if max(size) / min(size) <= 20:
         assert panels[0].width / panels[0].height == pytest.approx(size[0] / size[1])
 
 
-def test_caption_of_no_words_is_the_picture():
+def test_caption_of_no_words_is_the_image():
     assert len(plotting.caption_panels(Image.new("RGB", (9, 9)), [], np.zeros((0, 49))).axes) == 1
 
 
-def test_caption_panels_refuse_what_is_no_grid():
-    picture = Image.new("RGB", (9, 9))
+def test_caption_panels_refuse_regions_that_are_not_a_grid():
+    image = Image.new("RGB", (9, 9))
     with pytest.raises(ValueError, match="50 regions are not a square grid"):
-        plotting.caption_panels(picture, ["a"], np.ones((1, 50)))
+        plotting.caption_panels(image, ["a"], np.ones((1, 50)))
     with pytest.raises(ValueError, match="alpha has 1 rows, but there are 2 words"):
-        plotting.caption_panels(picture, ["a", "b"], np.ones((1, 49)))
+        plotting.caption_panels(image, ["a", "b"], np.ones((1, 49)))
 
 
-def test_arrays_are_the_figures_pixels():
+def test_to_array_returns_the_pixels_of_the_figure():
     figure = plotting.alignment("ab", "cd", np.eye(2))
     pixels = plotting.to_array(figure)
     width, height = figure.get_size_inches() * plotting.DPI
@@ -222,12 +224,12 @@ def test_arrays_are_the_figures_pixels():
     assert pixels.shape == (int(height), int(width), 3)
     assert (pixels[0] == 255).all()
     assert pixels.flags.c_contiguous
-    pixels[:] = 0  # a copy: the figure is drawn afresh
+    pixels[:] = 0  # a copy: the figure is drawn again
     assert plotting.to_array(figure).max() == 255
 
 
 def test_saved_png_shows_the_figure(tmp_path):
-    figure = plotting.alignment(list(FRENCH[:12]), list("Oui !"), weights(5, 12), "Où ?")
+    figure = plotting.alignment(list(FRENCH[:12]), list("Oui !"), draw_weights(5, 12), "Où ?")
     path = tmp_path / "new" / "été.PNG"
     plotting.save(figure, path)
     assert os.listdir(path.parent) == ["été.PNG"]
@@ -266,7 +268,7 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
         plotting.save(figure, tmp_path / "folder.png")
 
     def full(self, path, **kwargs):
-        path.write_bytes(b"half a picture")
+        path.write_bytes(b"half a image")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(type(figure), "savefig", full)

@@ -13,19 +13,19 @@ from attendgen.utils.errors import UserError
 COUNTS = {"train": 40, "val": 6, "test": 6}
 
 
-def drawn(root, seed: int = 0, split: str = "train") -> dict[str, np.ndarray]:
-    """The pictures of a split by name, as they are on disk."""
+def read_images(root, seed: int = 0, split: str = "train") -> dict[str, np.ndarray]:
+    """Return the images of a split by name, as they are on disk."""
     return {row.image_id: np.asarray(Image.open(row.path)) for row in Shapes(str(root), seed, COUNTS)(split)}
 
 
-def described(picture: np.ndarray) -> str:
-    """The caption that the pixels of one half ask for, from the shape's extent, color and share of its box."""
-    background = picture[0, 0]
-    rows, columns = np.nonzero((picture != background).any(-1))
+def describe(image: np.ndarray) -> str:
+    """Return the caption of one half from its pixels: extent, color and share of the bounding box."""
+    background = image[0, 0]
+    rows, columns = np.nonzero((image != background).any(-1))
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     assert height == width
     (size,) = (name for name, radius in SIZES.items() if width == 2 * radius + 1)
-    colors = np.unique(picture[rows, columns], axis=0)
+    colors = np.unique(image[rows, columns], axis=0)
     assert len(colors) == 1
     (color,) = (name for name, value in COLORS.items() if value == tuple(colors[0].tolist()))
     share = len(rows) / (width * height)
@@ -33,34 +33,34 @@ def described(picture: np.ndarray) -> str:
     return f"a {size} {color} {shape}"
 
 
-def test_pictures_are_the_same_for_the_same_seed_and_split(tmp_path):
-    first, second = drawn(tmp_path / "a"), drawn(tmp_path / "b")
+def test_same_seed_and_split_give_the_same_images(tmp_path):
+    first, second = read_images(tmp_path / "a"), read_images(tmp_path / "b")
     assert len(first) == COUNTS["train"]
     assert first.keys() == second.keys()
-    for name, picture in first.items():
-        np.testing.assert_array_equal(second[name], picture)
+    for name, image in first.items():
+        np.testing.assert_array_equal(second[name], image)
 
 
 @pytest.mark.parametrize("other", [{"split": "val"}, {"split": "test"}, {"seed": 1}])
-def test_other_splits_and_seeds_have_other_pictures(tmp_path, other):
-    known = {picture.tobytes() for picture in drawn(tmp_path).values()}
+def test_other_splits_and_seeds_give_other_images(tmp_path, other):
+    known = {image.tobytes() for image in read_images(tmp_path).values()}
     assert len(known) > COUNTS["train"] // 2
-    assert known.isdisjoint(picture.tobytes() for picture in drawn(tmp_path, **other).values())
+    assert known.isdisjoint(image.tobytes() for image in read_images(tmp_path, **other).values())
 
 
-def test_captions_describe_what_is_drawn(tmp_path):
+def test_captions_describe_the_drawn_shapes(tmp_path):
     relations = set()
     for row in Shapes(str(tmp_path), 0, COUNTS)("train"):
-        picture = np.asarray(Image.open(row.path))
+        image = np.asarray(Image.open(row.path))
         (caption,) = row.captions
         first, relation, second = re.split(" (left of|above) ", caption)
         relations.add(relation)
-        halves = np.split(picture, 2, axis=1 if relation == "left of" else 0)
-        assert [described(half) for half in halves] == [first, second]
+        halves = np.split(image, 2, axis=1 if relation == "left of" else 0)
+        assert [describe(half) for half in halves] == [first, second]
     assert relations == {"left of", "above"}
 
 
-def test_a_second_call_does_not_draw_again(tmp_path):
+def test_second_call_draws_nothing(tmp_path):
     first = Shapes(str(tmp_path), 0, COUNTS)("val")
     before = {row.path: row.path.stat() for row in first}
     first[0].path.write_bytes(b"still here")
@@ -68,28 +68,28 @@ def test_a_second_call_does_not_draw_again(tmp_path):
     assert first[0].path.read_bytes() == b"still here"
     for path, stat in before.items():
         assert path.stat().st_ino == stat.st_ino
-    assert [folder.name for folder in first[0].path.parents[1].iterdir()] == ["val"]  # nothing half-written stays
+    assert [folder.name for folder in first[0].path.parents[1].iterdir()] == ["val"]  # no temporary folder is left
 
 
-def test_other_counts_are_drawn_beside_the_first(tmp_path):
+def test_other_counts_have_their_own_folder(tmp_path):
     few = Shapes(str(tmp_path), 0, COUNTS)("val")
     more = Shapes(str(tmp_path), 0, {**COUNTS, "val": 9})("val")
     assert (len(few), len(more)) == (COUNTS["val"], 9)
     assert all(row.path.is_file() for row in [*few, *more])
 
 
-def test_an_unknown_split_is_named(tmp_path):
+def test_unknown_split_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"data\.source\.counts: no split 'tset'; there are train, val, test"):
         Shapes(str(tmp_path), 0, COUNTS)("tset")
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/shapes-.*: the shapes cannot be written"):
+    with pytest.raises(UserError, match=r"file/shapes-.*: cannot be written"):
         Shapes(str(tmp_path / "file"), 0, COUNTS)("val")
 
 
-def test_shapes_are_a_source_for_the_caption_loaders(tmp_path):
+def test_caption_data_module_reads_shapes(tmp_path):
     assert isinstance(Shapes(str(tmp_path)), CaptionSource)
     data = CaptionDataModule(
         str(tmp_path), lambda root: Shapes(root, 0, COUNTS), SmallCNN((4,), 16), captions_per_image=1, min_frequency=1

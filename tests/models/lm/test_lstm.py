@@ -1,77 +1,55 @@
-"""What every language model that reads on must do."""
-
-from functools import partial
-
 import pytest
 import torch
 
-from attendgen.data.batch import pad
-from attendgen.decoding.protocol import StatefulModel
 from attendgen.models.lm.lstm import LSTMLanguageModel
-from attendgen.models.lm.textgenerate import TextGenerateLanguageModel
-from helpers.stepping import (
-    assert_no_future_character_leaks,
-    assert_several_reads_equal_one,
-    assert_stepping_equals_teacher_forcing,
-)
+from attendgen.utils.special_tokens import PAD
+from helpers.errors import refusal
 
-SYMBOLS = 8
-causal = partial(LSTMLanguageModel, SYMBOLS, embedding_dim=5, hidden=6, dropout=0.5, weight_drop=0.5)
-MODELS = {
-    "causal": causal,
-    "causal, n-grams": partial(causal, ngrams=4, ngram_rows=30, ngram_dropout=0.5),
-    "causal, two layers, attention": partial(causal, layers=2, attention_window=3, attention_dim=4),
-    "causal, tied, far attention": partial(causal, tied=True, attention_window=20, attention_dim=4),
-    "textgenerate": partial(TextGenerateLanguageModel, SYMBOLS, hidden=6),
-    "textgenerate, three layers": partial(TextGenerateLanguageModel, SYMBOLS, hidden=3, layers=3),
-}
-CONTEXTS = [[3, 4, 5, 6, 2], [], [7], [5, 5]]
+VOCAB_SIZE, ROWS, TIME = 8, 2, 7
+OPTIONS = {"embedding_dim": 5, "hidden": 6, "layers": 2}
 
 
-@pytest.fixture(params=MODELS)
-def model(request) -> LSTMLanguageModel | TextGenerateLanguageModel:
-    return MODELS[request.param]().eval()
+@pytest.fixture
+def inputs() -> torch.Tensor:
+    return torch.randint(1, VOCAB_SIZE, (ROWS, TIME))
 
 
-def test_it_reads_on(model):
-    assert isinstance(model, StatefulModel)
+def test_the_plain_model_is_embedding_lstm_and_output_layer(inputs):
+    model = LSTMLanguageModel(VOCAB_SIZE, **OPTIONS).eval()
+    hidden, last = model.lstm(model.embedding(inputs))
+    logits, alphas, state = model.read(inputs, model.initial_state(ROWS))
+    torch.testing.assert_close(logits, model.output(hidden))
+    torch.testing.assert_close(tuple(state.lstm), tuple(part.transpose(0, 1) for part in last))
+    assert alphas.shape == (ROWS, TIME, 0)
 
 
-def test_no_future_character_leaks(model):
-    assert_no_future_character_leaks(model, torch.randint(1, SYMBOLS, (2, 9)), SYMBOLS)
+def test_n_gram_embeddings_are_added_to_those_of_characters(inputs):
+    model = LSTMLanguageModel(VOCAB_SIZE, ngrams=3, ngram_rows=20, **OPTIONS).eval()
+    vectors, recent = model.ngrams(inputs, torch.full((ROWS, 2), PAD))
+    hidden, _ = model.lstm(model.embedding(inputs) + vectors)
+    logits, _, state = model.read(inputs, model.initial_state(ROWS))
+    torch.testing.assert_close(logits, model.output(hidden))
+    assert torch.equal(state.recent, recent)
 
 
-@pytest.mark.parametrize("cuts", [(3, 4), (1, 1, 5), (1,) * 7])
-def test_text_in_pieces_equals_text_in_one(model, cuts):
-    assert_several_reads_equal_one(model, torch.randint(1, SYMBOLS, (2, 7)), cuts)
+def test_the_attention_context_is_added_to_the_hidden_state(inputs):
+    model = LSTMLanguageModel(VOCAB_SIZE, attention_window=3, attention_dim=4, **OPTIONS).eval()
+    hidden, _ = model.lstm(model.embedding(inputs))
+    context, expected, _ = model.attention(hidden, model.attention.initial_window(ROWS))
+    logits, alphas, _ = model.read(inputs, model.initial_state(ROWS))
+    torch.testing.assert_close(logits, model.output(hidden + context))
+    torch.testing.assert_close(alphas, expected)
+    assert context.any()
 
 
-def test_padded_contexts_equal_their_rows_one_by_one(model):
-    inputs = pad([[2, 3, 3], [1, 4, 2], [7, 7, 3], [5, 2, 2]])
-    logits, alphas = model(pad(CONTEXTS), inputs)
-    for row, context in enumerate(CONTEXTS):
-        read = torch.tensor([context[:-1] + inputs[row].tolist()])  # the last is the first input
-        alone, alpha, _ = model.read(read, model.initial_state(1))
-        torch.testing.assert_close(logits[row], alone[0, -3:])
-        torch.testing.assert_close(alphas[row], alpha[0, -3:])
+def test_a_tied_output_layer_shares_the_weights_of_the_embedding(inputs):
+    model = LSTMLanguageModel(VOCAB_SIZE, tied=True, **OPTIONS).eval()
+    assert model.output.weight is model.embedding.weight
+    hidden, _ = model.lstm(model.embedding(inputs))
+    logits, _, _ = model.read(inputs, model.initial_state(ROWS))
+    expected = torch.tanh(model.readout(hidden)) @ model.embedding.weight.T + model.output.bias
+    torch.testing.assert_close(logits, expected)
 
 
-def test_step_by_step_equals_teacher_forcing(model):
-    context, inputs = pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5))
-    assert_stepping_equals_teacher_forcing(model, context, inputs, model(context, inputs))
-
-
-def test_every_parameter_learns(model):
-    logits, _ = model.train()(pad(CONTEXTS), torch.randint(1, SYMBOLS, (4, 5)))
-    logits.square().sum().backward()
-    assert [name for name, parameter in model.named_parameters() if not parameter.grad.any()] == []
-
-
-def test_half_precision_steps_are_close(model):
-    inputs = torch.randint(1, SYMBOLS, (3, 6))
-    expected, _, _ = model.read(inputs, model.initial_state(3))
-    memory, state = model.encode(inputs[:, :1])
-    model.bfloat16()
-    for t in range(inputs.size(1)):
-        log_probs, _, state = model.step(inputs[:, t], state, memory)
-        torch.testing.assert_close(log_probs, expected[:, t].log_softmax(dim=-1), atol=0.05, rtol=0.05)
+def test_n_gram_tables_without_rows_are_refused():
+    assert "model.ngram_rows=0: expected 1 or more" in refusal(LSTMLanguageModel, VOCAB_SIZE, ngrams=3, ngram_rows=0)

@@ -3,13 +3,13 @@ import torch
 
 from attendgen.models.lm.textgenerate import TextGenerateLanguageModel
 
-SYMBOLS, ROWS, TIME = 9, 3, 12
+VOCAB_SIZE, ROWS, TIME = 9, 3, 12
 
 
-def stepped(
+def run_published(
     model: TextGenerateLanguageModel, inputs: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """The published computation: one character a call of a bidirectional `nn.LSTM`, attention over its one position."""
+    """Compute as published: one character per call of a bidirectional `nn.LSTM`, with attention over one position."""
     sizes = 2 * model.lstm.num_layers, len(inputs), model.lstm.hidden_size
     state = (torch.zeros(sizes), torch.zeros(sizes))
     logits = []
@@ -25,15 +25,15 @@ def stepped(
 
 @pytest.fixture(params=[1, 2, 3])
 def model(request) -> TextGenerateLanguageModel:
-    model = TextGenerateLanguageModel(SYMBOLS, hidden=7, layers=request.param)
+    model = TextGenerateLanguageModel(VOCAB_SIZE, hidden=7, layers=request.param)
     for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.5)  # far from linear
+        torch.nn.init.normal_(weight, std=0.5)  # so that the gates are far from linear
     return model
 
 
-def test_whole_texts_equal_the_published_steps(model):
-    inputs = torch.randint(SYMBOLS, (ROWS, TIME))
-    expected, (hidden, cell) = stepped(model, inputs)
+def test_whole_texts_equal_the_published_computation(model):
+    inputs = torch.randint(VOCAB_SIZE, (ROWS, TIME))
+    expected, (hidden, cell) = run_published(model, inputs)
     logits, alphas, state = model.read(inputs, model.initial_state(ROWS))
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(state.hidden.transpose(0, 1), hidden, atol=1e-5, rtol=0)
@@ -41,9 +41,9 @@ def test_whole_texts_equal_the_published_steps(model):
     assert alphas.shape == (ROWS, TIME, 0)
 
 
-def test_gradients_equal_those_of_the_published_steps(model):
-    inputs = torch.randint(SYMBOLS, (ROWS, TIME))
-    stepped(model, inputs)[0].square().sum().backward()
+def test_gradients_equal_those_of_the_published_computation(model):
+    inputs = torch.randint(VOCAB_SIZE, (ROWS, TIME))
+    run_published(model, inputs)[0].square().sum().backward()
     expected = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
     model.read(inputs, model.initial_state(ROWS))[0].square().sum().backward()

@@ -1,0 +1,54 @@
+"""`attendgen caption`: images of any mode, figures, the HTML page, re-ranking by similar images' captions."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attendgen.runs.run import Run
+from helpers import tiny_data
+from helpers.errors import Command
+from helpers.runs import SharedRuns
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16", "CMYK"])
+def test_caption_accepts_any_image_mode(attendgen: Command, runs: SharedRuns, tmp_path: Path, mode: str) -> None:
+    path = tmp_path / f"photo{'.tif' if mode == 'CMYK' else '.png'}"
+    gray = Image.fromarray(np.arange(97 * 33, dtype=np.uint16).reshape(33, 97))
+    (gray if mode == "I;16" else gray.convert("L").convert(mode)).save(path)
+    outcome = attendgen("caption", runs("flickr8k_soft"), path, "--out", tmp_path, "--max-length", "4")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.out.split()) <= 4
+    assert Image.open(tmp_path / "photo_attention.png").format == "PNG"
+
+
+def test_caption_writes_one_page_for_all_images(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
+    paths = [tiny_data.image(tmp_path / name / "photo.png", "red") for name in "ab"]
+    page = tmp_path / "page.html"
+    outcome = attendgen("caption", runs("flickr8k_soft"), *paths, "--out", tmp_path, "--html", page, "--max-length", 3)
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in tmp_path.glob("*.png")} == {"photo_attention.png", "photo_2_attention.png"}
+    text = page.read_text()
+    assert text.count("<img") == 2
+    assert not re.search(r'(src|href)="(?!data:)', text), "the page needs no other file"
+
+
+def test_retrieval_captions_are_the_same_in_evaluate_and_caption(
+    attendgen: Command, runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no Java
+    run, options = runs("flickr8k_soft"), ("decoding.beam_size=4", "decoding.retrieval_captions=2")
+    outcome = attendgen("evaluate", run, "--split", "dev", "--out", tmp_path, *options)
+    assert outcome.code == 0, outcome.err
+    root = Path(Run.find(run).config.data.root)
+    for row in json.loads((tmp_path / "captions_dev.json").read_text()):
+        image = root / "Images" / row["image_id"]
+        command = ("caption", run, image, "--beam", 4, "--retrieval-captions", 2, "--out", tmp_path)
+        alone = attendgen(*command)
+        assert alone.out.strip() == row["caption"]
+    moved = shutil.copytree(root, tmp_path / "moved")
+    assert attendgen(*command, "--data", moved).out == alone.out

@@ -1,0 +1,54 @@
+"""A captioner captions images from files and from memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attendgen.data.captions.images import open_image
+from attendgen.inference.image_captioner import ImageCaptioner
+from attendgen.inference.load import load
+from helpers import tiny_data
+from helpers.errors import refusal
+from helpers.runs import SharedRuns
+
+
+@pytest.fixture
+def captioner(runs: SharedRuns) -> ImageCaptioner:
+    model = load(runs("flickr8k_soft"))
+    assert isinstance(model, ImageCaptioner)
+    return model
+
+
+def test_path_and_opened_image_give_the_same_caption(captioner: ImageCaptioner, tmp_path: Path) -> None:
+    path = tiny_data.image(tmp_path / "red.png", "red")
+    found = [captioner.caption(image, max_length=6)[0] for image in (path, str(path), open_image(path))]
+    assert len({result.text for result in found}) == 1
+    for result in found[1:]:
+        np.testing.assert_array_equal(result.log_probs, found[0].log_probs)
+
+
+def test_results_are_ranked_and_attend_to_the_regions(captioner: ImageCaptioner) -> None:
+    found = captioner.caption(Image.new("RGB", (50, 40), "red"), beam_size=4, n_best=3, max_length=6)
+    assert len({result.text for result in found}) == 3
+    assert [result.score for result in found] == sorted((result.score for result in found), reverse=True)
+    for result in found:
+        assert result.attention.shape == (len(result.tokens), 4)  # 2x2 regions
+        np.testing.assert_allclose(result.attention.sum(axis=1), 1.0, rtol=1e-4)
+        assert result.score == pytest.approx(result.log_probs.sum(), abs=1e-4)
+        assert result.source == []
+
+
+def test_retrieval_reads_the_training_captions_once(captioner: ImageCaptioner) -> None:
+    options = {"beam_size": 4, "retrieval_captions": 2, "max_length": 6}
+    first = captioner.caption(Image.new("RGB", (50, 40), "red"), **options)[0]
+    assert captioner.get_retriever(2) is captioner.get_retriever(2)
+    assert captioner.caption(Image.new("RGB", (50, 40), "red"), **options)[0].text == first.text
+    assert "training images" in refusal(captioner.get_retriever, 99)
+
+
+def test_file_that_is_not_an_image_is_refused(captioner: ImageCaptioner, tmp_path: Path) -> None:
+    (tmp_path / "note.jpg").write_text("text")
+    assert "note.jpg" in refusal(captioner.caption, tmp_path / "note.jpg")
+    assert "none.jpg" in refusal(captioner.caption, tmp_path / "none.jpg")

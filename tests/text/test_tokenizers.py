@@ -1,0 +1,63 @@
+import re
+
+import pytest
+
+from attendgen.text.tokenizers import join_words, split_caption, split_words
+
+SENTENCES = (
+    "L'eau n'est pas chaude, dit-elle.",
+    '"Où vas-tu ?" -- (nulle part...)',
+    "snake_case __init__ a.b.c 3,14 € 50 %",
+    "Wait!! What?!... don't: it's 5-year-old's",
+    "naïve œuvre ДОМ 日本語。",
+    "'quoted' ''twice''",
+    "a",
+    ".",
+)
+
+
+def collapse_spaces(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_join_words_inverts_split_words(text):
+    assert join_words(split_words(text)) == collapse_spaces(text)
+
+
+def test_join_words_inverts_split_words_on_real_text(shared):
+    lines = (shared / "data/multi30k/val.fr-en.tsv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) > 1000
+    for line in lines:
+        assert join_words(split_words(line)) == collapse_spaces(line)
+
+
+def test_split_words_marks_the_touching_side():
+    assert split_words("l'eau.") == ["l", "￭'￭", "eau", "￭."]
+    assert split_words("a . b") == ["a", ".", "b"]
+
+
+def test_fast_path_of_split_caption_equals_the_pattern():
+    for text in (
+        "A dog runs .",
+        "two  dogs\ton it.",
+        "a_b 3 c",
+        "Dogs",
+        " . ",
+        "",
+        "it's a T-shirt .",
+        "café au lait .",
+    ):
+        assert split_caption(text) == re.findall(r"['’]?\w+(?:[-'’]\w+)*", text.lower())
+
+
+def test_split_caption_keeps_words_only():
+    assert split_caption("Two dogs, a T-shirt & the boy's ball .") == [
+        "two",
+        "dogs",
+        "a",
+        "t-shirt",
+        "the",
+        "boy's",
+        "ball",
+    ]
