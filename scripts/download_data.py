@@ -1,18 +1,19 @@
-"""Fetch a data set that the experiments use, into the folder where they look for it.
+"""Download a data set of the experiments into the folder where they look for it.
 
 python scripts/download_data.py flickr8k        # or coco, novels, multi30k; --root DIR for another folder
 
-An interrupted download goes on where it stopped. Sizes and digests are those that others have published: COCO's and
-Flickr8k's in the lists of TensorFlow Datasets and torchdatasets. Where none is published (Gutenberg's texts change, and
-Multi30k's archives have none) the first download is trusted, its digest noted in `downloads.lock.json` beside the data,
-and any later one held against it. Multi30k's pairs are compared with those that the README's results come from.
+An interrupted download resumes. The sizes and digests of COCO and Flickr8k are those in the lists of TensorFlow
+Datasets and torchdatasets. Gutenberg's texts, which change, and Multi30k's archives have no published digest: the first
+download is trusted and its digest written to `downloads.lock.json` beside the data; later downloads must have the same
+digest. The pairs of Multi30k are compared with those that the README's results come from.
 """
 
 import argparse
 import gzip
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from attendgen.utils.files import read_text, write_text
 
 
 class Archive(NamedTuple):
-    """A zip file, and what of it is wanted under which name."""
+    """A zip file; `members` maps the files and folders to extract to their paths below the data set's folder."""
 
     url: str
     size: int | None
@@ -79,7 +80,7 @@ ARCHIVES = {
             f"{FLICKR8K}/Flickr8k_Dataset.zip",
             None,
             "md5:f18a1e2920de5bd84dae7cf08ec78978",
-            {"Flicker8k_Dataset": "Images"},  # spelt so
+            {"Flicker8k_Dataset": "Images"},  # so spelled in the archive
         ),
     ),
 }
@@ -92,11 +93,11 @@ PAIRS = {
 }
 
 
-def archives(root: Path, name: str) -> None:
-    """A data set of zip files, each removed once it is unpacked."""
+def download_archives(root: Path, name: str) -> None:
+    """Download and unpack a data set of zip files; an archive is removed after it is unpacked."""
     for archive in ARCHIVES[name]:
         if all((root / to).exists() for to in archive.members.values()):
-            print(f"{root}: {', '.join(archive.members.values())}: there already")
+            print(f"{root}: {', '.join(archive.members.values())}: already present")
             continue
         path = root / archive.url.rpartition("/")[2]
         fetch(archive.url, path, archive.size, archive.digest)
@@ -104,19 +105,27 @@ def archives(root: Path, name: str) -> None:
         path.unlink()
 
 
-def novels(root: Path) -> None:
-    """Four of Gutenberg's books, without its header and licence."""
+def download_novels(root: Path) -> None:
+    """Download four books of Project Gutenberg, and remove its header and license.
+
+    Raises:
+        UserError: a file has no such header.
+    """
     for name, number in NOVELS.items():
         whole = root / "gutenberg" / f"pg{number}.txt"
         fetch(f"{GUTENBERG}/{number}/pg{number}.txt", whole)
         body = re.search(r"\*\*\* ?START OF.*?\*\*\*\n(.*)\*\*\* ?END OF", read_text(whole), re.DOTALL)
         if body is None:
-            raise UserError(f"{whole}: not a book of Gutenberg's: no line '*** START OF ...'")
+            raise UserError(f"{whole}: not a book of Project Gutenberg: no line '*** START OF ...'")
         write_text(root / f"{name}.txt", body[1].strip() + "\n")
 
 
-def multi30k(root: Path) -> None:
-    """French-English pairs, one a line."""
+def download_multi30k(root: Path) -> None:
+    """Download Multi30k, and write its French-English pairs, one per line.
+
+    Raises:
+        UserError: the two languages differ in their number of lines.
+    """
     for split, digest in PAIRS.items():
         sides = []
         for language in ("fr", "en"):
@@ -124,7 +133,7 @@ def multi30k(root: Path) -> None:
             fetch(f"{MULTI30K}/{split}.{language}.gz", path)
             sides.append(gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[:-1])
         if len(sides[0]) != len(sides[1]):
-            raise UserError(f"{root / 'raw'}: {split}: {len(sides[0])} French lines, but {len(sides[1])} English ones")
+            raise UserError(f"{root / 'raw'}: {split}: {len(sides[0])} lines of French, {len(sides[1])} of English")
         pairs = root / f"{split}.fr-en.tsv"
         write_text(
             pairs, "".join(f"{french.strip()}\t{english.strip()}\n" for french, english in zip(*sides, strict=True))
@@ -133,19 +142,24 @@ def multi30k(root: Path) -> None:
             print(f"{pairs}: {found}: not the pairs that the README's results come from ({digest})", file=sys.stderr)
 
 
+DOWNLOADS: dict[str, Callable[[Path], None]] = {
+    "coco": partial(download_archives, name="coco"),
+    "flickr8k": partial(download_archives, name="flickr8k"),
+    "novels": download_novels,
+    "multi30k": download_multi30k,
+}
+
+
 @script
 def main(arguments: list[str] | None = None) -> None:
-    """Fetch what the command line names."""
+    """Download the data set that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=("coco", "flickr8k", "novels", "multi30k"))
-    parser.add_argument("--root", type=Path, help="data/NAME unless given")
+    parser.add_argument("name", choices=DOWNLOADS, help="the data set")
+    parser.add_argument("--root", type=Path, help="folder of the data set (default data/NAME)")
     options = parser.parse_args(arguments)
     root = options.root or Path("data") / options.name
     root.mkdir(parents=True, exist_ok=True)
-    if options.name in ARCHIVES:
-        archives(root, options.name)
-    else:
-        {"novels": novels, "multi30k": multi30k}[options.name](root)
+    DOWNLOADS[options.name](root)
 
 
 if __name__ == "__main__":

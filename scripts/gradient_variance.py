@@ -1,19 +1,23 @@
-"""How noisy each estimator's gradient is on one real batch, at equal cost.
+"""Variance of each estimator of hard attention's gradient, on one batch, at equal cost.
 
 python scripts/gradient_variance.py RUN --out docs/gradient_variance.png data.root=DIR
 
-RUN is a trained captioner. The gradient of the same batch is estimated again and again with new ways of looking and no
-dropout; the variance is summed over parameters and multiplied by the paths that an estimate costs, the soft path being
-one: what is compared is an average of as many estimates as the same work buys.
+RUN is a trained captioner. The gradient of the attention's parameters is estimated many times for the same batch, each
+time with new samples of locations and without dropout. The variance is summed over the parameters and multiplied by the
+number of samples per estimate (soft attention counts as one), which gives the variance of an average of as many
+estimates as the same computation allows.
 
-An estimate may be the gradient times a factor, as the authors' is, whose weight is a setting: its variance then says
-nothing until that factor is divided out. The factor is measured, too: how far the mean estimate reaches along the
-gradient, which is the mean of all unbiased estimates.
+An estimate may be a multiple of the gradient: the weight of the authors' estimator is a hyperparameter. Its variance
+can be compared only after division by the square of this factor, which is measured, too: the projection of the mean
+estimate onto the gradient. The gradient is taken to be the mean of all unbiased estimates.
 """
 
 import argparse
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning
 import torch
@@ -22,10 +26,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from attendgen.cli.script import script
-from attendgen.config.instantiate import instantiate
 from attendgen.data.batch import CaptionBatch
 from attendgen.data.captions.module import CaptionDataModule
-from attendgen.layers.hard_attention import SemiSampler, StraightThroughGumbelSampler, sampled
+from attendgen.data.module import open_data
+from attendgen.decoding.config import DecodingConfig
+from attendgen.layers.hard_attention import CategoricalSampler, SemiSampler, StraightThroughGumbelSampler
 from attendgen.losses.score_function import (
     Estimator,
     LeaveOneOutEstimator,
@@ -33,8 +38,10 @@ from attendgen.losses.score_function import (
     SoftBaselineEstimator,
     StraightThroughGumbelEstimator,
 )
-from attendgen.runs.run import Run, serve
-from attendgen.tasks.captioning import CaptioningTask
+from attendgen.models.captioner import Captioner
+from attendgen.optim.schedules import Constant
+from attendgen.runs.run import Run
+from attendgen.tasks.hard_attention import HardAttentionTask
 from attendgen.utils.errors import UserError
 from attendgen.utils.tables import print_table
 from attendgen.visualization import plotting
@@ -42,136 +49,146 @@ from attendgen.visualization import plotting
 UNBIASED = (LeaveOneOutEstimator, SoftBaselineEstimator)
 
 
-def estimators(nats: float) -> dict[str, Estimator]:
-    """What is compared; the moving average stands where training would have brought it, at `nats` a word."""
-    recipe, plain = MovingAverageBaseline(SemiSampler(0.5)), MovingAverageBaseline(sampled, entropy=0.0)
-    for moving in (recipe, plain):
-        moving.baseline.fill_(nats)
+def build_estimators(nll: float) -> dict[str, Estimator]:
+    """Build the estimators to compare.
+
+    Args:
+        nll: mean negative log-likelihood per word, to which training would have brought the moving average.
+    """
+    sampler = CategoricalSampler()
+    authors, sampled = MovingAverageBaseline(SemiSampler(0.5)), MovingAverageBaseline(sampler, entropy=0.0)
+    for estimator in (authors, sampled):
+        estimator.baseline.fill_(nll)
+        estimator.eval()  # keeps the moving average
     return {
-        "moving baseline (authors)": recipe,
-        "moving baseline, no semi-sampling": plain,
-        "leave one out, 2 paths": LeaveOneOutEstimator(sampled, 2),
-        "leave one out, 4 paths": LeaveOneOutEstimator(sampled, 4),
-        "soft baseline, 1 path": SoftBaselineEstimator(sampled),
-        "soft baseline, 4 paths": SoftBaselineEstimator(sampled, 4),
+        "moving average (authors)": authors,
+        "moving average, no semi-sampling": sampled,
+        "leave one out, 2 samples": LeaveOneOutEstimator(sampler, 2),
+        "leave one out, 4 samples": LeaveOneOutEstimator(sampler, 4),
+        "soft baseline, 1 sample": SoftBaselineEstimator(sampler),
+        "soft baseline, 4 samples": SoftBaselineEstimator(sampler, 4),
         "straight-through Gumbel (biased)": StraightThroughGumbelEstimator(StraightThroughGumbelSampler()),
     }
 
 
-def gradient(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator) -> Tensor:
-    """One estimate of the attention's gradient, flat."""
-    parameters = [p for name, p in task.model.named_parameters() if name.startswith("decoder.attention")]
+def build_task(model: Captioner, run: Run, estimator: Estimator) -> HardAttentionTask:
+    """Build a task whose loss is the mean per word, without regularization; it is never optimized."""
+    arguments = (model, run.vocabulary, partial(torch.optim.SGD, lr=0.0), Constant(), DecodingConfig())
+    return HardAttentionTask(*arguments, estimator=estimator, doubly_stochastic_weight=0.0)
+
+
+def estimate_gradient(task: HardAttentionTask, batch: CaptionBatch) -> Tensor:
+    """Return one estimate of the gradient of the attention's parameters, as a vector."""
     task.zero_grad(set_to_none=True)
-    task.hard_loss(batch, estimator).backward()
+    task.training_step(batch, 0).backward()
+    parameters = [p for name, p in task.model.named_parameters() if name.startswith("decoder.attention.")]
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]).double()
 
 
-@dataclass
-class Spread:
-    """Of an estimate: the mean, flat, the variance summed over the parameters, and the paths that it costs."""
+class Estimate(NamedTuple):
+    """Mean of several estimates, their variance summed over the parameters, and the samples that each of them needs."""
 
     mean: Tensor
     variance: float
     cost: int
 
 
-def spread(task: CaptioningTask, batch: CaptionBatch, estimator: Estimator, paths: int) -> Spread:
-    """How as many estimates of one batch's gradient are spread as so many paths buy, two at least."""
-    cost = estimator.num_samples + estimator.soft
-    repeats = max(2, paths // cost)
+def measure(task: HardAttentionTask, batch: CaptionBatch, samples: int) -> Estimate:
+    """Estimate the gradient of one batch as often as `samples` samples allow, at least twice."""
+    cost = task.estimator.num_samples + task.estimator.soft
+    repeats = max(2, samples // cost)
     total, squares = torch.zeros(()), 0.0
     for _ in tqdm(range(repeats), leave=False):
-        estimate = gradient(task, batch, estimator)
-        total, squares = total + estimate, squares + estimate.square().sum().item()
+        gradient = estimate_gradient(task, batch)
+        total, squares = total + gradient, squares + gradient.square().sum().item()
     mean = total / repeats
-    return Spread(mean, (squares / repeats - mean.square().sum().item()) * repeats / (repeats - 1), cost)
+    variance = (squares / repeats - mean.square().sum().item()) * repeats / (repeats - 1)
+    return Estimate(mean, variance, cost)
 
 
-def pooled(spreads: list[Spread]) -> Tensor:
-    """The mean of unbiased estimates, the less spread the more weight."""
-    weights = [1 / found.variance for found in spreads]
-    return sum((found.mean * weight for found, weight in zip(spreads, weights, strict=True)), torch.zeros(())) / sum(
-        weights
-    )
+def pool(estimates: Sequence[Estimate]) -> Tensor:
+    """Return the mean of unbiased estimates, weighted by their inverse variance."""
+    weights = torch.tensor([1 / estimate.variance for estimate in estimates], dtype=torch.double)
+    return (weights / weights.sum()) @ torch.stack([estimate.mean for estimate in estimates])
 
 
-def draw(names: list[str], variances: list[float], path: Path) -> None:
-    """Bars on a logarithmic axis, relative to the first."""
+def plot_variances(names: Sequence[str], variances: Sequence[float], path: Path) -> None:
+    """Draw the variances relative to the first, as bars on a logarithmic axis."""
     figure = Figure(figsize=(7.5, 0.45 * len(names) + 1.0), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     axes.barh(names, [variance / variances[0] for variance in variances], color="#4878a8")
     axes.set_xscale("log")
     axes.invert_yaxis()
-    axes.set_xlabel("variance at equal cost and scale, relative to the authors' recipe")
+    axes.set_xlabel("variance at equal cost and scale, relative to the authors' estimator")
     axes.axvline(0.1, color="0.5", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
     plotting.save(figure, path)
 
 
 @script
-def main() -> None:
-    """Measure, print and draw."""
+def main(arguments: list[str] | None = None) -> None:
+    """Measure all estimators, print a table and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", metavar="RUN")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("run", metavar="RUN", help="a captioner: a run directory, a .ckpt file or a bundled model")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes of the run's config")
+    parser.add_argument("--samples", type=int, default=120, help="samples drawn for each estimator (default 120)")
     parser.add_argument(
-        "--paths", type=int, default=120, help="drawn for each estimator: the more an estimate, the fewer"
+        "--out", type=Path, default=Path("gradient_variance.png"), help="the figure (default gradient_variance.png)"
     )
-    parser.add_argument("--out", type=Path, default=Path("gradient_variance.png"))
-    options = parser.parse_intermixed_args()
+    options = parser.parse_intermixed_args(arguments)
     run = Run.find(options.run)
     config = run.override(options.overrides)
+    warnings.filterwarnings("ignore", message=".*`self.trainer` reference is not registered")  # the task is used alone
     lightning.seed_everything(0, verbose=False)
-    data = instantiate(config.data)
-    task = run.build(config)
-    if not isinstance(data, CaptionDataModule) or not isinstance(task, CaptioningTask):
-        raise UserError(f"{options.run}: no captioner")
-    serve(data, task, run.vocabulary)
+    model = run.load_model(config)
+    if not isinstance(model, Captioner):
+        raise UserError(f"{options.run}: a {type(model).__name__}; expected a captioner")
+    data = open_data(config.data, run.vocabulary, model.encoder)
+    assert isinstance(data, CaptionDataModule)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
-    task.log = lambda *arguments, **settings: None  # type: ignore[method-assign]
-    task.by_caption, task.doubly_stochastic_weight, task.label_smoothing = False, 0.0, 0.0
+
     with torch.no_grad():
-        nats = task.soft_loss(batch).item()
-    chosen = estimators(nats)
-    spreads = {}
-    for name, estimator in chosen.items():
-        if isinstance(estimator, torch.nn.Module):
-            estimator.eval()
-        spreads[name] = spread(task, batch, estimator, options.paths)
-    true = pooled([spreads[name] for name, estimator in chosen.items() if isinstance(estimator, UNBIASED)])
-    norm = true.square().sum().item()
-    rows, costly, variances = [], [], []
-    for name, found in spreads.items():
-        factor = (found.mean @ true).item() / norm
-        costly.append(found.variance * found.cost)
-        variances.append(costly[-1] / factor**2)
+        nll, words = build_task(model, run, LeaveOneOutEstimator(CategoricalSampler())).nll(batch)
+    mean_nll = (nll / words).item()
+    estimators = build_estimators(mean_nll)
+    estimates = {
+        name: measure(build_task(model, run, estimator), batch, options.samples)
+        for name, estimator in estimators.items()
+    }
+    gradient = pool([estimates[name] for name, estimator in estimators.items() if isinstance(estimator, UNBIASED)])
+    norm = gradient.square().sum().item()
+    rows, costs, variances = [], [], []
+    for name, estimate in estimates.items():
+        factor = (estimate.mean @ gradient).item() / norm
+        costs.append(estimate.variance * estimate.cost)
+        variances.append(costs[-1] / factor**2)
         rows.append(
             [
                 name,
-                str(found.cost),
-                f"{found.variance:.3g}",
-                f"{costly[0] / costly[-1]:.2g}",
+                str(estimate.cost),
+                f"{estimate.variance:.3g}",
+                f"{costs[0] / costs[-1]:.2g}",
                 f"{factor:.2f}",
                 f"{variances[-1]:.3g}",
                 f"{variances[0] / variances[-1]:.2g}",
             ]
         )
     print(
-        f"{len(batch.images)} pictures, {nats:.2f} nats a word, {options.paths} paths each; "
-        f"the gradient's squared norm is {norm:.3g}"
+        f"{len(batch.images)} images, {mean_nll:.2f} nats per word, {options.samples} samples per estimator; "
+        f"squared norm of the gradient {norm:.3g}"
     )
-    head = [
+    header = [
         "estimator",
-        "paths",
+        "samples",
         "variance",
-        "times below at equal cost",
+        "times less at equal cost",
         "factor",
         "at equal cost and scale",
-        "times below",
+        "times less",
     ]
-    print_table(head, rows)
-    draw(list(chosen), variances, options.out)
+    print_table(header, rows)
+    plot_variances(list(estimators), variances, options.out)
     print(options.out)
 
 

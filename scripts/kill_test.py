@@ -1,14 +1,13 @@
-"""Kill a training at random moments and see whether it ends, continued, with the same weights bit for bit.
+"""Kill trainings at random moments and check that the resumed runs end with the same weights, bit for bit.
 
 python scripts/kill_test.py [--runs 20] [KEY=VALUE ...]
 
-Each run is killed (SIGKILL) once or twice, anywhere between its start and its end, and continued with `resume=RUN`. Its
-last checkpoint (weights, optimizer, schedule) and its best score are compared with those of a run that nobody killed.
-Settings are those of `attendgen train`; unless given, a small seq2seq with dropout that validates within the run.
+Each run is killed (SIGKILL) once or twice, anywhere between its start and its end, and resumed with `resume=RUN`. Its
+last checkpoint (weights, optimizer, schedule) and its best score are compared with those of an uninterrupted run. The
+settings are those of `attendgen train`; unless given, a small seq2seq model with dropout that validates several times.
 """
 
 import argparse
-import json
 import random
 import signal
 import subprocess
@@ -21,73 +20,90 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from attendgen.cli.script import script
+from attendgen.runs.layout import CHECKPOINTS, CONFIG, FIT_METRICS, LAST
+from attendgen.utils.files import read_json
+
 ATTENDGEN = Path(sys.executable).with_name("attendgen")
 SETTINGS = ["experiment=toy_chat", "epochs=30", "validate_every=4", "model.dropout=0.2"]
-OFTEN = "callbacks.last.minutes=0.01"  # saved within epochs, too
+SAVE_OFTEN = "callbacks.last.minutes=0.01"  # also within epochs
 PARTS = ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers")
 
 
 def train(arguments: list[str], seconds: float | None = None) -> bool:
-    """Train in a process of its own, killed after so many seconds; whether it ended by itself."""
+    """Train in a process of its own that is killed after some seconds; return whether it ended by itself.
+
+    Raises:
+        SystemExit: the training failed.
+    """
     process = subprocess.Popen([ATTENDGEN, "train", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        _, said = process.communicate(timeout=seconds)
+        _, messages = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         return False
     if process.returncode:
-        sys.exit(f"attendgen train {' '.join(arguments)}\n{said.decode()[-3000:]}")
+        sys.exit(f"attendgen train {' '.join(arguments)}\n{messages.decode()[-3000:]}")
     return True
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two checkpoints' contents are equal, bit for bit."""
+def is_equal(one: Any, other: Any) -> bool:
+    """Return whether the contents of two checkpoints are equal, bit for bit."""
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
+        return len(one) == len(other) and all(is_equal(*pair) for pair in zip(one, other, strict=True))
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
-def ended(folder: Path) -> dict[str, Any]:
-    """What a finished run is compared by."""
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    summary = json.loads((folder / "metrics_fit.json").read_text())
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return what finished runs are compared by."""
+    checkpoint = torch.load(folder / CHECKPOINTS / LAST, weights_only=True)
+    summary = read_json(folder / FIT_METRICS)
     scores = {name: value for name, value in summary.items() if not name.endswith("seconds")}
     return {name: checkpoint[name] for name in PARTS} | {"scores": scores}
 
 
-def main() -> None:
-    """Print how many runs ended identical; exit code 1 unless all did."""
+def train_with_kills(folder: Path, settings: list[str], duration: float, rng: random.Random) -> int:
+    """Train in a folder with one or two kills within `duration` seconds of each start; return the number of kills."""
+
+    def arguments() -> list[str]:
+        return [f"resume={folder}"] if (folder / CONFIG).exists() else [*settings, f"hydra.run.dir={folder}"]
+
+    planned = rng.choice((1, 2))
+    for kills in range(planned):
+        if train(arguments(), rng.uniform(0, duration)):
+            return kills
+    train(arguments())
+    return planned
+
+
+@script
+def main(arguments: list[str] | None = None) -> None:
+    """Print how many runs ended identically; the exit code is 1 unless all did."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
-    options = parser.parse_intermixed_args()
-    settings = [*(options.settings or SETTINGS), OFTEN]
-    chance = random.Random(options.seed)
+    parser.add_argument("--runs", type=int, default=20, help="runs to kill (default 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (default 0)")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=f"default: {' '.join(SETTINGS)}")
+    options = parser.parse_intermixed_args(arguments)
+    settings = [*(options.settings or SETTINGS), SAVE_OFTEN]
+    rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="attendgen-kill-") as work:
-        straight = Path(work, "straight")
+        reference = Path(work, "reference")
         started = time.monotonic()
-        train([*settings, f"hydra.run.dir={straight}"])
+        train([*settings, f"hydra.run.dir={reference}"])
         duration = time.monotonic() - started
-        wanted = ended(straight)
-        print(f"uninterrupted: {wanted['global_step']} steps, {duration:.1f} s with the start of the program")
+        expected = read_result(reference)
+        print(f"uninterrupted: {expected['global_step']} steps, {duration:.1f} s including the program's start")
         identical = kills = 0
         for number in tqdm(range(options.runs), unit="run"):
             folder = Path(work, str(number))
-            begin, again = [*settings, f"hydra.run.dir={folder}"], [f"resume={folder}"]
-            for _ in range(chance.choice((1, 2))):
-                alive = train(again if (folder / "config.yaml").exists() else begin, chance.uniform(0, duration))
-                kills += not alive
-                if alive:
-                    break
-            else:
-                train(again if (folder / "config.yaml").exists() else begin)
-            identical += same(wanted, ended(folder))
-        print(f"{identical} of {options.runs} identical after {kills} kills")
-    sys.exit(identical != options.runs)
+            kills += train_with_kills(folder, settings, duration, rng)
+            identical += is_equal(expected, read_result(folder))
+        print(f"{identical} of {options.runs} runs identical after {kills} kills")
+    if identical != options.runs:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,121 +1,134 @@
-"""A short run of every family, on real data where there is some: train, evaluate, generate or caption.
+"""Run every family briefly on real data: train, evaluate, generate or caption (make smoke).
 
 python scripts/smoke.py --shared ../shared
 """
 
 import argparse
-import subprocess
+import contextlib
+import functools
+import io
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-ATTENDGEN = Path(sys.executable).with_name("attendgen")
+from attendgen.cli.app import app
+from attendgen.cli.script import run_command, script
+
+NO_PROGRESS_BAR = ("callbacks.progress=null", "+trainer.enable_progress_bar=false")
 
 
 def attendgen(*arguments: str | Path) -> None:
-    """Run a command as a user does; stop at the first that fails."""
+    """Run a command in this process, which saves its start; end the program if the command fails."""
     started = time.monotonic()
     print("$ attendgen", *arguments, flush=True)
-    done = subprocess.run([ATTENDGEN, *arguments], stderr=subprocess.PIPE, text=True)
+    messages = io.StringIO()  # also progress bars
+    with contextlib.redirect_stderr(messages):
+        code = run_command(functools.partial(app, [str(argument) for argument in arguments], standalone_mode=False))
     print(f"  {time.monotonic() - started:.1f} s", flush=True)
-    if done.returncode:
-        sys.exit(f"{done.stderr[-4000:]}\nexit code {done.returncode}")
+    if code:
+        sys.exit(f"{messages.getvalue()[-4000:]}\nexit code {code}")
 
 
-def train(work: Path, name: str, *overrides: str) -> None:
-    """Train an experiment in `work/NAME`."""
-    common = (f"hydra.run.dir={work / name}", f"paths.outputs={work}/outputs", f"paths.cache={work}/cache")
-    attendgen("train", f"experiment={name}", *common, *overrides)
-
-
-def subset(flickr8k: Path, folder: Path, images: int) -> Path:
-    """A Flickr8k folder of the first few images, so that features take seconds."""
-    folder.mkdir()
-    for name in ("Images", "Flickr8k.token.txt"):
-        (folder / name).symlink_to(flickr8k.resolve() / name)
-    for part in ("train", "dev"):
-        name = f"Flickr_8k.{part}Images.txt"
-        (folder / name).write_text("\n".join((flickr8k / name).read_text().splitlines()[:images]) + "\n")
+def train(work: Path, experiment: str, *overrides: str) -> Path:
+    """Train an experiment, and return its run directory `work/EXPERIMENT`."""
+    folder = work / experiment
+    paths = (f"hydra.run.dir={folder}", f"paths.outputs={work}/outputs", f"paths.cache={work}/cache")
+    attendgen("train", f"experiment={experiment}", *paths, *NO_PROGRESS_BAR, *overrides)
     return folder
 
 
-def toy_chat(work: Path) -> None:
-    """Character pairs that come with the project."""
-    train(work, "toy_chat")
-    attendgen("evaluate", work / "toy_chat")
-    attendgen("generate", work / "toy_chat", "tu vas bien?", "--attention", work / "chat.png")
+def run_toy_chat(work: Path) -> None:
+    """Run a character model of sentence pairs that come with the project."""
+    run = train(work, "toy_chat", "epochs=10")
+    attendgen("evaluate", run)
+    attendgen("generate", run, "tu vas bien?", "--attention", work / "chat.png")
 
 
-def multi30k(work: Path, root: Path) -> None:
-    """Sentence pairs, by characters and by words."""
-    few = ("steps=10", "trainer.val_check_interval=10", "+trainer.limit_val_batches=1", "data.batch_size=32")
-    for name in ("multi30k_fr_en", "multi30k_fr_en_words"):
-        train(work, name, f"data.root={root}", *few, "decoding.max_length=40")
-    attendgen("evaluate", work / "multi30k_fr_en_words")
+def run_multi30k(work: Path, root: Path) -> None:
+    """Run a word model of sentence pairs."""
+    few = ("steps=4", "trainer.val_check_interval=4", "+trainer.limit_val_batches=1", "data.batch_size=16")
+    run = train(work, "multi30k_fr_en_words", f"data.root={root}", *few, "decoding.max_length=20")
+    attendgen("generate", run, "Un homme dort.", "--beam", "3", "--max-length", "20")
 
 
-def novels(work: Path, root: Path) -> None:
-    """Language models that read both ways and one way."""
-    short = ("steps=20", "trainer.val_check_interval=20", "+trainer.limit_val_batches=4")
-    train(work, "novels", f"data.root={root}", *short, "model.hidden=128")
-    attendgen("generate", work / "novels", "Call me Ishmael.", "--seed", "1", "--max-length", "80")
+def run_novels(work: Path, root: Path) -> None:
+    """Run a language model of windows and one of streams."""
+    few = ("steps=4", "trainer.val_check_interval=4", "+trainer.limit_val_batches=2", "model.hidden=128")
     text = work / "text.txt"
-    text.write_text((root / "dracula.txt").read_text(encoding="utf-8")[:5000], encoding="utf-8")
-    attendgen("evaluate", work / "novels", "--text", text)
-    train(work, "novels_lstm", f"data.root={root}", *short, "model.hidden=128", "model.attention_window=32")
-    attendgen("evaluate", work / "novels_lstm", "--text", text, "--dynamic-eval-lr", "0.1")
+    text.write_text((root / "dracula.txt").read_text(encoding="utf-8")[:2000], encoding="utf-8")
+    run = train(work, "novels", f"data.root={root}", *few)
+    attendgen("generate", run, "Call me Ishmael.", "--seed", "1", "--max-length", "80")
+    attendgen("evaluate", run, "--text", text)
+    run = train(work, "novels_lstm", f"data.root={root}", *few, "model.attention_window=32")
+    attendgen("evaluate", run, "--text", text, "--dynamic-eval-lr", "0.1")
 
 
-def imported(work: Path, weights: Path) -> None:
-    """A checkpoint of another project."""
-    attendgen("import", "textgenerate", weights, "--out", work / "textgenerate")
-    attendgen("generate", work / "textgenerate", "Call me Ishmael.", "--seed", "1", "--max-length", "80")
+def run_textgenerate(work: Path, weights: Path) -> None:
+    """Import a checkpoint of Text-Generation."""
+    run = work / "textgenerate"
+    attendgen("import", "textgenerate", weights, "--out", run)
+    attendgen("generate", run, "Call me Ishmael.", "--seed", "1", "--max-length", "80")
 
 
-def flickr8k(work: Path, root: Path) -> None:
-    """The captioner on a few pictures."""
-    few = subset(root, work / "flickr8k", 64)
-    train(work, "flickr8k_soft", f"data.root={few}", "steps=20", "data.batch_size=8")
-    attendgen("evaluate", work / "flickr8k_soft", "--split", "dev")
-    picture = next((root / "Images").glob("*.jpg"))
-    attendgen("caption", work / "flickr8k_soft", picture, "--out", work / "captions")
+def run_flickr8k(work: Path, root: Path) -> None:
+    """Run a captioner with soft attention on Flickr8k."""
+    run = train(work, "flickr8k_soft", f"data.root={root}", "steps=4", "data.max_samples=16", "data.batch_size=8")
+    attendgen("evaluate", run, "--split", "dev")
+    attendgen("caption", run, next((root / "Images").glob("*.jpg")), "--out", work / "captions")
 
 
-def coco(work: Path, root: Path) -> None:
-    """The captioner on COCO's own files."""
-    train(work, "coco_soft", f"data.root={root}", "steps=6", "data.max_samples=32")
-    attendgen("evaluate", work / "coco_soft", "--split", "val")
+def run_coco(work: Path, root: Path) -> None:
+    """Run a captioner with hard attention on COCO's own files."""
+    train(work, "coco_hard", f"data.root={root}", "steps=2", "data.max_samples=8", "data.batch_size=4")
 
 
-def shapes(work: Path) -> None:
-    """The captioner on drawn pictures."""
-    train(work, "shapes", "steps=20", "data.max_samples=256")
+def run_shapes(work: Path) -> None:
+    """Run a captioner whose encoder is trained, too."""
+    train(work, "shapes", "+data.source.counts={train:64,val:16,test:16}", "epochs=2")
     attendgen("runs", work)
 
 
+class Smoke(NamedTuple):
+    """A short run, and the data below the shared folder that it needs."""
+
+    run: Callable[..., None]
+    sources: tuple[str, ...] = ()
+
+
+SMOKES = (
+    Smoke(run_toy_chat),
+    Smoke(run_multi30k, ("data/multi30k",)),
+    Smoke(run_novels, ("data/novels",)),
+    Smoke(run_textgenerate, ("checkpoints/textgenerate_novels.pt",)),
+    Smoke(run_flickr8k, ("data/flickr8k",)),
+    Smoke(run_coco, ("data/coco_mini",)),
+    Smoke(run_shapes),
+)
+
+
+@script
 def main() -> None:
-    """Run every family briefly, each in a temporary folder of its own: their checkpoints together fill a small disk."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run all families whose data is there, each in a temporary folder of its own, which limits the disk space."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--shared", type=Path, required=True, help="folder with data/{flickr8k,coco_mini,novels,multi30k}"
+        "--shared",
+        type=Path,
+        required=True,
+        help="folder of data/{coco_mini,flickr8k,multi30k,novels} and checkpoints; what is missing is skipped",
     )
     shared = parser.parse_args().shared
-    data = shared / "data"
-    families: list[tuple[Callable[..., None], *tuple[Path, ...]]] = [
-        (toy_chat,),
-        (multi30k, data / "multi30k"),
-        (novels, data / "novels"),
-        (imported, shared / "checkpoints" / "textgenerate_novels.pt"),
-        (flickr8k, data / "flickr8k"),
-        (coco, data / "coco_mini"),
-        (shapes,),
-    ]
-    for family, *sources in families:
-        if all(source.exists() for source in sources):
-            with tempfile.TemporaryDirectory(prefix="attendgen-smoke-") as work:
-                family(Path(work), *sources)
+    started = time.monotonic()
+    for run, names in SMOKES:
+        sources = [shared / name for name in names]
+        if missing := [str(source) for source in sources if not source.exists()]:
+            print(f"{run.__name__}: skipped, {', '.join(missing)} is missing")
+            continue
+        with tempfile.TemporaryDirectory(prefix="attendgen-smoke-") as work:
+            run(Path(work), *sources)
+    print(f"{time.monotonic() - started:.0f} s in all")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""A Markdown table of a sweep's scores: one row a setting, mean and std over seeds.
+"""Write a Markdown table of a sweep's scores: one row per setting, mean and standard deviation over seeds.
 
-    attendgen train -m experiment=flickr8k_soft data.root=DIR seed=1,2,3 model.context_gate=none,scalar
+    attendgen train -m experiment=flickr8k_soft seed=1,2,3 model.context_gate=none,scalar
     for run in SWEEP/*/; do attendgen evaluate "$run" --split dev decoding.beam_size=5; done
-    python scripts/tabulate_results.py SWEEP --split dev --out docs/results_flickr8k.md
+    python scripts/tabulate_results.py SWEEP --split dev --out docs/results/flickr8k.md
 
-A setting is what the runs' command lines differ in, the seed apart; of several runs with the same setting and seed the
-last counts. Runs without `metrics_<split>.json` are named and left out. The document quotes the commands that make the
-runs again.
+A setting is the runs' command line without the seed; of several runs with the same setting and seed the newest counts.
+Runs without scores of the split are named and left out. The document quotes the commands that repeat the runs.
 """
 
 import argparse
@@ -17,132 +16,143 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from attendgen.cli.script import script
+from attendgen.runs.layout import CONFIG, METRICS, read_arguments
+from attendgen.runs.listing import RunSummary, find_runs
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import read_json, read_text, write_text
+from attendgen.utils.files import read_json, read_yaml, write_text
 
-PLACES = ("data.root=", "init_from=")  # of one machine
-OURS = ("paths.", "hydra.", "hydra/")  # where runs are put and who trains them
+PLACES = ("data.root=", "init_from=", "paths.data=")  # of this machine; quoted as DIR
+LEFT_OUT = ("paths.", "hydra.", "hydra/")  # where runs are written and who starts them
 PERCENT = ("bleu1", "bleu2", "bleu3", "bleu4", "bleu4_nobp", "meteor", "rouge_l")
 
 
 class Trial(NamedTuple):
-    """A run of a sweep."""
+    """A scored run: its command line, with places of this machine replaced, and its scores."""
 
     experiment: str
     seed: int
+    arguments: tuple[str, ...]
     scores: dict[str, float]
-    given: tuple[str, ...]  # the command line's key=value, DIR for places
 
     @property
-    def settings(self) -> tuple[str, ...]:
-        """What the trial tries."""
-        return tuple(sorted(item for item in self.given if not item.startswith((*PLACES, "experiment=", "seed="))))
+    def setting(self) -> tuple[str, ...]:
+        """Return the arguments in which trials are compared: neither seed nor experiment nor places."""
+        ignored = (*PLACES, "experiment=", "seed=")
+        return tuple(sorted(argument for argument in self.arguments if not argument.startswith(ignored)))
 
 
-def read_trial(folder: Path, split: str) -> Trial | None:
-    """A run's settings and scores; None if it has not been scored."""
-    path = folder / f"metrics_{split}.json"
+def read_trial(run: RunSummary, split: str) -> Trial | None:
+    """Return a run's command line and scores, or None if it has not been scored."""
+    path = run.folder / METRICS.format(split=split)
     if not path.is_file():
         return None
-    overrides = yaml.safe_load(read_text(folder / ".hydra" / "overrides.yaml")) or []
-    config = yaml.safe_load(read_text(folder / "config.yaml"))
-    given = (item for item in overrides if not item.startswith(OURS))
-    given = (f"{item.partition('=')[0]}=DIR" if item.startswith(PLACES) else item for item in given)
-    return Trial(config["name"], config["seed"], read_json(path), tuple(given))
+    seed = read_yaml(run.folder / CONFIG)["seed"]
+    arguments = []
+    for argument in read_arguments(run.folder):
+        if argument.startswith(PLACES):
+            arguments.append(f"{argument.partition('=')[0]}=DIR")
+        elif not argument.startswith(LEFT_OUT):
+            arguments.append(argument)
+    return Trial(run.experiment, seed, tuple(arguments), read_json(path))
 
 
-def summary(values: Sequence[float], factor: float) -> str:
-    """MeanAttention, and the standard std of a sample where there is more than one value."""
+def format_scores(values: Sequence[float], factor: float) -> str:
+    """Format a mean, and the standard deviation of the sample if there is more than one value."""
     digits = 1 if factor == 100 else 3
     mean = f"{factor * statistics.fmean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {factor * statistics.stdev(values):.{digits}f}"
 
 
-def table(trials: Sequence[Trial], metrics: Sequence[str]) -> list[str]:
-    """One row for each experiment and setting, the best first metric on top."""
+def make_table(trials: Sequence[Trial], metrics: Sequence[str]) -> list[str]:
+    """Return the lines of a table with one row per experiment and setting, sorted by the first metric, best first."""
     groups: dict[tuple[str, tuple[str, ...]], list[Trial]] = {}
     for trial in trials:
-        groups.setdefault((trial.experiment, trial.settings), []).append(trial)
-    shared = set.intersection(*(set(trial.settings) for trial in trials)) if len(groups) > 1 else set()
+        groups.setdefault((trial.experiment, trial.setting), []).append(trial)
+    common = set.intersection(*(set(trial.setting) for trial in trials)) if len(groups) > 1 else set()
 
-    def score(group: list[Trial], metric: str) -> list[float]:
+    def collect(group: list[Trial], metric: str) -> list[float]:
         return [trial.scores[metric] for trial in group if metric in trial.scores]
 
     def rank(group: list[Trial]) -> float:
-        values = score(group, metrics[0])
+        values = collect(group, metrics[0])
         return -statistics.fmean(values) if values else math.inf
 
     lines = [f"| experiment | settings | seeds | {' | '.join(metrics)} |", f"|{'---|' * (3 + len(metrics))}"]
-    for (experiment, settings), group in sorted(groups.items(), key=lambda item: rank(item[1])):
-        own = ", ".join(f"`{item}`" for item in settings if item not in shared)
+    for (experiment, setting), group in sorted(groups.items(), key=lambda item: rank(item[1])):
+        differing = ", ".join(f"`{argument}`" for argument in setting if argument not in common)
         cells = [
-            summary(values, 100 if metric in PERCENT else 1) if (values := score(group, metric)) else ""
+            format_scores(values, 100 if metric in PERCENT else 1) if (values := collect(group, metric)) else ""
             for metric in metrics
         ]
-        lines.append(f"| {experiment} | {own} | {len(group)} | {' | '.join(cells)} |")
+        lines.append(f"| {experiment} | {differing} | {len(group)} | {' | '.join(cells)} |")
     return lines
 
 
-def commands(trials: Sequence[Trial]) -> list[str]:
-    """One sweep for each experiment whose trials are all combinations of their values, else a command a trial."""
+def make_commands(trials: Sequence[Trial]) -> list[str]:
+    """Return one sweep per experiment whose trials are all combinations of their values, else one command per trial."""
     lines: list[str] = []
     for experiment in dict.fromkeys(trial.experiment for trial in trials):
-        own = [trial.given for trial in trials if trial.experiment == experiment]
+        own = [trial.arguments for trial in trials if trial.experiment == experiment]
         values: dict[str, dict[str, None]] = {}  # of each key, in the order given
-        for given in own:
-            for item in given:
-                key, _, value = item.partition("=")
+        for arguments in own:
+            for argument in arguments:
+                key, _, value = argument.partition("=")
                 values.setdefault(key, {})[value] = None
         if len(own) > 1 and len(own) == math.prod(map(len, values.values())):
             lines.append(" ".join(["attendgen train -m", *(f"{key}={','.join(values[key])}" for key in values)]))
         else:
-            lines += [" ".join(["attendgen train", *given]) for given in own]
+            lines += [" ".join(["attendgen train", *arguments]) for arguments in own]
     return lines
 
 
-def document(title: str, split: str, trials: Sequence[Trial], metrics: Sequence[str]) -> str:
-    """The table with the commands that it comes from."""
+def make_document(title: str, split: str, trials: Sequence[Trial], metrics: Sequence[str]) -> str:
+    """Return the table with the commands that repeat it."""
     lines = [
         f"# {title}",
         "",
-        f"Scores of the {split} split, in percent except CIDEr; mean and standard std over seeds. Trained by",
+        f"Scores of the {split} split, in percent except CIDEr; mean and standard deviation over seeds. Trained by",
         "",
-        *(f"    {command}" for command in commands(trials)),
+        *(f"    {command}" for command in make_commands(trials)),
         "",
         f"each run scored by `attendgen evaluate RUN --split {split}`, and tabulated by `scripts/tabulate_results.py`.",
         "",
-        *table(trials, metrics),
+        *make_table(trials, metrics),
     ]
     return "\n".join(lines) + "\n"
 
 
 @script
 def main(arguments: list[str] | None = None) -> None:
-    """Read the runs and write the document."""
+    """Read the runs, and write or print the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="SWEEP", help="sweeps, or runs")
-    parser.add_argument("--split", default="dev")
-    parser.add_argument("--metrics", nargs="+", default=["cider", "bleu4", "meteor", "rouge_l"])
-    parser.add_argument("--title", default="Results on Flickr8k")
-    parser.add_argument("--out", type=Path, help="printed unless given")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="SWEEP", help="folders of sweeps or runs")
+    parser.add_argument("--split", default="dev", help="the split whose scores are read (default dev)")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["cider", "bleu4", "meteor", "rouge_l"],
+        help="columns; the first one sorts the rows (default cider bleu4 meteor rouge_l)",
+    )
+    parser.add_argument("--title", default="Results on Flickr8k", help="heading (default 'Results on Flickr8k')")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default: print)")
     options = parser.parse_args(arguments)
-    folders = [path.parent for folder in options.folders for path in sorted(folder.rglob("config.yaml"))]
-    runs = {folder: read_trial(folder, options.split) for folder in folders if folder.name != ".hydra"}
-    for folder, trial in runs.items():
+    runs = [run for folder in options.folders for run in find_runs(folder)]
+    newest: dict[tuple[str, tuple[str, ...], int], Trial] = {}
+    for run in sorted(runs, key=lambda run: (run.started, run.folder)):
+        trial = read_trial(run, options.split)
         if trial is None:
-            print(f"{folder}: no metrics_{options.split}.json; left out", file=sys.stderr)
-    last = {(one.experiment, one.settings, one.seed): one for one in runs.values() if one is not None}
-    trials = list(last.values())
-    if not trials:
-        raise UserError(f"{options.folders[0]}: no run with metrics_{options.split}.json; evaluate one first")
-    text = document(options.title, options.split, trials, options.metrics)
+            print(f"{run.folder}: no {METRICS.format(split=options.split)}; left out", file=sys.stderr)
+        else:
+            newest[trial.experiment, trial.setting, trial.seed] = trial
+    if not newest:
+        missing = METRICS.format(split=options.split)
+        raise UserError(f"{options.folders[0]}: no run with {missing}; evaluate one first")
+    document = make_document(options.title, options.split, list(newest.values()), options.metrics)
     if options.out:
-        write_text(options.out, text)
+        write_text(options.out, document)
     else:
-        print(text, end="")
+        print(document, end="")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,10 @@ class CategoricalSampler:
 
 
 class SemiSampler:
-    """Draw a location with probability `sample_prob` per row and step, and keep alpha otherwise (section 4.1)."""
+    """Draw a location with probability `sample_prob`, and keep alpha otherwise (section 4.1).
+
+    Each row and step is decided by itself; the paper decides once per image.
+    """
 
     def __init__(self, sample_prob: float = 0.5) -> None:
         self.sample_prob = sample_prob

@@ -117,7 +117,9 @@ class Captioner(ImageModel):
         context_output: Float[Tensor, "*rows features"],
         samples: int = 1,
     ) -> Float[Tensor, "*rows vocab"]:
-        """Return L_o(E y + L_h h + L_z z) (equation 7); without deep output L_o h.
+        """Return L_o tanh(E y + L_h h + L_z z); without deep output L_o h.
+
+        Equation 7 has no tanh; the authors' code has.
 
         Args:
             context_output: L_z z.

@@ -1,0 +1,83 @@
+"""The script that downloads data sets, with a server on this machine."""
+
+import gzip
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from helpers.file_server import Server, make_zip, serve_files, sha256
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve_files({}) as server:
+        yield server
+
+
+def list_names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    path = Path(__file__).parents[2] / "scripts" / "download_data.py"
+    spec = importlib.util.spec_from_file_location("download_data", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_flickr8k_has_the_layout_of_the_experiments(script, server, tmp_path, monkeypatch):
+    texts, images = script.ARCHIVES["flickr8k"]
+    server.files = {
+        "Flickr8k_text.zip": make_zip(**dict.fromkeys(texts.members, "x"), readme="y"),
+        "Flickr8k_Dataset.zip": make_zip(Flicker8k_Dataset__a="1", _MACOSX__b="2"),
+    }
+    local = tuple(
+        one._replace(url=f"{server.url}/{name}", digest=sha256(data))
+        for one, (name, data) in zip((texts, images), server.files.items(), strict=True)
+    )
+    monkeypatch.setitem(script.ARCHIVES, "flickr8k", local)
+    for _ in range(2):
+        script.main(["flickr8k", "--root", str(tmp_path)])
+    assert list_names(tmp_path) == {*texts.members, "Images", "downloads.lock.json"}
+    assert len(server.asked) == 2
+
+
+def test_multi30k_is_written_as_pairs(script, server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "MULTI30K", server.url)
+    server.files = {
+        f"{split}.{language}.gz": gzip.compress(text.encode())
+        for split in ("train", "val")
+        for language, text in (("fr", "Un chien.\nDeux \n"), ("en", "A dog.\nTwo\n"))
+    }
+    script.main(["multi30k", "--root", str(tmp_path)])
+    assert (tmp_path / "train.fr-en.tsv").read_text() == "Un chien.\tA dog.\nDeux\tTwo\n"
+    assert "not the pairs that the README's results come from" in capsys.readouterr().err
+
+
+def test_shared_pairs_have_the_expected_digests(script, shared):
+    for split, digest in script.PAIRS.items():
+        assert sha256((shared / f"data/multi30k/{split}.fr-en.tsv").read_bytes()) == digest
+
+
+def test_license_of_novels_is_removed(script, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "GUTENBERG", server.url)
+    book = "Title\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\nCall me.\n\n*** END OF THE PROJECT ***\nlicense\n"
+    server.files = {f"pg{number}.txt": book.encode() for number in script.NOVELS.values()}
+    script.main(["novels", "--root", str(tmp_path)])
+    assert {path.stem for path in tmp_path.glob("*.txt")} == set(script.NOVELS)
+    assert (tmp_path / "dracula.txt").read_text() == "Call me.\n"
+
+
+def test_missing_book_ends_with_one_line(script, server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "GUTENBERG", server.url)
+    with pytest.raises(SystemExit) as caught:
+        script.main(["novels", "--root", str(tmp_path)])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
