@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARED ?= ../shared
+# processes that share the tests, a file each
+WORKERS ?= 2
 
 .PHONY: demo test check slow gpu smoke lowest requirements clean
 
@@ -11,7 +13,7 @@ demo: $(READY)
 	$(BIN)/python scripts/demo.py
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 	$(MAKE) smoke
 
 check: $(READY)
@@ -45,7 +47,7 @@ requirements:
 lowest:
 	uv venv --quiet --python $(PYTHON) .venv-lowest
 	uv pip install --quiet --python .venv-lowest --resolution lowest-direct --group dev --editable '.[all]'
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 clean:
 	rm -rf $(VENV) .venv-lowest dist .mypy_cache .ruff_cache .pytest_cache

@@ -9,7 +9,7 @@ from attendgen.utils.errors import DivergedError
 
 
 class FiniteLoss(lightning.Callback):
-    """Raise `DivergedError` if the loss is NaN or infinite, and names the step and the batch.
+    """Raise `DivergedError`, which names the step and the batch, if the loss is NaN or infinite.
 
     On a CPU every step is checked. On other devices, where a check waits for the device, the logged steps are checked,
     and always before a validation or a checkpoint, so that saved weights are finite.

@@ -19,7 +19,7 @@ from attendgen.utils.special_tokens import PAD
 SHOWN = 60  # characters of a text
 
 
-class Shown(NamedTuple):
+class LoggedSample(NamedTuple):
     """A sample: what is shown of its input, its result, and the image if there is one."""
 
     label: str
@@ -67,12 +67,12 @@ class LogSamples(lightning.Callback):
         for i, (_, result, image) in enumerate(drawn):
             if image is None:
                 tokens = result.tokens[:SHOWN] if isinstance(self.batch, WindowBatch | StreamBatch) else result.tokens
-                figure = plotting.alignment(result.source, tokens, result.attention[: len(tokens)])
+                figure = plotting.plot_alignment(result.source, tokens, result.attention[: len(tokens)])
             else:
-                figure = plotting.caption_panels(open_image(image), result.tokens, result.attention)
+                figure = plotting.plot_caption(open_image(image), result.tokens, result.attention)
             writer.add_image(f"attention/{i}", plotting.to_array(figure), step, dataformats="HWC")
 
-    def _make_samples(self, trainer: lightning.Trainer, task: Any, batch: Batch) -> list[Shown]:
+    def _make_samples(self, trainer: lightning.Trainer, task: Any, batch: Batch) -> list[LoggedSample]:
         if isinstance(batch, PairBatch):
             return show_pairs(task, batch)
         if isinstance(batch, CaptionBatch):
@@ -80,28 +80,28 @@ class LogSamples(lightning.Callback):
         return show_windows(task, batch) if isinstance(batch, WindowBatch) else show_streams(task, batch)
 
 
-def show_pairs(task: Any, batch: PairBatch) -> list[Shown]:
+def show_pairs(task: Any, batch: PairBatch) -> list[LoggedSample]:
     """Decode the sources of a batch."""
     vocabulary, decoded, samples = task.vocabulary, task.generate(batch), []
     for row, ids in enumerate(batch.source.tolist()):
         source = vocabulary.source.to_tokens(ids)
         for result in make_results(decoded, row, vocabulary.target, source)[:1]:
-            samples.append(Shown(f"{vocabulary.source.join(source)} → {result.text}", result))
+            samples.append(LoggedSample(f"{vocabulary.source.join(source)} → {result.text}", result))
     return samples
 
 
-def show_captions(task: Any, batch: CaptionBatch) -> list[Shown]:
+def show_captions(task: Any, batch: CaptionBatch) -> list[LoggedSample]:
     """Caption the images of a batch."""
     rows = task.data.rows(task.data.eval_split)
     decoded, samples = task.generate(batch), []
     for row, index in enumerate(batch.index.tolist()):
         for result in make_results(decoded, row, task.vocabulary)[:1]:
             path = rows[index].path
-            samples.append(Shown(f"{path.name}: {' '.join(result.tokens)}", result, path))
+            samples.append(LoggedSample(f"{path.name}: {' '.join(result.tokens)}", result, path))
     return samples
 
 
-def show_windows(task: Any, batch: WindowBatch) -> list[Shown]:
+def show_windows(task: Any, batch: WindowBatch) -> list[LoggedSample]:
     """Continue the contexts of a batch."""
     vocabulary = task.vocabulary
     memory, state = task.model.encode(batch.context)
@@ -114,11 +114,11 @@ def show_windows(task: Any, batch: WindowBatch) -> list[Shown]:
             label = f"{''.join(context)[-SHOWN:]!r} → {result.text!r}"
             # the first window of a text has no context to attend to
             attention = result.attention if context else result.attention[:, :0]
-            samples.append(Shown(label, _replace_attention(result, context, attention)))
+            samples.append(LoggedSample(label, _replace_attention(result, context, attention)))
     return samples
 
 
-def show_streams(task: Any, batch: StreamBatch) -> list[Shown]:
+def show_streams(task: Any, batch: StreamBatch) -> list[LoggedSample]:
     """Read the first chunk of each stream and continue it."""
     vocabulary = task.vocabulary
     memory, state = task.model.encode(batch.inputs)
@@ -135,7 +135,7 @@ def show_streams(task: Any, batch: StreamBatch) -> list[Shown]:
             attention = result.attention[: len(shown)]
             if attention.size:  # else the model does not attend
                 attention = spread_over_text(torch.from_numpy(attention), len(read)).numpy()
-            samples.append(Shown(label, _replace_attention(result, [*read, *shown], attention)))
+            samples.append(LoggedSample(label, _replace_attention(result, [*read, *shown], attention)))
     return samples
 
 

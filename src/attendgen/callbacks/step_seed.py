@@ -8,7 +8,7 @@ import torch
 
 
 class StepSeed(lightning.Callback):
-    """SeedGroup torch before each training batch from the run's seed, the epoch, the batch and the process.
+    """Seed torch before each training batch from the run's seed, the epoch, the batch and the process.
 
     Dropout and samples of a step are then the same whether the run was interrupted before it or not, and differ between
     processes, without any generator's state to be saved.

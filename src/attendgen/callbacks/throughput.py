@@ -56,7 +56,7 @@ class Throughput(lightning.Callback):
         rates = {"samples_per_second": self.samples / self.seconds, "tokens_per_second": tokens / self.seconds}
         for name, rate in rates.items():
             pl_module.log(f"throughput/{name}", rate, reduce_fx="sum", sync_dist=True)
-        pl_module.log("memory/process_gib", peak_gib())
+        pl_module.log("memory/process_gib", measure_peak_gib())
         if pl_module.device.type == "cuda":
             pl_module.log("memory/gpu_gib", torch.cuda.max_memory_allocated(pl_module.device) / 2**30)
         self.samples, self.tokens, self.seconds = 0, 0, 0.0
@@ -67,7 +67,7 @@ class Throughput(lightning.Callback):
         self.since = now
 
 
-def peak_gib() -> float:
+def measure_peak_gib() -> float:
     """Return the peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -18,7 +18,7 @@ def caption(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the training images, for --retrieval-captions; default: that of the run's config.",
+            help="Folder of the training images, for --retrieval-captions; default: data.root of the run's config.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a PNG per image.")] = Path(),
@@ -48,7 +48,7 @@ def caption(
     for path, name, image in zip(images, names, opened, strict=True):
         results = model.caption(image, **decoding)
         best = results[0]
-        figure = plotting.caption_panels(image, best.tokens, best.attention)
+        figure = plotting.plot_caption(image, best.tokens, best.attention)
         plotting.save(figure, out / name)
         entries.append((best.text, f"{path.name}, log-probability {best.log_probs.sum():.2f}", figure))
         for result in results:

@@ -35,7 +35,7 @@ def ensemble(
     ] = None,
     trust: Trust = None,
 ) -> None:
-    """Combine trained models to one that generates with a weighted product of their probabilities."""
+    """Combine trained models into one that generates from a weighted product of their probabilities."""
     given = _parse_weights(weights)
     if given and fit:
         raise UserError("--weights and --fit exclude each other; leave one out")
@@ -82,7 +82,7 @@ def _parse_weights(text: str | None) -> list[float] | None:
         UserError: it does not hold numbers.
     """
     try:
-        return [float(weight) for weight in text.split(",")] if text else None
+        return [float(weight) for weight in text.split(",")] if text is not None else None
     except ValueError:
         raise UserError(f"--weights {text}: expected numbers with commas between") from None
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from attendgen.cli.options import OverrideArguments, RunArgument, Trust
+from attendgen.utils.errors import UserError
 from attendgen.utils.tables import print_table
 
 
@@ -29,6 +30,8 @@ def evaluate(
     trust: Trust = None,
 ) -> None:
     """Score a trained model: print a table and write metrics_<split>.json and the outputs."""
+    if dynamic_decay and dynamic_eval_lr is None:
+        raise UserError("--dynamic-decay: needs --dynamic-eval-lr RATE")
     texts = list(text or [])
     overrides = []
     for argument in arguments or []:

@@ -117,5 +117,5 @@ def save_attention(result: "Result", path: Path, run: str) -> None:
     if not result.attention.size:
         raise UserError(f"--attention: {run} does not attend to anything")
     rows = min(len(result.tokens), MAX_ROWS)
-    plotting.save(plotting.alignment(result.source, result.tokens[:rows], result.attention[:rows]), path)
+    plotting.save(plotting.plot_alignment(result.source, result.tokens[:rows], result.attention[:rows]), path)
     print(f"attention: {path}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The end of a program: one line and an exit code for what a user can mend."""
+"""Run a program with one-line messages and exit codes."""
 
 import functools
 import inspect

@@ -33,11 +33,11 @@ def train(arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VA
 
 def print_train_help() -> None:
     """Print what can be trained and changed."""
-    from attendgen.utils.resources import conf_dir
+    from attendgen.utils.resources import get_conf_dir
 
     print(HELP)
     for group in GROUPS:
-        names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+        names = sorted(path.stem for path in (get_conf_dir() / group).glob("*.yaml"))
         print(f"{group}=  {' '.join(names)}")
     print("\n--hydra-help lists Hydra's own options.")
 

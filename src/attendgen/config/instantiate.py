@@ -26,11 +26,11 @@ def instantiate(config: DictConfig, field: str = "config", /, **arguments: Any) 
             raise cause from None
         mistakes = (TypeError, ValueError, ImportError, AttributeError)
         if isinstance(cause, mistakes) or cause is None or type(cause).__name__ == "MisconfigurationException":
-            raise UserError(f"{field}: {first_line(cause or error)}") from error
+            raise UserError(f"{field}: {get_first_line(cause or error)}") from error
         raise
 
 
-def first_line(error: BaseException) -> str:
+def get_first_line(error: BaseException) -> str:
     """Return an error's message in one line."""
     message = str(error)
     for detail in ("\n    full_key", "\nfull_key", "\nConfig search path"):

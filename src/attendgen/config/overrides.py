@@ -6,9 +6,10 @@ from typing import Any
 
 import yaml
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from attendgen.config.instantiate import get_first_line
 from attendgen.config.trust import OWN_FIELD
 from attendgen.utils.errors import UserError
 
@@ -28,18 +29,29 @@ def override_config(config: DictConfig, overrides: list[str]) -> DictConfig:
     OmegaConf.set_struct(config, True)
     for override in overrides:
         _apply(config, override)
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{' '.join(overrides)}: {get_first_line(error)}") from error
     changed = [override.partition("=")[0] for override in overrides]
     for key in changed:
         if key == "data.root" or (key in PATHS and "data.root" not in changed):
             files = OmegaConf.select(config, key)
+            if not (files is None or isinstance(files, str) or all(isinstance(file, str) for file in _as_list(files))):
+                raise UserError(f"{key}={files}: expected a file, or a list of files")
             paths = [str(Path(file).absolute()) for file in ([files] if isinstance(files, str) else files or [])]
             OmegaConf.update(config, key, paths[0] if isinstance(files, str) else paths or None, merge=False)
     return config
 
 
+def _as_list(value: Any) -> list[Any]:
+    """Return the items of a list; of anything else, itself."""
+    return list(value) if isinstance(value, ListConfig) else [value]
+
+
 def _apply(config: DictConfig, override: str) -> None:
     key, equals, value = override.partition("=")
-    if not equals:
+    if not equals or not key:
         raise UserError(f"{override}: expected key=value")
     if isinstance(OmegaConf.select(config, key), DictConfig) and not value.startswith(("{", "[")):
         raise UserError(f"{override}: {key} is a group of fields; change one of them, as {key}.NAME=VALUE")
@@ -75,7 +87,10 @@ def _is_parameter(config: DictConfig, key: str) -> bool:
     settings = OmegaConf.select(config, group) if group else None
     if not isinstance(settings, DictConfig) or "_target_" not in settings or name in settings:
         return False
-    target = get_object(settings["_target_"])
+    try:
+        target = get_object(settings["_target_"])
+    except Exception:  # the target is reported when it is made
+        return False
     kinds = target.__mro__ if isinstance(target, type) else (target,)
     functions = [vars(kind).get("__init__", None) if isinstance(kind, type) else kind for kind in kinds]
     return any(name in inspect.signature(function).parameters for function in functions if inspect.isroutine(function))

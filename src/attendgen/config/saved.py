@@ -7,10 +7,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from attendgen.config.instantiate import first_line
+from attendgen.config.instantiate import get_first_line
 from attendgen.config.resolvers import register_resolvers
 from attendgen.config.trust import OWN_FIELD, require_trusted
 from attendgen.utils.errors import UserError
+
+GROUPS = ("data", "model", "task")  # of every run's config, also of a bundled model
 
 
 def to_plain_dict(config: DictConfig) -> dict[str, Any]:
@@ -47,13 +49,14 @@ def read_config(data: Any, source: Path) -> DictConfig:
     Raises:
         UserError: it is not the config of a run, a reference in it leads nowhere, or it names code that is not trusted.
     """
-    if not isinstance(data, dict) or any(not isinstance(data.get(key), dict) for key in ("model", "task")):
-        raise UserError(f"{source}: fields 'model' and 'task' are missing")
+    missing = [key for key in GROUPS if not isinstance(data, dict) or not isinstance(data.get(key), dict)]
+    if missing:
+        raise UserError(f"{source}: {', '.join(missing)}: missing, or not a group of fields; not the config of a run")
     register_resolvers()
     try:
         require_trusted(data, source)
         config = OmegaConf.create(data)
         require_trusted(to_plain_dict(config), source)
     except (OmegaConfBaseException, RecursionError) as error:
-        raise UserError(f"{source}: {first_line(error)}") from error
+        raise UserError(f"{source}: {get_first_line(error)}") from error
     return config

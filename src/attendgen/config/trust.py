@@ -8,6 +8,7 @@ optimizers of torch, and parts of Lightning. Code of the user's own needs the us
 import importlib
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -55,6 +56,10 @@ PUBLIC = {
 }
 NAMES = {f"{module}.{name}" for module, names in PUBLIC.items() for name in names.split()}
 
+# no part of a model is there: their functions and classes run what they are given
+NEVER_TRUSTED = {"attendgen", "hydra", "omegaconf", *sys.stdlib_module_names}
+LIBRARIES = NEVER_TRUSTED | {"lightning", "numpy", "torch", "torchvision"}  # no message asks for trust in them
+
 # a reference to another field of a config, or also to a file that travels with the package; all else can compute
 FIELD = r"\.*[A-Za-z_][\w.\[\]-]*"
 OWN_FIELD = re.compile(rf"\$\{{{FIELD}\}}")
@@ -66,7 +71,7 @@ def trust(packages: Iterable[str]) -> None:
     """Let the runs that are opened from now on, also by processes that this one starts, name code of these packages.
 
     Raises:
-        UserError: one is not a package's name.
+        UserError: one is not a package's name, or is one that holds no code of the user's own.
     """
     packages = list(packages)
     if not packages:
@@ -74,6 +79,8 @@ def trust(packages: Iterable[str]) -> None:
     for package in packages:
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", package):
             raise UserError(f"--trust {package}: expected the name of a Python package, as mypaper")
+        if package.partition(".")[0] in NEVER_TRUSTED:
+            raise UserError(f"--trust {package}: holds functions that run anything; trust a package of your own")
     os.environ[VARIABLE] = ",".join(dict.fromkeys([*_trusted(), *packages]))
 
 
@@ -87,14 +94,17 @@ def require_trusted(config: Any, source: object) -> None:
     Raises:
         UserError: a name is not on the list and its package is not trusted, or a value is an expression.
     """
-    for field, value in leaves(config, source):
+    for field, value in iterate_values(config, source):
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
             raise UserError(f"{source}: {field}={value}: a saved run may refer to its own fields only, as ${{seed}}")
         if field.rpartition(".")[2] == "_target_" and not is_trusted(value):
             package = str(value).partition(".")[0]
+            refused = f"{source}: {field}={value}: not one of the classes that a saved run may make"
+            if package in LIBRARIES:
+                raise UserError(f"{refused}; its place is a class in a package of your own")
             raise UserError(
-                f"{source}: {field}={value}: not one of the classes that a saved run may make, so it could run any "
-                f"code; if you trust the package {package}, add --trust {package} or set {VARIABLE}={package}"
+                f"{refused}, so it could run any code; if you trust the package {package}, add --trust {package} or "
+                f"set {VARIABLE}={package}"
             )
 
 
@@ -130,10 +140,13 @@ def _is_of_trusted_package(target: str) -> bool:
 
 def _trusted() -> list[str]:
     """Return the packages that the user trusts."""
-    return [name for part in os.environ.get(VARIABLE, "").split(",") if (name := part.strip())]
+    names = [part.strip() for part in os.environ.get(VARIABLE, "").split(",")]
+    return [name for name in names if name and name.partition(".")[0] not in NEVER_TRUSTED]
 
 
-def leaves(node: Any, source: object, field: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+def iterate_values(
+    node: Any, source: object, field: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, Any]]:
     """Yield every value of nested data with its dotted field; a `_target_` is one value, even if it is a mapping.
 
     Raises:
@@ -151,4 +164,4 @@ def leaves(node: Any, source: object, field: str = "", seen: set[int] | None = N
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         if not isinstance(key, int) and not (isinstance(key, str) and NAME.fullmatch(key)):
             raise UserError(f"{source}: {field}: field {key!r}: expected a name without dots, brackets or blanks")
-        yield from leaves(value, source, f"{field}.{key}" if field else str(key), seen)
+        yield from iterate_values(value, source, f"{field}.{key}" if field else str(key), seen)

@@ -84,7 +84,7 @@ def share_totals(group: Sequence[Batch]) -> list[Batch]:
     return [batch._replace(totals=totals) for batch in group]
 
 
-def batch_loader(
+def make_batch_loader(
     module: lightning.LightningDataModule,
     data: Dataset[Any],
     batches: Any,
@@ -113,7 +113,7 @@ def batch_loader(
     )
 
 
-def bucket_loader(
+def make_bucket_loader(
     module: lightning.LightningDataModule,
     data: Dataset[Any],
     lengths: Sequence[int],
@@ -126,11 +126,11 @@ def bucket_loader(
     """Return a data module's loader of shuffled buckets, or of every example once in order of length.
 
     Raises:
-        UserError: see `batch_loader`.
+        UserError: see `make_batch_loader`.
     """
     rank, world = get_rank(module)
     sampler = BucketSampler(lengths, batch_size, seed, shuffle, rank=rank, world=world)
-    return batch_loader(module, data, sampler, collate, shuffle, workers, seed)
+    return make_batch_loader(module, data, sampler, collate, shuffle, workers, seed)
 
 
 def get_rank(module: lightning.LightningDataModule) -> tuple[int, int]:
@@ -138,12 +138,12 @@ def get_rank(module: lightning.LightningDataModule) -> tuple[int, int]:
     return (module.trainer.global_rank, module.trainer.world_size) if module.trainer else (0, 1)
 
 
-def require_positive(**fields: int) -> None:
+def require_positive(**fields: object) -> None:
     """Check settings of a data module.
 
     Raises:
-        UserError: one is below 1.
+        UserError: one is not a whole number from 1.
     """
     for name, value in fields.items():
-        if value < 1:
-            raise UserError(f"data.{name}={value}: must be at least 1")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"data.{name}={value}: expected a whole number from 1")

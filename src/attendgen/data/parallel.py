@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.data.batch import PairBatch, pad, shift_targets
-from attendgen.data.loader import bucket_loader, require_positive
+from attendgen.data.loader import make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.tsv import Pair, format_columns, read_aligned, read_pairs, require_columns
 from attendgen.text.tokenizers import Level
@@ -151,4 +151,4 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         """Return batches of a split: shuffled buckets, or every pair once in order of length."""
         data = self.dataset(split)
         lengths = [len(source) + len(target) for source, target in data.ids]
-        return bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)
+        return make_bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)

@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from attendgen.data.corpus_cache import CorpusCache, count_characters, encode_text
-from attendgen.data.loader import batch_loader, get_rank, require_positive
+from attendgen.data.loader import get_rank, make_batch_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.streams import Streams, StreamSampler, collate_chunks
 from attendgen.data.windows import Windows, WindowSampler, collate
@@ -216,6 +216,6 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         if self.stateful:
             streams = Streams(data.texts)
             chunks = StreamSampler(streams, self.batch_size, self.seq_len, self.context_len, *options, *get_rank(self))
-            return batch_loader(self, streams, chunks, collate_chunks, shuffle, self.workers, self.seed)
+            return make_batch_loader(self, streams, chunks, collate_chunks, shuffle, self.workers, self.seed)
         windows = WindowSampler(data, self.batch_size, *options, self.short_context_prob, *get_rank(self))
-        return batch_loader(self, data, windows, collate, shuffle, self.workers, self.seed)
+        return make_batch_loader(self, data, windows, collate, shuffle, self.workers, self.seed)

@@ -58,7 +58,7 @@ def require_sentences(path: str | Path, rows: Sequence[Row]) -> None:
     Raises:
         UserError: they cannot; the message advises `data.columns`.
     """
-    first, second = filled_cells(rows, 1), filled_cells(rows, 2)
+    first, second = find_filled_cells(rows, 1), find_filled_cells(rows, 2)
     widest = 0
     for number, cells in rows:
         width = max((column for column, cell in enumerate(cells, 1) if cell), default=0)
@@ -67,12 +67,14 @@ def require_sentences(path: str | Path, rows: Sequence[Row]) -> None:
             raise UserError(f"{path}: line {number}: {seen}; expected SOURCE<tab>TARGET; {advise(rows)}")
         widest = max(widest, width)
     if first and (kind := recognize(first)):
-        raise UserError(f"{path}: column 1 holds only {kind}, such as {quote(example(first))}; {advise(rows)}")
+        raise UserError(f"{path}: column 1 holds only {kind}, such as {quote(get_example(first))}; {advise(rows)}")
     if second and widest == 3 and recognize(second) == "numbers":
-        raise UserError(f"{path}: column 2 of 3 holds only numbers, such as {quote(example(second))}; {advise(rows)}")
+        raise UserError(
+            f"{path}: column 2 of 3 holds only numbers, such as {quote(get_example(second))}; {advise(rows)}"
+        )
 
 
-def filled_cells(rows: Sequence[Row], column: int) -> list[str]:
+def find_filled_cells(rows: Sequence[Row], column: int) -> list[str]:
     """Return the cells of a column, counted from 1, that are not blank."""
     return [cells[column - 1] for _, cells in rows if len(cells) >= column and cells[column - 1]]
 
@@ -85,7 +87,7 @@ def recognize(cells: Sequence[str]) -> str | None:
     return _recognize(cells) or (_recognize(cells[1:]) if len(cells) > 2 else None)
 
 
-def example(cells: Sequence[str]) -> str:
+def get_example(cells: Sequence[str]) -> str:
     """Return the first of a column's numbers or ids."""
     return cells[0] if _recognize(cells) else cells[1]
 
@@ -103,7 +105,7 @@ def advise(rows: Sequence[Row]) -> str:
     """Return which `data.columns` to set: the first two columns that hold neither numbers nor ids."""
     likely: list[int] = []
     for column in range(1, max(len(cells) for _, cells in rows) + 1):
-        cells = filled_cells(rows, column)
+        cells = find_filled_cells(rows, column)
         if cells and not recognize(cells):
             likely.append(column)
         if len(likely) == 2:

@@ -32,7 +32,7 @@ class DecodingConfig:
     temperature: float = _option(0.0, "Sample from softmax(log p / temperature); 0 turns sampling off.")
     top_k: int | None = _option(None, "Sample among the k most probable tokens.")
     top_p: float | None = _option(None, "Sample among the most probable tokens that have this probability together.")
-    seed: int | None = _option(None, "Seed of the samples; without one each call draws others.")
+    seed: int | None = _option(None, "Seed of the samples; without one, sampling differs between calls.")
     mbr_samples: int = _option(
         0, "Re-rank the beam by minimum Bayes risk, estimated from this many samples; 0 turns it off."
     )
@@ -65,8 +65,10 @@ class DecodingConfig:
             _require("top_k", self.top_k, int, 1)
         if self.seed is not None:
             _require("seed", self.seed, int, 0)
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(f"decoding.top_p={self.top_p}: expected a probability above 0")
+        if self.top_p is not None:
+            _require("top_p", self.top_p, (int, float), 0)
+            if not 0 < self.top_p <= 1:
+                raise UserError(f"decoding.top_p={self.top_p}: expected a probability above 0")
         if self.min_length > self.max_length:
             raise UserError(f"decoding.min_length={self.min_length}: above max_length={self.max_length}")
         if self.length_penalty_type == "avg" and self.length_penalty:
@@ -96,16 +98,19 @@ class DecodingConfig:
         """Return these settings with the options that are not None in place of theirs.
 
         An option that chooses another algorithm turns off the settings of the present one: a temperature or `top_k`
-        turns off the beam, a beam size turns off sampling, and `temperature=0` and `beam_size=1` are greedy.
+        turns off the beam, a beam size turns off sampling, and `temperature=0` and `beam_size=1` are greedy. Minimum
+        Bayes risk has both: a temperature above 0 is that of its samples, a beam size above 1 that of its candidates.
 
         Raises:
-            UserError: there is no such setting, or see `DecodingConfig`.
+            UserError: there is no such setting, two options exclude each other, or see `DecodingConfig`.
         """
         given = {name: value for name, value in options.items() if value is not None}
         names = [field.name for field in fields(self)]
         for name in given:
             if name not in names:
                 raise UserError(f"decoding.{name}: no such setting; choose one of {', '.join(names)}")
+        if given.get("temperature") == 0 and {"top_k", "top_p"} & given.keys():
+            raise UserError("decoding.temperature=0: turns sampling off, which top_k and top_p are settings of")
         return replace(self, **{**self._turn_off(given), **given})
 
     def _turn_off(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +122,7 @@ class DecodingConfig:
         no_beam = {"beam_size": 1, "mbr_samples": 0, "retrieval_captions": 0}
         greedy = no_beam | no_sampling | {"n_best": 1}
         mbr = given.get("mbr_samples", self.mbr_samples)
-        if given.get("temperature") == 0 and not {"top_k", "top_p"} & given.keys():
+        if given.get("temperature") == 0:
             return no_sampling if "beam_size" in given else greedy
         if {"temperature", "top_k", "top_p"} & given.keys():
             return {} if mbr and given.get("beam_size") != 1 else no_beam

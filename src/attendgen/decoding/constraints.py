@@ -1,4 +1,4 @@
-"""Tokens that may not follow, whatever the model predicts."""
+"""Suppress tokens by length, by n-gram and by id."""
 
 import torch
 from jaxtyping import Bool, Float, Int

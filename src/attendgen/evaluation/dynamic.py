@@ -15,7 +15,7 @@ from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
 
 
-def dynamic_bits(
+def measure_dynamic_bits(
     task: LanguageModelTask,
     batches: Iterable[WindowBatch | StreamBatch],
     lr: float,

@@ -16,9 +16,9 @@ from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.captions.module import CaptionDataModule
 from attendgen.data.module import BaseDataModule, open_data, require_split
 from attendgen.data.text_corpus import TextDataModule
-from attendgen.evaluation.dynamic import dynamic_bits
+from attendgen.evaluation.dynamic import measure_dynamic_bits
 from attendgen.metrics.bits_per_token import perplexity
-from attendgen.metrics.meteor import MeteorError, java_present, meteor
+from attendgen.metrics.meteor import MeteorError, is_java_present, meteor
 from attendgen.metrics.tokenization import tokenize
 from attendgen.runs.layout import CAPTIONS, METRICS, OUTPUTS
 from attendgen.runs.run import Run
@@ -27,7 +27,7 @@ from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.language_model import LanguageModelTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import write_json, write_text
+from attendgen.utils.files import temporary_folder, write_json, write_text
 from attendgen.utils.logging import silence_warnings
 from attendgen.utils.packages import require_packages
 
@@ -67,6 +67,8 @@ def evaluate(
     folder = out or run.folder
     if folder is None:
         raise UserError(f"{run.checkpoint}: a checkpoint has no run directory to write to; give --out DIR")
+    with temporary_folder(folder):  # the scores can be written at the end of a long evaluation
+        pass
     silence_warnings()
     task: BaseTask[Any] = instantiate(config.task, "task", model=run.load_model(config), vocabulary=run.vocabulary)
     require_packages(task.packages)
@@ -93,7 +95,7 @@ def evaluate(
     write_json(metrics, scores)
     if isinstance(task, CaptioningTask) and isinstance(data, CaptionDataModule):
         # a Java program that fails or is interrupted must not cost the other scores
-        scores |= meteor_scores(task.captions, data.references(data.eval_split))
+        scores |= score_meteor(task.captions, data.references(data.eval_split))
         write_json(metrics, scores)
     return scores
 
@@ -115,7 +117,7 @@ def run_validation(task: BaseTask[Any], data: BaseDataModule[Any]) -> dict[str, 
 def score_dynamically(task: LanguageModelTask, data: TextDataModule, dynamic: DynamicEvaluation) -> dict[str, float]:
     """Return the scores of dynamic evaluation."""
     data.batch_size = 1  # a text is adapted to its own past alone
-    bits = dynamic_bits(task.cpu(), data.val_dataloader(), dynamic.lr, dynamic.decay)
+    bits = measure_dynamic_bits(task.cpu(), data.val_dataloader(), dynamic.lr, dynamic.decay)
     return {"dynamic_bits_per_character": bits, "dynamic_perplexity": perplexity(bits)}
 
 
@@ -133,9 +135,9 @@ def write_captions(task: CaptioningTask, data: CaptionDataModule, path: Path) ->
     return {}
 
 
-def meteor_scores(captions: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> dict[str, float]:
+def score_meteor(captions: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> dict[str, float]:
     """Return METEOR by its name, or nothing if Java is missing; log a warning if it fails."""
-    if not java_present():
+    if not is_java_present():
         log.info("METEOR is left out: it needs Java")
         return {}
     try:

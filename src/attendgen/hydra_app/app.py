@@ -18,19 +18,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from attendgen.config.instantiate import first_line
+from attendgen.config.instantiate import get_first_line
 from attendgen.config.overrides import expand_profiler, make_paths_absolute
 from attendgen.config.resolvers import register_resolvers
 from attendgen.config.trust import trust
 from attendgen.hydra_app.callbacks import RefusedError, RunFolder, SweepFolder, remove_unstarted_run
 from attendgen.runs.folder import is_further_process, require_free, require_no_run
-from attendgen.runs.layout import CHECKPOINTS, FIT_METRICS, HYDRA, LOG
+from attendgen.runs.layout import CHECKPOINTS, CONFIG, FIT_METRICS, HYDRA, LOG
 from attendgen.runs.run import Run
 from attendgen.sweeps.trial import run_trial
-from attendgen.training.checks import require_own_folder, require_own_paths
+from attendgen.training.checks import require_own_folder, require_own_paths, require_training
 from attendgen.training.train import train
 from attendgen.utils.errors import Interrupted, UserError
-from attendgen.utils.resources import conf_dir
+from attendgen.utils.resources import get_conf_dir
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +89,11 @@ def run_hydra(arguments: list[str]) -> Path | None:
     RunFolder.reset()
     SweepFolder.path = None
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(run_job)()
+        compose_and_run()
     except RefusedError as error:
         raise error.reason from None
     except (HydraException, OmegaConfBaseException) as error:
-        message = first_line(error)
+        message = get_first_line(error)
         plugin = re.search(r"hydra/(launcher|sweeper)/\w+", message)
         raise UserError(f"{plugin[0]}: {NO_PLUGIN}" if plugin else message) from error
     except (PermissionError, NotADirectoryError, FileExistsError) as error:  # Hydra makes the run directory
@@ -104,6 +104,28 @@ def run_hydra(arguments: list[str]) -> Path | None:
             raise
         # Optuna's sweeper asks for the best of trials that all failed
     return SweepFolder.get()
+
+
+def compose_and_run() -> None:
+    """Let Hydra compose the config of `sys.argv` and run its jobs.
+
+    Raises:
+        UserError: a job that is not a sweep's met a mistake.
+    """
+    mistakes: list[UserError] = []
+
+    def job(config: DictConfig) -> float | None:
+        try:
+            return run_job(config)
+        except UserError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # perhaps in a launcher's process
+                raise
+            mistakes.append(error)  # Hydra would print a line of its own
+            return None
+
+    hydra.main(version_base="1.3", config_path=str(get_conf_dir()), config_name="train")(job)()
+    if mistakes:
+        raise mistakes[0]
 
 
 def order_arguments(arguments: list[str]) -> list[str]:
@@ -154,6 +176,7 @@ def resume_run(name: str, overrides: list[str]) -> None:
     if run.folder is None:
         raise UserError(f"resume={name}: give the run's directory, not a checkpoint")
     config = run.override(overrides)
+    require_training(config, run.folder / CONFIG)
     config.paths.run = str(run.folder.absolute())  # it may have been moved
     expand_profiler(config)
     require_own_paths(config, run.folder, [override.partition("=")[0] for override in overrides])
@@ -174,6 +197,6 @@ def main() -> None:
     try:
         run_hydra(sys.argv[1:])
     except UserError as error:
-        sys.exit(f"attendgen: {first_line(error)}" if "LOCAL_RANK" not in os.environ else 2)
+        sys.exit(f"attendgen: {get_first_line(error)}" if "LOCAL_RANK" not in os.environ else 2)
     except Interrupted as signalled:
         sys.exit(128 + signalled.number)

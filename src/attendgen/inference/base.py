@@ -48,7 +48,9 @@ class TrainedModel:
         given = {name: value for name, value in options.items() if value is not None}
         config = self.run.config
         own = OmegaConf.select(config, "task.decoding")
-        settings: Any = config.decoding if own is None else own
+        settings: Any = OmegaConf.select(config, "decoding") if own is None else own
+        if settings is None:
+            raise UserError("decoding: missing in the run's config")
         decoding = instantiate(settings, "decoding")
         if isinstance(decoding, DecodingConfig):
             return decoding.override(**given)

@@ -11,6 +11,7 @@ from attendgen.decoding.decode import decode
 from attendgen.inference.base import TrainedModel
 from attendgen.inference.result import Result, make_results
 from attendgen.runs.run import Run
+from attendgen.utils.errors import UserError
 
 
 class ImageCaptioner(TrainedModel):
@@ -33,6 +34,8 @@ class ImageCaptioner(TrainedModel):
             from attendgen.data.module import open_data
 
             data: Any = open_data(self.run.config.data, self.vocabulary, self.model.encoder)
+            if not hasattr(data, "nearest_captions"):
+                raise UserError(f"decoding.retrieval_captions={number}: the data module has no nearest_captions()")
             self._retrievers[number] = data.nearest_captions(number)
         return self._retrievers[number]
 

@@ -15,7 +15,7 @@ from attendgen.layers.state import LSTMState, Memory
 from attendgen.utils.errors import UserError
 
 
-class Steps(NamedTuple):
+class DecoderSteps(NamedTuple):
     """What all steps of an attentive LSTM computed.
 
     Attributes:
@@ -30,7 +30,7 @@ class Steps(NamedTuple):
     weights: Float[Tensor, "rows time source"]
 
 
-class Attended(NamedTuple):
+class AttentionStep(NamedTuple):
     """What one step attended to: the context before its gate, alpha, the weights of the sum, and the gate beta."""
 
     context: Float[Tensor, "rows memory"]
@@ -102,8 +102,8 @@ class AttentiveLSTM(nn.Module):
         state: LSTMState,
         memory: Memory,
         sampler: AttentionSampler | None = None,
-    ) -> tuple[LSTMState, Attended]:
-        """Compute one step; returns the new state and what was attended to.
+    ) -> tuple[LSTMState, AttentionStep]:
+        """Compute one step; return the new state and what was attended to.
 
         z_t = beta_t attention(h_{t-1}, memory); [i, f, g, o] = W_x x_t + W_z z_t + W_h h_{t-1} + b;
         c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g); h_t = sigmoid(o) tanh(c_t).
@@ -118,7 +118,7 @@ class AttentiveLSTM(nn.Module):
         read = torch.cat([attended.gated, state.hidden], dim=-1)
         return self.update(self.input_gates(inputs) + self.recurrent_gates(read), state), attended
 
-    def attend(self, state: LSTMState, memory: Memory, sampler: AttentionSampler | None) -> Attended:
+    def attend(self, state: LSTMState, memory: Memory, sampler: AttentionSampler | None) -> AttentionStep:
         """Return what h_{t-1} attends to."""
         query = state.hidden.unflatten(0, (memory.values.size(0), -1))  # batch query hidden
         context, alpha = self.attention(query, *memory)
@@ -129,7 +129,7 @@ class AttentiveLSTM(nn.Module):
             context = weights @ memory.values.to(weights.dtype)
         beta = None if self.context_gate is None else torch.sigmoid(self.context_gate(state.hidden))
         context = context.flatten(0, 1).to(state.hidden.dtype)
-        return Attended(context, alpha.flatten(0, 1), weights.flatten(0, 1), beta)
+        return AttentionStep(context, alpha.flatten(0, 1), weights.flatten(0, 1), beta)
 
     def update(self, gates: Float[Tensor, "rows gates"], state: LSTMState) -> LSTMState:
         """Return the new state, given the pre-activations of the gates."""
@@ -144,7 +144,7 @@ class AttentiveLSTM(nn.Module):
         memory: Memory,
         sampler: AttentionSampler | None = None,
         readout: Float[Tensor, "features memory"] | None = None,
-    ) -> Steps:
+    ) -> DecoderSteps:
         """Compute all steps of known inputs.
 
         Args:
@@ -161,7 +161,7 @@ class AttentiveLSTM(nn.Module):
         contexts = torch.stack([step.gated for step in attended], dim=1)
         contexts = contexts if readout is None else functional.linear(contexts, readout)
         alphas, weights = (torch.stack(parts, dim=1) for parts in list(zip(*attended, strict=True))[1:3])
-        return Steps(torch.stack(hidden, dim=1), contexts, alphas, weights)
+        return DecoderSteps(torch.stack(hidden, dim=1), contexts, alphas, weights)
 
     def fast_forward(
         self,
@@ -170,7 +170,7 @@ class AttentiveLSTM(nn.Module):
         memory: Memory,
         sampler: AttentionSampler | None = None,
         readout: Float[Tensor, "features memory"] | None = None,
-    ) -> Steps:
+    ) -> DecoderSteps:
         """Compute `forward` faster, with the same result up to rounding.
 
         Three things save time: W_x x_t is one product for all steps; the gradient of W_z and W_h is one product
@@ -206,7 +206,7 @@ class AttentiveLSTM(nn.Module):
         else:
             contexts = torch.stack([step.context for step in steps], dim=1)
             contexts = contexts if reorders or readout is None else functional.linear(contexts, readout)
-        return Steps(torch.stack(hidden, dim=1), contexts, alphas, weights)
+        return DecoderSteps(torch.stack(hidden, dim=1), contexts, alphas, weights)
 
     def _reorders(self, memory: Memory, contexts: int) -> bool:
         """Return whether W_z may be multiplied with each memory vector, and that is less work than with each context.

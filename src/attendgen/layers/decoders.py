@@ -56,13 +56,16 @@ class BahdanauDecoder(nn.Module):
     Args:
         inputs, hidden, memory: sizes of x, h and the memory's vectors.
         attention: makes the attention layer from `query` and `memory` sizes.
+        fast: see `AttentiveLSTM`.
     """
 
     layers = 1
 
-    def __init__(self, inputs: int, hidden: int, memory: int, attention: Callable[..., Attention]) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, memory: int, attention: Callable[..., Attention], fast: bool = True
+    ) -> None:
         super().__init__()
-        self.recurrence = AttentiveLSTM(inputs, hidden, memory, attention)
+        self.recurrence = AttentiveLSTM(inputs, hidden, memory, attention, fast=fast)
         self.features = hidden + memory
 
     @property

@@ -6,21 +6,21 @@ from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
     from attendgen.metrics.bits_per_token import BitsPerToken as BitsPerToken
-    from attendgen.metrics.captions import caption_scores as caption_scores
+    from attendgen.metrics.captions import score_captions as score_captions
     from attendgen.metrics.cider import CiderD as CiderD
-    from attendgen.metrics.text import pair_scores as pair_scores
+    from attendgen.metrics.text import score_pairs as score_pairs
 
 __all__ = [
     "BitsPerToken",
     "CiderD",
-    "caption_scores",
-    "pair_scores",
+    "score_captions",
+    "score_pairs",
 ]
 
 _PUBLIC = {
     "BitsPerToken": "bits_per_token",
     "CiderD": "cider",
-    "caption_scores": "captions",
-    "pair_scores": "text",
+    "score_captions": "captions",
+    "score_pairs": "text",
 }
 __getattr__, __dir__ = attach(__name__, _PUBLIC)

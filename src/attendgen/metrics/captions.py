@@ -27,7 +27,7 @@ def _bleu(hypotheses: Mapping[Any, str], references: Mapping[Any, Sequence[str]]
     return named
 
 
-def caption_scores(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]]) -> dict[str, float]:
+def score_captions(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]]) -> dict[str, float]:
     """Score one caption per image against its references, as fractions; CIDEr may reach 10.
 
     `bleu1` to `bleu4` have the brevity penalty, as COCO reports them; `bleu1_nobp` to `bleu4_nobp` have none, as in

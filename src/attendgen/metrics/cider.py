@@ -14,7 +14,7 @@ SIGMA = 6.0
 END = "<eos>"
 
 
-class Weighted(NamedTuple):
+class TfIdfVector(NamedTuple):
     """A caption's tf-idf weights and their norm for each order of n-grams, and its number of bigrams."""
 
     weights: list[dict[tuple[str, ...], float]]
@@ -47,12 +47,12 @@ class CiderD:
         candidate, references = self._weigh(_grams(caption, self.end and ended)), self.references[key]
         return 10 * sum(_similarity(candidate, reference) for reference in references) / len(references)
 
-    def _weigh(self, grams: Grams) -> Weighted:
+    def _weigh(self, grams: Grams) -> TfIdfVector:
         weights: list[dict[tuple[str, ...], float]] = [{} for _ in range(ORDERS)]
         for gram, count in grams.items():
             weights[len(gram) - 1][gram] = count * (self.log_images - math.log(max(1, self.frequency[gram])))
         norms = [math.sqrt(sum(weight**2 for weight in order.values())) for order in weights]
-        return Weighted(weights, norms, sum(count for gram, count in grams.items() if len(gram) == 2))
+        return TfIdfVector(weights, norms, sum(count for gram, count in grams.items() if len(gram) == 2))
 
 
 def _grams(caption: str, end: bool) -> Grams:
@@ -60,7 +60,7 @@ def _grams(caption: str, end: bool) -> Grams:
     return Counter(tuple(words[i : i + n]) for n in range(1, ORDERS + 1) for i in range(len(words) - n + 1))
 
 
-def _similarity(candidate: Weighted, reference: Weighted) -> float:
+def _similarity(candidate: TfIdfVector, reference: TfIdfVector) -> float:
     """Return the mean over n-gram sizes of the clipped cosine, less for a different length."""
     total = 0.0
     for one, other, norm, other_norm in zip(

@@ -27,7 +27,7 @@ class MeteorError(UserError):
     """METEOR's Java program is missing, cannot be started or failed; the message is one line with the reason."""
 
 
-def java_present() -> bool:
+def is_java_present() -> bool:
     """Return whether METEOR can run here."""
     return shutil.which("java") is not None
 
@@ -38,7 +38,7 @@ def meteor(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]
     Raises:
         MeteorError: Java is missing, or the program failed.
     """
-    if not java_present():
+    if not is_java_present():
         raise MeteorError("java: not found; METEOR needs a Java runtime")
     lines = []
     for key, hypothesis in hypotheses.items():
@@ -128,7 +128,7 @@ def _program() -> Iterator[_Program]:
     assert spec.origin is not None
     home = Path(spec.origin).parent
     with tempfile.TemporaryDirectory(prefix="attendgen-meteor-") as folder:
-        # the program finds its tables beside its own path, in which it cannot bear a space, not even behind a link
+        # the program finds its tables beside its own path, which may not contain a space, not even behind a link
         if " " in str(home):
             home = Path(shutil.copytree(home, Path(folder) / "meteor"))
         errors = Path(folder) / "stderr.txt"  # a file takes whatever is written; a full pipe would stop the program

@@ -24,7 +24,7 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     return sum(map(str.__eq__, hypotheses, references)) / len(hypotheses)
 
 
-def pair_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+def score_pairs(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Return `exact_match` with any accepted reference (0..1); cased corpus `bleu` and `chrf` by sacrebleu (0..100).
 
     `references[i]` are the accepted outputs of input i; inputs may have different numbers of them.

@@ -53,16 +53,16 @@ SHORTENED = (  # keep their full stop
 SHORTENED_NAMES = "AZ Az LA La PA Pa"  # words when in lower case, like the next
 
 
-SHORTENED_CAPITALISED = "Ark Del Ill Ore Tex Mass Miss Wash"
+SHORTENED_CAPITALIZED = "Ark Del Ill Ore Tex Mass Miss Wash"
 
 
-SINGULAR = (  # an apostrophe that parts nothing
+SINGULAR = (  # an apostrophe that does not split
     "ma'am ma'amselle o'clock d'ya c'mon s'mores li'l e'er o'er ne'er howe'er whene'er where'er cap'n hallowe'en "
     "nor'easter se'ennight hawai'i ol' somethin' c'est quelqu'un"
 )
 
 
-STARTERS = (  # capitalised, they begin a sentence, so that a letter before them was the last one's end
+STARTERS = (  # capitalized, they begin a sentence, so that a letter before them was the last one's end
     "A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now Once "
     "One Other Our She Since So Some Such That The Their Then There These They This We What When While Yet You"
 )
@@ -85,7 +85,7 @@ RULES = [
         rf"[A-Za-z]\.(?!\s+(?:{_any(STARTERS)})\b)(?:-{ALPHANUMERIC}+)*",
         # U.S., U.S.-made, Mr.
         rf"(?:[A-Za-z](?:\.[A-Za-z])+\.|[Pp][Hh]\.[Dd]\.|(?:(?i:{_any(SHORTENED)})|{_any(SHORTENED_NAMES)}|"
-        rf"{_any(SHORTENED_CAPITALISED)}|{_any(SHORTENED_CAPITALISED.upper())})\.)(?:-{ALPHANUMERIC}+)*",
+        rf"{_any(SHORTENED_CAPITALIZED)}|{_any(SHORTENED_CAPITALIZED.upper())})\.)(?:-{ALPHANUMERIC}+)*",
         r"(?i:art|ca|figs?|nos?|op|pp|prop)\.(?=\s\d)",  # No. 6
         rf"{ALPHANUMERIC}+\.(?=[;:,])",
         NUMBER,
@@ -171,7 +171,7 @@ def _normalize(token: str) -> str:
         return token.replace("(", "-lrb-").replace(")", "-rrb-").lower()
     if not CURLY.fullmatch(token):
         token = token.replace("’", "'")
-    # white space inside a token would part it again
+    # white space inside a token would split it again
     return token.replace(" ", "\u00a0").replace("&amp;", "&").lower()
 
 

@@ -49,6 +49,7 @@ class Captioner(ImageModel):
         deep_output: predict from [word, state, context] (equation 7); false predicts from the state.
         dropout, word_dropout, memory_dropout: on the output layer's input, on word embeddings, on features.
         inference_attention: how decoding attends: "soft", or hard by "argmax" or "sample".
+        fast: see `AttentiveLSTM`.
 
     Raises:
         UserError: there is no such inference attention, gate, or number of layers; or the attention cannot be hard.
@@ -69,6 +70,7 @@ class Captioner(ImageModel):
         word_dropout: float = 0.0,
         memory_dropout: float = 0.0,
         inference_attention: str = "soft",
+        fast: bool = True,
     ) -> None:
         super().__init__()
         if inference_attention not in INFERENCE_ATTENTION:
@@ -81,7 +83,7 @@ class Captioner(ImageModel):
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
         self.first_hidden = _make_perceptron(memory, hidden, init_state_layers)
         self.first_cell = _make_perceptron(memory, hidden, init_state_layers)
-        self.decoder = AttentiveLSTM(embedding_dim, hidden, memory, attention, context_gate)
+        self.decoder = AttentiveLSTM(embedding_dim, hidden, memory, attention, context_gate, fast)
         if self.is_hard:
             self.decoder.require_weighted_sum()
         self.deep_hidden = nn.Linear(hidden, embedding_dim) if deep_output else None

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from attendgen.utils.errors import UserError
+
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
 Schedule = Callable[[int], float]
 
@@ -20,6 +22,9 @@ def build_optimizer(
     Args:
         part: of the task, with a learning rate of its own.
         lr: the learning rate of the part.
+
+    Raises:
+        UserError: the optimizer refuses a setting.
     """
     own = set(part.parameters()) if part is not None else set()
     named = [(name.removeprefix("model."), parameter) for name, parameter in task.named_parameters()]
@@ -29,7 +34,10 @@ def build_optimizer(
     ]
     if own:
         groups.append({"params": [(name, parameter) for name, parameter in trained if parameter in own], "lr": lr})
-    built = optimizer(groups)
+    try:
+        built = optimizer(groups)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"task.optimizer: {' '.join(str(error).split())}") from error
     # a plain function: LambdaLR would keep an object's settings in the checkpoint, over those of a resumed run
     scheduler = torch.optim.lr_scheduler.LambdaLR(built, lambda step: schedule(step))
     return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"}}

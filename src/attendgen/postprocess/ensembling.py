@@ -25,7 +25,7 @@ from attendgen.models.encoders.base import GridEncoder, ImageModel
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, StatefulEnsemble
 from attendgen.postprocess.find import find_compatible_runs
 from attendgen.postprocess.fit import Batches, open_task
-from attendgen.runs.run import Run, skip_pretrained_weights, without_encoder
+from attendgen.runs.run import Run, detach_encoder, skip_pretrained_weights
 from attendgen.runs.save import save_model_as_run
 from attendgen.tasks.base import BaseTask
 from attendgen.utils.errors import UserError
@@ -120,7 +120,7 @@ def build_ensemble(settings: dict[str, Any], first: Run, models: Sequence[nn.Mod
     if has_encoder:
         model.encoder.load_state_dict(trained_models[0].encoder.state_dict())
     for member, trained in zip(model.members, trained_models, strict=True):
-        with without_encoder(trained) if has_encoder else contextlib.nullcontext():
+        with detach_encoder(trained) if has_encoder else contextlib.nullcontext():
             member.load_state_dict(trained.state_dict())
     return model.eval()
 
@@ -207,13 +207,13 @@ def expand(task: BaseTask[Any], batches: Batches, candidates: Sequence[Tensor]) 
             with task.model.recording() as recorded:
                 task.nll(batch)
             (log_probs,) = recorded
-            for ratios in log_ratios(log_probs, batch.outputs).split(PREDICTIONS, dim=1):
+            for ratios in compute_log_ratios(log_probs, batch.outputs).split(PREDICTIONS, dim=1):
                 for expansion in expansions:
                     expansion.add(ratios)
     return expansions
 
 
-def log_ratios(
+def compute_log_ratios(
     log_probs: Float[Tensor, "*rows vocab members"], targets: Int[Tensor, "*rows"]
 ) -> Float[Tensor, "members predictions vocab"]:
     """Return log p_m(token) - log p_m(target) for each target that is not <pad>."""

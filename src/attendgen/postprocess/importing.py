@@ -19,7 +19,7 @@ from attendgen.runs.save import require_new, save_model_as_run
 from attendgen.text.normalizers import PRINTABLE
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
-from attendgen.utils.resources import conf_dir
+from attendgen.utils.resources import get_conf_dir
 
 NEVER = -1e4  # the logit of a token that the imported model does not know; finite in half precision, too
 
@@ -61,7 +61,7 @@ def read_textgenerate(path: Path) -> Imported:
 def compose_experiment(experiment: str, overrides: list[str]) -> DictConfig:
     """Return an experiment's config."""
     register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(get_conf_dir()), version_base="1.3"):
         return compose("train", [f"experiment={experiment}", *overrides])
 
 

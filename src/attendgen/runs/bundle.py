@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from attendgen.config.instantiate import first_line, instantiate
+from attendgen.config.instantiate import get_first_line, instantiate
 from attendgen.config.saved import record_config
-from attendgen.config.trust import REFERENCE, leaves
+from attendgen.config.trust import REFERENCE, iterate_values
 from attendgen.data.captions.features import fingerprint, get_image_encoder
 from attendgen.runs.layout import CONFIG, VOCABULARY, WEIGHTS
-from attendgen.runs.run import Run, without_encoder
+from attendgen.runs.run import Run, detach_encoder
 from attendgen.runs.weights import save_weights
 from attendgen.text.vocabulary import save_vocabulary
 from attendgen.utils.errors import UserError
@@ -48,13 +48,15 @@ def bundle(
     try:
         data = record_config(config, kept=REFERENCE)
     except OmegaConfBaseException as error:
-        raise UserError(f"{run.folder}: a bundled model keeps only {', '.join(KEPT)}: {first_line(error)}") from error
-    for key, value in leaves(data, run.folder):
+        raise UserError(
+            f"{run.folder}: a bundled model keeps only {', '.join(KEPT)}: {get_first_line(error)}"
+        ) from error
+    for key, value in iterate_values(data, run.folder):
         if isinstance(value, str) and Path(value).is_absolute():
             raise UserError(f"{run.folder}: {key}={value} names a folder of this machine; give another")
     model = run.load_model()
     in_package = _is_packaged(run.config.model.get("encoder"), model)
-    with without_encoder(model) if in_package else contextlib.nullcontext():
+    with detach_encoder(model) if in_package else contextlib.nullcontext():
         save_weights(model, folder / WEIGHTS, bits, four_bits)
     save_vocabulary(run.vocabulary, folder / VOCABULARY)
     write_text(folder / CONFIG, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attendgen.runs.layout import CONFIG, ENVIRONMENT, ERROR, FIT_METRICS, METRICS, TRIAL, read_overrides
+from attendgen.runs.layout import CONFIG, ENVIRONMENT, ERROR, FIT_METRICS, HYDRA, METRICS, TRIAL, read_overrides
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json, read_yaml, write_text
 
@@ -71,7 +71,7 @@ def find_runs(folder: Path) -> list[RunSummary]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     folders = {path.parent for name in (CONFIG, ERROR) for path in folder.rglob(name)}
-    found = [run for folder in sorted(folders) if folder.name != ".hydra" and (run := _read_run(folder))]
+    found = [run for folder in sorted(folders) if folder.name != HYDRA and (run := _read_run(folder))]
     return sorted(found, key=lambda run: run.started, reverse=True)
 
 
@@ -84,8 +84,9 @@ def _read_run(folder: Path) -> RunSummary | None:
             config = read_yaml(folder / TRIAL)["config"]
         metric, mode = config["monitor"]["metric"], config["monitor"]["mode"]
         others = {}
+        before, after = METRICS.split("{split}")
         for path in sorted(folder.glob(METRICS.format(split="*"))):
-            name = f"{path.stem.removeprefix('metrics_')}/{metric.partition('/')[2]}"
+            name = f"{path.name.removeprefix(before).removesuffix(after)}/{metric.partition('/')[2]}"
             if path.name != FIT_METRICS and (value := read_json(path).get(name.partition("/")[2])) is not None:
                 others[name] = value
         error = _read_if_exists(folder / ERROR)

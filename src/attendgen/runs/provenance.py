@@ -42,7 +42,7 @@ def describe_environment(folder: Path) -> dict[str, Any]:
 
 
 def get_processor() -> str:
-    """Return the processor's name as far as the system tells it."""
+    """Return the processor's name if the system reports it."""
     with contextlib.suppress(OSError):
         found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
         if found:

@@ -119,7 +119,7 @@ class Run:
         model = instantiate(settings, "model", **self.vocabulary.sizes())
         try:
             if is_bundled:
-                with without_encoder(model) if in_package else contextlib.nullcontext():
+                with detach_encoder(model) if in_package else contextlib.nullcontext():
                     load_weights(model, self.checkpoint)
             else:
                 model.load_state_dict(state)
@@ -189,7 +189,7 @@ def _holds_encoder(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def without_encoder(model: torch.nn.Module) -> Iterator[None]:
+def detach_encoder(model: torch.nn.Module) -> Iterator[None]:
     """Remove a captioner's encoder inside the block."""
     encoder, model.encoder = model.encoder, torch.nn.Identity()
     try:

@@ -1,4 +1,4 @@
-"""Trials of a sweep: each is trained in a process of its own; a failure is written down, and the sweep continues.
+"""Trials of a sweep: each is trained in a process of its own; a failure is recorded, and the sweep continues.
 
     python -m attendgen.sweeps.trial FOLDER
 
@@ -22,7 +22,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from attendgen.config.instantiate import first_line
+from attendgen.config.instantiate import get_first_line
 from attendgen.config.saved import record_config
 from attendgen.runs.layout import ERROR, FIT_METRICS, TRIAL
 from attendgen.sweeps.gpus import reserve_gpus, uses_gpus
@@ -71,7 +71,7 @@ def attempt(config: DictConfig, folder: Path) -> bool:
         train(config, folder)
     except Exception as error:
         if not (folder / ERROR).exists():  # of several processes the first to fail has the cause
-            message = first_line(error) or type(error).__name__
+            message = get_first_line(error) or type(error).__name__
             write_error(folder, message, None if isinstance(error, UserError) else traceback.format_exc())
         return False
     return True
@@ -104,7 +104,7 @@ def run_process(command: list[str], variables: dict[str, str]) -> int:
     process = subprocess.Popen(command, env=variables)
 
     def stop(number: int, _frame: object) -> None:
-        sys.exit(128 + number)  # out of the wait below, whose lock the handler must not want
+        sys.exit(128 + number)  # ends `wait` below, whose lock the handler must not acquire
 
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if main_thread else None

@@ -19,6 +19,16 @@ from attendgen.text.vocabulary import VocabularyKind
 from attendgen.utils.errors import UserError
 
 
+def require_fraction(field: str, value: object) -> None:
+    """Check a setting.
+
+    Raises:
+        UserError: it is not a number from 0 to below 1.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise UserError(f"{field}={value}: expected a number from 0 to below 1")
+
+
 class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
     """A model, how it is trained, and how its validation decodes and scores.
 

@@ -12,11 +12,11 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import cross_entropy_per_caption, doubly_stochastic, masked_cross_entropy
-from attendgen.metrics.captions import caption_scores
+from attendgen.metrics.captions import score_captions
 from attendgen.models.captioner import Captioner
 from attendgen.models.ensemble import CaptionerEnsemble
 from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
-from attendgen.tasks.base import BaseTask, gather_outputs
+from attendgen.tasks.base import BaseTask, gather_outputs, require_fraction
 from attendgen.text.pretrained_embeddings import PretrainedEmbeddings
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
@@ -38,7 +38,7 @@ class CaptioningTask(BaseTask[Vocabulary]):
         encoder_lr: learning rate of an encoder that is trained; the optimizer's unless given.
 
     Raises:
-        UserError: there is no such reduction.
+        UserError: there is no such reduction, or the label smoothing is not from 0 to below 1.
     """
 
     family = "captioner"
@@ -62,6 +62,7 @@ class CaptioningTask(BaseTask[Vocabulary]):
         if loss_reduction not in REDUCTIONS:
             raise UserError(f"task.loss_reduction={loss_reduction}: unknown; choose {' or '.join(REDUCTIONS)}")
         self.doubly_stochastic_weight = doubly_stochastic_weight
+        require_fraction("task.label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
         self.loss_reduction = loss_reduction
         self.pretrained_embeddings = pretrained_embeddings
@@ -132,6 +133,8 @@ class CaptioningTask(BaseTask[Vocabulary]):
         number = getattr(self.decoding, "retrieval_captions", 0)
         if number and self.retriever is None:
             data: Any = self.data
+            if not hasattr(data, "nearest_captions"):
+                raise UserError(f"decoding.retrieval_captions={number}: the data module has no nearest_captions()")
             self.retriever = data.nearest_captions(number)
 
     def validation_step(self, batch: CaptionBatch, batch_index: int) -> None:
@@ -151,6 +154,6 @@ class CaptioningTask(BaseTask[Vocabulary]):
         scores = {
             **self.compute_cross_entropy(),
             "exact_match": exact,
-            **caption_scores(self.captions, references),
+            **score_captions(self.captions, references),
         }
         self.log_scores(scores, shown=("bleu4", "cider"))

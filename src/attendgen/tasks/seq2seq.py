@@ -10,11 +10,11 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import masked_cross_entropy
-from attendgen.metrics.text import pair_scores
+from attendgen.metrics.text import score_pairs
 from attendgen.models.ensemble import Ensemble
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.optim.build import MakeOptimizer, Schedule
-from attendgen.tasks.base import BaseTask, gather_outputs
+from attendgen.tasks.base import BaseTask, gather_outputs, require_fraction
 from attendgen.text.vocabulary import PairVocabulary
 
 
@@ -23,6 +23,9 @@ class Seq2SeqTask(BaseTask[PairVocabulary]):
 
     Args:
         label_smoothing: of the training loss.
+
+    Raises:
+        UserError: the label smoothing is not from 0 to below 1.
     """
 
     family = "seq2seq"
@@ -39,6 +42,7 @@ class Seq2SeqTask(BaseTask[PairVocabulary]):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(model, vocabulary, optimizer, schedule, decoding)
+        require_fraction("task.label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
         self.texts: dict[int, str] = {}  # decoded in the current validation, by the pair's index
 
@@ -78,5 +82,5 @@ class Seq2SeqTask(BaseTask[PairVocabulary]):
         # targets as the vocabulary can spell them: the normalizer "letters" has no accents
         normalize: Any = self.vocabulary.target.normalize
         accepted = [[normalize(text) for text in references[index]] for index in self.texts]
-        scores = {**pair_scores(list(self.texts.values()), accepted), **self.compute_cross_entropy()}
+        scores = {**score_pairs(list(self.texts.values()), accepted), **self.compute_cross_entropy()}
         self.log_scores(scores, shown=("exact_match", "bleu"))

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class PretrainedEmbeddings:
-    """Initializes the embeddings of the words that a file holds; the others stay random.
+    """Initialize the embeddings of the words that a file holds; the others stay random.
 
     Args:
         file: UTF-8 text, `word number number ...` per line; a first line of two counts (word2vec) is skipped.

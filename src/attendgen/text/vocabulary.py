@@ -24,9 +24,9 @@ class Vocabulary:
 
     def __init__(self, tokens: Sequence[str], level: Level = "characters", normalizer: str = "none") -> None:
         if level not in SPLITTERS:
-            raise UserError(f"vocabulary.level={level}: unknown; choose one of {', '.join(SPLITTERS)}")
+            raise UserError(f"data.level={level}: unknown; choose one of {', '.join(SPLITTERS)}")
         if normalizer not in NORMALIZERS:
-            raise UserError(f"vocabulary.normalizer={normalizer}: unknown; choose one of {', '.join(NORMALIZERS)}")
+            raise UserError(f"data.normalizer={normalizer}: unknown; choose one of {', '.join(NORMALIZERS)}")
         self.level: Level = level
         self.normalizer = normalizer
         self.unknown = None if normalizer == "letters" else len(SPECIALS)

@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.saved import to_plain_dict
-from attendgen.config.trust import leaves
+from attendgen.config.trust import iterate_values
 from attendgen.runs.checkpoint import SavedCheckpoint
+from attendgen.runs.layout import CONFIG, LOG
 from attendgen.utils.errors import UserError
 
 PATH_FIELDS = ("dirpath", "folder", "save_dir", "root_dir", "default_root_dir", "log_dir", "dir")
@@ -26,6 +27,17 @@ def require_own_folder(config: DictConfig, folder: Path) -> None:
         )
 
 
+def require_training(config: DictConfig, source: Path) -> None:
+    """Check that a run has the settings of a training; what was made without training lacks them.
+
+    Raises:
+        UserError: it has none.
+    """
+    for key in ("trainer", "callbacks", "paths", "monitor"):
+        if not isinstance(OmegaConf.select(config, key), DictConfig):
+            raise UserError(f"{source}: {key}: missing, or not a group of fields; the run cannot be trained")
+
+
 def require_own_paths(config: DictConfig, folder: Path, given: list[str]) -> None:
     """Check that a resumed run, which may come from someone else, writes and deletes in its own folder.
 
@@ -39,7 +51,7 @@ def require_own_paths(config: DictConfig, folder: Path, given: list[str]) -> Non
     groups = {
         group: value for group, value in to_plain_dict(config).items() if group in ("callbacks", "logger", "trainer")
     }
-    for field, value in leaves(groups, folder / "config.yaml"):
+    for field, value in iterate_values(groups, folder / CONFIG):
         if field.rpartition(".")[2] not in PATH_FIELDS or not value:
             continue
         if any(f"{field}.".startswith(f"{key}.") for key in given):
@@ -49,7 +61,7 @@ def require_own_paths(config: DictConfig, folder: Path, given: list[str]) -> Non
                 f"{folder / 'config.yaml'}: {field}={value}: not in the run's own folder; if it is meant, say so on "
                 f"the command line: {field}={value}"
             )
-    if (folder / "train.log").is_symlink():
+    if (folder / LOG).is_symlink():
         raise UserError(f"{folder / 'train.log'}: a link to another file; a resumed run would write to that one")
 
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
-from attendgen.config.instantiate import first_line, instantiate
+from attendgen.config.instantiate import get_first_line, instantiate
 from attendgen.config.saved import record_config, to_plain_dict
 from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.module import BaseDataModule
@@ -61,7 +61,7 @@ def train(config: DictConfig, folder: Path, resume: bool = False) -> float:
         The best monitored score; NaN if there was none.
 
     Raises:
-        UserError: the config or the data is wrong; nothing has been written then.
+        UserError: the config or the data is wrong.
     """
     started = time.monotonic()
     with use_threads(config.get("threads")):
@@ -247,7 +247,7 @@ def fit(trainer: lightning.Trainer, components: Components, folder: Path) -> flo
     try:
         trainer.fit(components.task, datamodule=components.data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
-        raise UserError(f"config: {first_line(error)}") from error
+        raise UserError(f"config: {get_first_line(error)}") from error
     except Interrupted:
         log.info("interrupted; resume with: attendgen train resume=%s", folder)
         raise

@@ -40,7 +40,7 @@ def fetch(url: str, path: Path, size: int | None = None, digest: str | None = No
     if not path.is_file():
         receive(url, partial, size)
     file = path if path.is_file() else partial
-    found = file_digest(file, (digest or "sha256:").partition(":")[0])
+    found = compute_digest(file, (digest or "sha256:").partition(":")[0])
     if digest not in (None, found):
         if file == partial:
             partial.unlink()
@@ -94,7 +94,7 @@ def copy(source: io.BufferedIOBase, out: io.BufferedIOBase, name: str, start: in
             bar.update(len(piece))
 
 
-def file_digest(path: Path, algorithm: str) -> str:
+def compute_digest(path: Path, algorithm: str) -> str:
     """Return a file's digest with the name of the algorithm before it."""
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"

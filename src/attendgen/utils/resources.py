@@ -6,7 +6,7 @@ INSTALLED = Path(__file__).parents[1] / "resources"
 SOURCE = Path(__file__).parents[3]
 
 
-def conf_dir() -> Path:
+def get_conf_dir() -> Path:
     """Return the folder of Hydra configs."""
     return INSTALLED / "conf" if INSTALLED.is_dir() else SOURCE / "conf"
 

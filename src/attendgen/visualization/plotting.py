@@ -30,7 +30,7 @@ TITLE = 11.0  # points
 MARGIN = 0.12
 ALIGNMENT = 5.0  # intended length of the longer side of a heat map,
 CELL = (0.13, 0.36)  # smallest and largest cell; the smallest is a line of the smallest ticks
-LABELLED = 200  # longest axis with a tick per position
+LABELED = 200  # longest axis with a tick per position
 GUIDED = 30  # longest axis without guide lines
 LABEL = 24  # most characters of a tick or a panel's word
 BLANKS = ("␣", "⏎")
@@ -40,12 +40,12 @@ COLUMNS = 5
 DARK, LIFT = 0.3, 0.25  # brightness without attention; white added at full attention
 
 
-def alignment(
+def plot_alignment(
     source: Sequence[str], target: Sequence[str], alpha: Float[np.ndarray, "target source"], title: str = ""
 ) -> Figure:
     """Draw a heat map of the attention weights of each target token (row) over the source tokens (column).
 
-    An axis of more than `LABELLED` tokens shows positions instead.
+    An axis of more than `LABELED` tokens shows positions instead.
 
     Raises:
         ValueError: `alpha` does not have the shape of the tokens.
@@ -61,7 +61,7 @@ def alignment(
     turned = [(len(label) * advance, math.radians(angle)) for label, angle in zip(columns, angles, strict=True)]
 
     # an axis of positions has a limit; an empty one (an output may be empty) is still drawn
-    width, height = (min(max(n, 1), LABELLED) * cell for n in (len(source), len(target)))
+    width, height = (min(max(n, 1), LABELED) * cell for n in (len(source), len(target)))
     bar = min(max(height, 0.9), 3.0)
     left = MARGIN + 0.05 + max((len(label) * advance for label in rows), default=4 * advance)  # or numbers
     overhang = max((i + 0.5) * cell + long * math.cos(angle) for i, (long, angle) in enumerate(turned)) if turned else 0
@@ -97,7 +97,7 @@ def alignment(
     return figure
 
 
-def caption_panels(
+def plot_caption(
     image: Image.Image, words: Sequence[str], alpha: Float[np.ndarray, "words regions"], caption: str = ""
 ) -> Figure:
     """Draw an image, and once per word lit by the word's attention weights (Xu et al. 2015, figure 3).
@@ -227,7 +227,7 @@ def _axes(figure: Figure, left: float, top: float, width: float, height: float) 
 
 def _make_labels(tokens: Sequence[str]) -> list[str]:
     """Return the tokens as ticks, or nothing if there are too many."""
-    return [_make_visible(token) for token in tokens] if len(tokens) <= LABELLED else []
+    return [_make_visible(token) for token in tokens] if len(tokens) <= LABELED else []
 
 
 def _make_visible(token: str) -> str:

@@ -33,7 +33,7 @@ def open_image(path: str | Path) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any Pillow mode to 8-bit RGB."""
-    if image.mode.startswith(("I", "F")):  # 16-bit and float greys would be clipped, not scaled
+    if image.mode.startswith(("I", "F")):  # 16-bit and float grays would be clipped, not scaled
         gray = np.asarray(image, dtype=np.float64)
         low, high = gray.min(), gray.max()
         scaled = (gray - low) / (high - low or 1) * 255

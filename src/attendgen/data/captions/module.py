@@ -12,7 +12,7 @@ from attendgen.data.captions.dataset import CaptionDataset, CaptionedImages, Ima
 from attendgen.data.captions.features import FeatureCache, ImageEncoder, PixelData, cache_features, find_missing
 from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.data.captions.sources import CaptionSource, ImageId
-from attendgen.data.loader import bucket_loader, require_positive
+from attendgen.data.loader import make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.packed import PackedIds, without_garbage_collection
 from attendgen.text.vocabulary import Vocabulary
@@ -188,4 +188,4 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         """Return batches of a split: shuffled buckets, or every image once in order of length."""
         data = self.dataset(split)
         lengths = data.ids.max_lengths()
-        return bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)
+        return make_bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)

@@ -62,7 +62,7 @@ def draw(rng: random.Random) -> tuple[Image.Image, str]:
 
 
 class Shapes:
-    """Draws the splits as PNG files the first time they are read.
+    """Draw the splits as PNG files the first time they are read.
 
     Args:
         root: folder for the images.

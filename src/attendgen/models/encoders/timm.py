@@ -42,11 +42,13 @@ class TimmEncoder(GridEncoder):
         require_packages({"timm": "encoders"})
         timm = importlib.import_module("timm")
         if ":" in name:  # timm would open a folder's or a hub's pickled weights
-            raise UserError(f"encoder.name={name}: expected the name of one of timm's own models, as resnet18")
+            raise UserError(f"model.encoder.name={name}: expected the name of one of timm's own models, as resnet18")
         try:
             network = timm.create_model(name, pretrained=pretrained, features_only=True)
         except (OSError, RuntimeError, AttributeError) as error:  # unknown, without weights or without feature maps
-            raise UserError(f"encoder.name={name}: timm cannot make it: {' '.join(str(error).split())}") from error
+            raise UserError(
+                f"model.encoder.name={name}: timm cannot make it: {' '.join(str(error).split())}"
+            ) from error
         dim = network.feature_info.channels()[-1]
         convention = timm.data.resolve_data_config({}, model=network)
         mean, std = (tuple(255 * value for value in convention[key]) for key in ("mean", "std"))

@@ -34,11 +34,11 @@ class TorchvisionEncoder(GridEncoder):
 
         family = "resnet" if name.startswith("resnet") else "vgg" if name.startswith("vgg") else None
         if family is None or name not in torchvision.models.list_models():
-            raise UserError(f"encoder.name={name}: not a torchvision ResNet or VGG; try resnet101 or vgg19")
+            raise UserError(f"model.encoder.name={name}: not a torchvision ResNet or VGG; try resnet101 or vgg19")
         try:
             network = torchvision.models.get_model(name, weights=weights)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"encoder.weights={weights}: cannot be loaded for {name}: {error}") from error
+            raise UserError(f"model.encoder.weights={weights}: cannot be loaded for {name}: {error}") from error
         backbone = nn.Sequential(*list(network.children())[:-2]) if family == "resnet" else network.features[:-1]
         dim = network.fc.in_features if family == "resnet" else 512
         super().__init__(backbone, dim, size, freeze=freeze, name=name, unfreeze_stages=unfreeze_stages)
