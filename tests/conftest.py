@@ -1,6 +1,7 @@
 """Fixtures of all tests; shapes and types in signatures are checked at run time, in tests only."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,11 @@ install_import_hook("attendgen", "beartype.beartype")
 
 from helpers.errors import Command, Outcome  # noqa: E402  # after the import hook
 from helpers.runs import SharedRuns, train  # noqa: E402
+
+WORKER = "PYTEST_XDIST_WORKER"  # set in the processes of pytest -n
+if WORKER in os.environ:  # they share the cores, also those of the commands that tests start
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +50,10 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> SharedRuns:
     """Runs that all tests share: `runs("toy_chat", "model.hidden=12")` is a run directory."""
-    return SharedRuns(tmp_path_factory.mktemp("runs"))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if WORKER in os.environ else base) / "runs"
+    folder.mkdir(exist_ok=True)
+    return SharedRuns(folder)
 
 
 @pytest.fixture(name="train")

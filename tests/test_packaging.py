@@ -1,4 +1,4 @@
-"""The wheel holds what an installed command needs."""
+"""The wheel holds what an installed command needs, and the package can be run as a module."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_configs_and_toy_pairs_travel_in_the_wheel(tmp_path: Path) -> None:
+def test_the_wheel_holds_configs_toy_pairs_models_and_modules(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=ROOT, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -20,3 +20,14 @@ def test_configs_and_toy_pairs_travel_in_the_wheel(tmp_path: Path) -> None:
     assert models <= names
     modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
     assert modules <= names
+
+
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "attendgen"]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    for name in ("train", "evaluate", "generate", "caption", "import", "ensemble", "merge", "rescale", "runs"):
+        assert name in done.stdout
+    done = subprocess.run([*command, "runs", "nowhere"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("attendgen: ")

@@ -1,3 +1,5 @@
+"""The moving average of the weights against its definition as a sum over steps."""
+
 import math
 
 import pytest
@@ -6,12 +8,12 @@ from lightning import LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from attendgen.callbacks.ema import Average
+from attendgen.callbacks.ema import EMA
 from attendgen.utils.errors import UserError
 
 
 class Toy(LightningModule):
-    """Three weights and a batch norm, a noisy training step, and the weights of each step on record."""
+    """Three weights and a batch norm, a noisy training step, and a record of the weights of each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +41,7 @@ def fit(tmp_path, decay: float, steps: int) -> Toy:
     trainer = Trainer(
         accelerator="cpu",
         max_steps=steps,
-        callbacks=[Average(decay)],
+        callbacks=[EMA(decay)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -51,29 +53,29 @@ def fit(tmp_path, decay: float, steps: int) -> Toy:
     return model
 
 
-def written_out(seen: list[torch.Tensor], decay: float) -> torch.Tensor:
-    """The average as a sum over steps, each with its share and what later steps left of it."""
+def average_of(seen: list[torch.Tensor], decay: float) -> torch.Tensor:
+    """The average as a sum over steps, each with its weight and the decays of the later steps."""
     decays = [0.0] + [min(decay, (1 + n) / (10 + n)) for n in range(1, len(seen))]
     return sum((1 - decays[i]) * math.prod(decays[i + 1 :]) * weight for i, weight in enumerate(seen))
 
 
 @pytest.mark.parametrize("decay", [0.6, 0.999])
-def test_what_is_validated_is_the_average_of_the_steps(tmp_path, decay):
+def test_validation_uses_the_average_of_the_steps(tmp_path, decay):
     model = fit(tmp_path, decay, 20)
     assert len(model.seen) == 20
     for epoch, weight in enumerate(model.validated, 1):
-        torch.testing.assert_close(weight, written_out(model.seen[: 5 * epoch], decay))
+        torch.testing.assert_close(weight, average_of(model.seen[: 5 * epoch], decay))
     assert len(model.validated) == 4
     assert not torch.allclose(model.validated[-1], model.seen[-1], atol=1e-3)
-    torch.testing.assert_close(model.layer[0].weight.detach(), model.validated[-1])  # what is left at the end, too
+    torch.testing.assert_close(model.layer[0].weight.detach(), model.validated[-1])  # the weights at the end, too
 
 
-def test_training_itself_is_not_changed(tmp_path):
+def test_training_is_not_changed(tmp_path):
     one, other = (fit(tmp_path, decay, 20).seen for decay in (0.5, 0.999))
     assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1, 2.0])
-def test_a_decay_that_is_none_is_refused(decay):
-    with pytest.raises(UserError, match=r"callbacks\.average\.decay=.*between 0 and 1"):
-        Average(decay)
+def test_a_decay_out_of_range_is_refused(decay):
+    with pytest.raises(UserError, match=r"callbacks\.ema\.decay=.*between 0 and 1"):
+        EMA(decay)

@@ -26,18 +26,19 @@ class Clock(lightning.Callback):
         self.now += 100.0
 
 
-@pytest.mark.parametrize(("accumulated", "every"), [(1, 2), (2, 2), (1, 3)])
+@pytest.mark.parametrize(("accumulated", "every"), [(1, 2), (2, 2), pytest.param(1, 3, marks=pytest.mark.slow)])
 def test_rates_are_of_the_batches_since_the_last_entry(
     tmp_path: Path, monkeypatch, accumulated: int, every: int
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm", lambda: clock)
+    monkeypatch.setattr("attendgen.callbacks.GradientNorm", lambda: clock, raising=False)
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock.now)
     settings = ["epochs=3", "validate_every=2", f"trainer.log_every_n_steps={every}", "callbacks.progress=null"]
     settings += [
         f"trainer.accumulate_grad_batches={accumulated}",
         "+trainer.limit_val_batches=1",
         "callbacks.samples=null",
+        "decoding.max_length=4",
     ]
     run_hydra(["experiment=toy_chat", f"hydra.run.dir={tmp_path}/run", *settings])
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()

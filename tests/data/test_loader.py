@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import Dataset
 
 from attendgen.data.batch import PairBatch, shift_targets
-from attendgen.data.loader import Loader, batch_loader, require_positive, split_chunks
+from attendgen.data.loader import Loader, make_batch_loader, require_positive, split_chunks
 from attendgen.data.samplers import BucketSampler
 from helpers.errors import refusal
 
@@ -65,7 +65,7 @@ def test_state_of_another_epoch_skips_nothing():
 
 def test_no_batch_is_refused():
     sampler = BucketSampler([1], 4, world=2)
-    message = refusal(batch_loader, lightning.LightningDataModule(), Indices(), sampler, collate, True)
+    message = refusal(make_batch_loader, lightning.LightningDataModule(), Indices(), sampler, collate, True)
     assert message.startswith("data.batch_size: fewer batches than processes")
 
 
@@ -76,4 +76,4 @@ def test_chunks_have_one_size_but_the_last():
 
 def test_numbers_below_1_are_refused():
     require_positive(batch_size=1, seq_len=9)
-    assert refusal(require_positive, batch_size=1, seq_len=0) == "data.seq_len=0: must be at least 1"
+    assert refusal(require_positive, batch_size=1, seq_len=0) == "data.seq_len=0: expected a whole number from 1"

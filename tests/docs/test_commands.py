@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from attendgen.cli.app import app
 from attendgen.config.resolvers import register_resolvers
 from attendgen.config.trust import VARIABLE
-from attendgen.utils.resources import conf_dir
+from attendgen.utils.resources import get_conf_dir
 from helpers.pages import COMMANDS, ROOT, read
 
 TRAININGS = sorted({words[1:] for _, words in COMMANDS if words[:1] == ("train",)})
@@ -44,7 +44,7 @@ def first_value(override: Override) -> str:
     """An override with its first value, if it is a sweep."""
     value = override.value()
     if isinstance(value, Glob):
-        group = conf_dir() / override.key_or_group
+        group = get_conf_dir() / override.key_or_group
         names = value.filter([path.stem for path in sorted(group.glob("*.yaml"))])
         assert names, f"{override.input_line}: nothing of that name"
         return f"{override.key_or_group}={names[0]}"
@@ -66,7 +66,7 @@ def walk(node: object, prefix: str = "") -> Iterator[str]:
 def keys_of(choices: tuple[str, ...]) -> set[str]:
     """The keys of a composed config."""
     register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(get_conf_dir()), version_base="1.3"):
         config: DictConfig = compose("train", list(choices))
     return set(walk(OmegaConf.to_container(config, resolve=False)))
 
@@ -83,7 +83,7 @@ def test_a_training_in_the_documentation_composes(words: tuple[str, ...]) -> Non
     if "resume" in overrides:
         overrides = {"experiment": "experiment=multi30k_fr_en_words", **overrides}  # stands for the run's config
     # composing is slow: once for all commands with the same choices of groups
-    choices = {key: text for key, text in overrides.items() if is_search or (conf_dir() / key).is_dir()}
+    choices = {key: text for key, text in overrides.items() if is_search or (get_conf_dir() / key).is_dir()}
     keys = keys_of(tuple(sorted(choices.values())))
     for key in overrides.keys() - choices.keys():
         assert key in keys, f"{key}: no such key"

@@ -10,7 +10,7 @@ import torch
 from attendgen.data.text_corpus import TextDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import StatefulModel
-from attendgen.evaluation.dynamic import dynamic_bits
+from attendgen.evaluation.dynamic import measure_dynamic_bits
 from attendgen.layers.attention import GeneralAttention
 from attendgen.layers.state import map_tensors
 from attendgen.models.lm.context import ContextLanguageModel
@@ -72,7 +72,7 @@ def test_each_chunk_is_scored_by_weights_adapted_to_the_chunks_before(setting, d
                     weight.copy_(weight + decay * (trained[name] - weight) - step)
     model.load_state_dict(trained)
     expected = nll / sum(map(len, TEXTS)) / math.log(2)
-    assert dynamic_bits(task, data.val_dataloader(), 0.5, decay) == pytest.approx(expected, abs=1e-5)
+    assert measure_dynamic_bits(task, data.val_dataloader(), 0.5, decay) == pytest.approx(expected, abs=1e-5)
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, trained[name])  # the trained weights are restored
 
@@ -81,4 +81,4 @@ def test_each_chunk_is_scored_by_weights_adapted_to_the_chunks_before(setting, d
 def test_learning_rate_or_decay_out_of_range_is_refused(setting, rate, decay):
     task, data = setting
     option = "--dynamic-decay" if rate == 0.1 else "--dynamic-eval-lr"
-    assert option in refusal(dynamic_bits, task, data.val_dataloader(), rate, decay)
+    assert option in refusal(measure_dynamic_bits, task, data.val_dataloader(), rate, decay)

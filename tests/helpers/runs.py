@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from attendgen.hydra_app.app import run_hydra
+from attendgen.utils.files import lock
 from helpers.tiny_data import arguments
 
 
@@ -14,7 +15,10 @@ def train(folder: Path, experiment: str, *overrides: str, name: str = "run") -> 
 
 
 class SharedRuns:
-    """Runs that are trained for two steps when they are first needed, once per test run; tests must not change them."""
+    """Runs that are trained for two steps when they are first needed, once per test run; tests must not change them.
+
+    The processes of pytest-xdist share the folder: one of them trains a run, the others wait.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -22,6 +26,7 @@ class SharedRuns:
     def __call__(self, experiment: str, *overrides: str) -> Path:
         """Return the run directory of an experiment with overrides."""
         name = "run-" + re.sub(r"[^\w.=-]+", "_", "-".join([experiment, *overrides]))
-        if not (self.folder / name).exists():
-            train(self.folder, experiment, "trainer=smoke", *overrides, name=name)
+        with lock(self.folder / "runs.lock"):
+            if not (self.folder / name).exists():
+                train(self.folder, experiment, "trainer=smoke", *overrides, name=name)
         return self.folder / name

@@ -125,6 +125,7 @@ def arguments(experiment: str, folder: Path, *overrides: str, name: str = "run")
     root = folder / family
     data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
     common = [f"paths.cache={folder}/cache", f"hydra.run.dir='{folder / name}'", "callbacks.progress=null"]
+    common += ["+callbacks.samples.figures=0"]  # each takes some tenths of a second; tests/training/test_logging.py
     small = [*SMALL[family], *SMALLER.get(experiment, [])]
     return [f"experiment={experiment}", *data, *small, *common, *overrides]
 

@@ -6,7 +6,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from attendgen.metrics.captions import caption_scores
+from attendgen.metrics.captions import score_captions
 from attendgen.utils.errors import UserError
 
 # lower-case and without punctuation, so that the scorers can be called without a tokenizer
@@ -41,7 +41,7 @@ def _precision(n: int) -> float:
 
 def test_bleu_from_first_principles() -> None:
     """Geometric mean of clipped precisions, times exp(1 - r/c) when too short (Papineni et al. 2002, 2.3)."""
-    scores = caption_scores(HYPOTHESES, REFERENCES)
+    scores = score_captions(HYPOTHESES, REFERENCES)
     length = sum(len(hypothesis.split()) for hypothesis in HYPOTHESES.values())
     closest = 0
     for key, hypothesis in HYPOTHESES.items():
@@ -63,7 +63,7 @@ def test_equals_pycocoevalcap(empty_key: str | None, capsys: pytest.CaptureFixtu
     bleu, _ = Bleu(4).compute_score(REFERENCES, lists, verbose=0)
     rouge, _ = Rouge().compute_score(REFERENCES, lists)
     cider, _ = Cider().compute_score(REFERENCES, lists)
-    scores = caption_scores(hypotheses, REFERENCES)
+    scores = score_captions(hypotheses, REFERENCES)
     assert [scores[f"bleu{n}"] for n in range(1, 5)] == pytest.approx(bleu, abs=1e-6)
     assert scores["rouge_l"] == pytest.approx(rouge, abs=1e-6)
     assert scores["cider"] == pytest.approx(cider, abs=1e-6)
@@ -72,42 +72,42 @@ def test_equals_pycocoevalcap(empty_key: str | None, capsys: pytest.CaptureFixtu
 
 def test_case_and_punctuation_do_not_change_the_scores() -> None:
     changed = {key: hypothesis.upper() + " !" for key, hypothesis in HYPOTHESES.items()}
-    assert caption_scores(changed, REFERENCES) == caption_scores(HYPOTHESES, REFERENCES)
+    assert score_captions(changed, REFERENCES) == score_captions(HYPOTHESES, REFERENCES)
 
 
 def test_there_is_no_brevity_penalty_at_sufficient_length() -> None:
     longer = {"x": "a black dog runs through the green grass and then on"}
-    scores = caption_scores(longer, {"x": ["a black dog runs through the grass"]})
+    scores = score_captions(longer, {"x": ["a black dog runs through the grass"]})
     for n in range(1, 5):
         assert scores[f"bleu{n}"] == pytest.approx(scores[f"bleu{n}_nobp"], abs=1e-9)
 
 
 def test_perfect_captions_have_the_highest_scores() -> None:
     captions = {"x": "a dog on the beach", "y": "two men in a small boat"}
-    scores = caption_scores(captions, {key: [caption] for key, caption in captions.items()})
+    scores = score_captions(captions, {key: [caption] for key, caption in captions.items()})
     for name in ("bleu4", "bleu4_nobp", "rouge_l"):
         assert scores[name] == pytest.approx(1, abs=1e-6)
     assert scores["cider"] == pytest.approx(10, abs=1e-6)
 
 
 def test_length_and_distinct_words_of_the_captions() -> None:
-    scores = caption_scores({"x": "A dog.", "y": "a dog and a cat"}, {"x": ["a dog"], "y": ["a cat"], "unused": []})
+    scores = score_captions({"x": "A dog.", "y": "a dog and a cat"}, {"x": ["a dog"], "y": ["a cat"], "unused": []})
     assert scores["mean_length"] == (2 + 5) / 2
     assert scores["distinct_words"] == len({"a", "dog", "and", "cat"})
 
 
 def test_empty_hypotheses_score_zero() -> None:
-    scores = caption_scores(dict.fromkeys(REFERENCES, ""), REFERENCES)
-    assert set(scores) == set(caption_scores(HYPOTHESES, REFERENCES))
+    scores = score_captions(dict.fromkeys(REFERENCES, ""), REFERENCES)
+    assert set(scores) == set(score_captions(HYPOTHESES, REFERENCES))
     assert all(score == pytest.approx(0, abs=1e-9) for score in scores.values())
 
 
 def test_missing_hypotheses_and_references_are_refused() -> None:
     with pytest.raises(UserError, match="no hypotheses"):
-        caption_scores({}, REFERENCES)
+        score_captions({}, REFERENCES)
     with pytest.raises(UserError, match=r"'d\.jpg' has no reference"):
-        caption_scores({"d.jpg": "a dog"}, REFERENCES)
+        score_captions({"d.jpg": "a dog"}, REFERENCES)
     with pytest.raises(UserError, match=r"'a\.jpg' has no reference"):
-        caption_scores({"a.jpg": "a dog"}, {"a.jpg": []})
+        score_captions({"a.jpg": "a dog"}, {"a.jpg": []})
     with pytest.raises(UserError, match="holds a word"):
-        caption_scores({"a.jpg": "a dog"}, {"a.jpg": ["..."]})
+        score_captions({"a.jpg": "a dog"}, {"a.jpg": ["..."]})

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from attendgen.metrics.text import exact_match, pair_scores
+from attendgen.metrics.text import exact_match, score_pairs
 from attendgen.utils.errors import UserError
 
 
@@ -12,21 +12,21 @@ def test_exact_match_is_a_fraction() -> None:
 
 def test_perfect_outputs_have_the_highest_scores() -> None:
     texts = ["Je vais très bien, merci.", "Two dogs run on the beach."]
-    scores = pair_scores(texts, [[text] for text in texts])
+    scores = score_pairs(texts, [[text] for text in texts])
     assert scores["exact_match"] == 1
     assert scores["bleu"] == pytest.approx(100)
     assert scores["chrf"] == pytest.approx(100)
 
 
 def test_outputs_without_common_characters_score_zero() -> None:
-    scores = pair_scores(["xxxx"], [["aaaa"]])
+    scores = score_pairs(["xxxx"], [["aaaa"]])
     assert scores["exact_match"] == 0
     assert scores["chrf"] == pytest.approx(0)
 
 
 def test_bleu_from_first_principles() -> None:
     """One word of six differs: precisions 5/6, 4/5, 3/4, 2/3, no brevity penalty (Papineni et al. 2002)."""
-    scores = pair_scores(["a b c d e F"], [["a b c d e f"]])
+    scores = score_pairs(["a b c d e F"], [["a b c d e f"]])
     assert scores["bleu"] == pytest.approx(100 * math.prod((5 / 6, 4 / 5, 3 / 4, 2 / 3)) ** (1 / 4))
 
 
@@ -34,19 +34,19 @@ def test_inputs_may_have_different_numbers_of_references() -> None:
     """Both references of the first input count, and the only one of the second."""
     hypotheses = ["a b c d e f", "g h i j k l"]
     most = [["x x x", "a b c d e f"], ["g h i j k l"]]
-    scores = pair_scores(hypotheses, most)
+    scores = score_pairs(hypotheses, most)
     assert scores["exact_match"] == 1
     assert scores["bleu"] == pytest.approx(100)
     assert scores["chrf"] == pytest.approx(100)
     # a repeated reference changes nothing
     mixed = [["a b c x e f", "a b q d"], ["g h i j"]]
     filled = [mixed[0], mixed[1] * 2]
-    assert pair_scores(hypotheses, mixed) == pytest.approx(pair_scores(hypotheses, filled))
-    assert pair_scores(hypotheses, mixed[::-1])["bleu"] < pair_scores(hypotheses, mixed)["bleu"]
+    assert score_pairs(hypotheses, mixed) == pytest.approx(score_pairs(hypotheses, filled))
+    assert score_pairs(hypotheses, mixed[::-1])["bleu"] < score_pairs(hypotheses, mixed)["bleu"]
 
 
 def test_empty_outputs_score_zero() -> None:
-    assert pair_scores(["", ""], [["a b c d"], ["e f g h"]]) == {"exact_match": 0, "bleu": 0, "chrf": 0}
+    assert score_pairs(["", ""], [["a b c d"], ["e f g h"]]) == {"exact_match": 0, "bleu": 0, "chrf": 0}
 
 
 def test_missing_hypotheses_and_references_are_refused() -> None:
@@ -55,6 +55,6 @@ def test_missing_hypotheses_and_references_are_refused() -> None:
     with pytest.raises(UserError, match="1 hypotheses for 2 references"):
         exact_match(["a"], ["a", "b"])
     with pytest.raises(UserError, match="2 hypotheses for 1 references"):
-        pair_scores(["a", "b"], [["a"]])
+        score_pairs(["a", "b"], [["a"]])
     with pytest.raises(UserError, match="input 1 has no reference"):
-        pair_scores(["a", "b"], [["a"], []])
+        score_pairs(["a", "b"], [["a"], []])

@@ -46,7 +46,7 @@ def test_texts_are_continued_and_scored_by_the_weighted_product(runs: SharedRuns
 def test_images_are_captioned_through_one_encoder(
     runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "java_present", lambda: False)  # METEOR takes long to start
+    monkeypatch.setattr(evaluation, "is_java_present", lambda: False)  # METEOR takes long to start
     out = tmp_path / "both"
     combine(runs, [CAPTIONS, WIDE_CAPTIONS], out)
     run = Run.find(out)

@@ -20,12 +20,12 @@ from attendgen.models.encoders.efficientnet_lite import EfficientNetLite
 from attendgen.runs.bundle import bundle
 from attendgen.runs.layout import CONFIG, WEIGHTS
 from attendgen.runs.run import Run
-from attendgen.utils.resources import bundled_file, bundled_models, conf_dir
+from attendgen.utils.resources import bundled_file, bundled_models, get_conf_dir
 from helpers.errors import refusal
 from helpers.runs import SharedRuns
 
 MODELS = bundled_models()
-CONFIGS = [*sorted(conf_dir().rglob("*.yaml")), *(folder / CONFIG for folder in MODELS.values())]
+CONFIGS = [*sorted(get_conf_dir().rglob("*.yaml")), *(folder / CONFIG for folder in MODELS.values())]
 
 
 def find_targets(node: object) -> Iterator[str]:

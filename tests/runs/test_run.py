@@ -74,7 +74,9 @@ def test_model_is_built_from_a_changed_config(runs: SharedRuns) -> None:
 
 def test_checkpoint_without_a_config_is_no_run(copy: Path) -> None:
     (copy / CONFIG).write_text(yaml.safe_dump({"seed": 1}))
-    assert refusal(Run.find, copy) == f"{copy / CONFIG}: fields 'model' and 'task' are missing"
+    assert refusal(Run.find, copy) == (
+        f"{copy / CONFIG}: data, model, task: missing, or not a group of fields; not the config of a run"
+    )
 
 
 def test_data_of_a_bundled_model_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

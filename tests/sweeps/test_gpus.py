@@ -1,4 +1,4 @@
-"""GPUs are lent to one trial at a time."""
+"""A GPU is reserved for one trial at a time."""
 
 import threading
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_trials_get_gpus_of_their_own_and_wait_for_one(tmp_path: Path, monkeypat
     with reserve_gpus(1, tmp_path) as first:
         with reserve_gpus(1, tmp_path) as second:
             assert sorted(first + second) == ["3", "5"]
-            waiting.encode()
+            waiting.start()
             waiting.join(0.1)
             assert third == []
         waiting.join(5)
@@ -38,7 +38,7 @@ def test_a_trial_of_two_takes_both_or_none(tmp_path: Path, monkeypatch: pytest.M
 
     waiting = threading.Thread(target=wait)
     with reserve_gpus(1, tmp_path):
-        waiting.encode()
+        waiting.start()
         with reserve_gpus(1, tmp_path, pause=0.01):  # the waiting one holds nothing
             pass
     waiting.join(5)

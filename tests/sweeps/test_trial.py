@@ -16,16 +16,18 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from attendgen.cli.app import main
 from attendgen.config.resolvers import register_resolvers
 from attendgen.hydra_app.app import run_hydra
-from attendgen.sweeps import trial as sweeps
+from attendgen.runs.layout import TRIAL
+from attendgen.sweeps.trial import run_process, trial_environment
 from attendgen.utils.errors import UserError
-from attendgen.utils.resources import conf_dir
+from attendgen.utils.resources import get_conf_dir
+from helpers.errors import Command
 
-TINY = ["trainer=smoke", "callbacks.samples=null", "callbacks.progress=null", "logger=none"]
-HERE = [*TINY, "isolate=false"]  # without the seconds that a process takes to start
-SEARCHES = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml") if path.stem != "optuna")
+TINY = ["experiment=toy_chat", "trainer=smoke", "callbacks.samples=null", "callbacks.progress=null", "logger=none"]
+TINY += ["decoding.max_length=4"]
+IN_PROCESS = [*TINY, "isolate=false"]  # without the seconds that a process takes to start
+SEARCHES = sorted(path.stem for path in (get_conf_dir() / "sweep").glob("*.yaml") if path.stem != "optuna")
 
 needs_optuna = pytest.mark.skipif(
     importlib.util.find_spec("optuna") is None, reason="Optuna is not installed: pip install .[sweep]"
@@ -47,15 +49,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from attendgen.cli.app import main; main()", "train", *arguments]
 
 
-def test_a_failed_trial_is_told_and_the_others_train(tmp_path: Path, monkeypatch, capfd) -> None:
-    sizes = "model.hidden=8,-1"
-    monkeypatch.setattr(
-        sys, "argv", ["attendgen", "train", "-m", "seed=1,2", sizes, *HERE, f"paths.outputs={tmp_path}"]
-    )
-    with pytest.raises(SystemExit) as stop:
-        main()
-    out, err = capfd.readouterr()
-    assert stop.value.code == 1
+def test_a_failed_trial_is_reported_and_the_others_train(tmp_path: Path, attendgen: Command) -> None:
+    done = attendgen("train", "-m", "seed=1,2", "model.hidden=8,-1", *IN_PROCESS, f"paths.outputs={tmp_path}")
+    assert done.code == 1
     trials = trials_of(tmp_path)
     assert [path.name for path in trials] == ["0", "1", "2", "3"]
     for trial, (seed, hidden) in zip(trials, [(1, 8), (1, -1), (2, 8), (2, -1)], strict=True):
@@ -69,8 +65,8 @@ def test_a_failed_trial_is_told_and_the_others_train(tmp_path: Path, monkeypatch
         else:
             assert "hidden_size must be greater than zero" in str(read(trial / "error.json")["error"])
             assert not (trial / "config.yaml").exists()
-    assert "2 of 4 trials trained" in out
-    assert err.count("failed: config: hidden_size") == 2
+    assert "2 of 4 trials trained" in done.out
+    assert done.err.count("failed: model: hidden_size") == 2
 
 
 @pytest.mark.parametrize(
@@ -82,57 +78,57 @@ def test_a_failed_trial_is_told_and_the_others_train(tmp_path: Path, monkeypatch
     ],
 )
 def test_each_kind_of_failure_is_recorded(tmp_path: Path, override: str, error: str, traced: bool) -> None:
-    assert run_hydra(["-m", "seed=1", override, *HERE, f"paths.outputs={tmp_path}"]) is not None
+    assert run_hydra(["-m", "seed=1", override, *IN_PROCESS, f"paths.outputs={tmp_path}"]) is not None
     (trial,) = trials_of(tmp_path)
-    told = read(trial / "error.json")
-    assert error in str(told["error"])
-    assert (told["traceback"] is not None) == traced
+    written = read(trial / "error.json")
+    assert error in str(written["error"])
+    assert (written["traceback"] is not None) == traced
 
 
 def test_a_mistake_of_the_whole_sweep_ends_it(tmp_path: Path) -> None:
     outputs = f"paths.outputs={tmp_path}"
     with pytest.raises(UserError, match=r"devices=2.*isolate=true"):
-        run_hydra(["-m", "seed=1,2", *HERE, outputs, "trainer=ddp", "trainer.accelerator=cpu"])
+        run_hydra(["-m", "seed=1,2", *IN_PROCESS, outputs, "trainer=ddp", "trainer.accelerator=cpu"])
     with pytest.raises(UserError, match=r"num_nodes=2.*one machine"):
         run_hydra(["-m", "seed=1,2", *TINY, outputs, "trainer.num_nodes=2"])
     with pytest.raises(UserError, match="nonsense"):
-        run_hydra(["-m", "seed=1,2", "model.nonsense=1", *HERE, outputs])
+        run_hydra(["-m", "seed=1,2", "model.nonsense=1", *IN_PROCESS, outputs])
     with pytest.raises(UserError, match=r"hydra/launcher/none_such: no such plugin.*attendgen\[cluster\]"):
-        run_hydra(["-m", "seed=1,2", "hydra/launcher=none_such", *HERE, outputs])
-    again = ["-m", "seed=1", *HERE, outputs, f"hydra.sweep.dir={tmp_path}/same"]
+        run_hydra(["-m", "seed=1,2", "hydra/launcher=none_such", *IN_PROCESS, outputs])
+    again = ["-m", "seed=1", *IN_PROCESS, outputs, f"hydra.sweep.dir={tmp_path}/same"]
     run_hydra(again)
     with pytest.raises(UserError, match="holds a run already"):
         run_hydra(again)
 
 
-def test_a_run_is_no_sweep(tmp_path: Path) -> None:
-    assert run_hydra(["experiment=toy_chat", *TINY, f"hydra.run.dir={tmp_path}/run"]) is None
+def test_a_run_is_not_a_sweep(tmp_path: Path) -> None:
+    assert run_hydra([*TINY, f"hydra.run.dir={tmp_path}/run"]) is None
     assert not (tmp_path / "run" / ".hydra" / "trial.yaml").exists()
 
 
 @pytest.mark.parametrize(("code", "message"), [(-9, "signal SIGKILL"), (3, "exit code 3")])
 def test_a_process_that_dies_is_a_failed_trial(tmp_path: Path, monkeypatch, code: int, message: str) -> None:
-    laid_down = []
+    written = []
 
     def die(arguments: list[str], variables: dict[str, str]) -> int:
-        laid_down.append(yaml.safe_load((Path(arguments[-1]) / sweeps.TRIAL).read_text())["config"])
+        written.append(yaml.safe_load((Path(arguments[-1]) / TRIAL).read_text())["config"])
         return code
 
-    monkeypatch.setattr(sweeps, "call", die)
+    monkeypatch.setattr("attendgen.sweeps.trial.run_process", die)
     run_hydra(["-m", "seed=1,2", *TINY, f"paths.outputs={tmp_path}"])
-    for trial, config, seed in zip(trials_of(tmp_path), laid_down, (1, 2), strict=True):
+    for trial, config, seed in zip(trials_of(tmp_path), written, (1, 2), strict=True):
         assert read(trial / "error.json")["error"] == f"its process ended by {message}"
         assert (config["seed"], config["paths"]["run"]) == (seed, str(trial))
         assert not re.search(r"\$\{\w+:", json.dumps(config)), "another process reads it without Hydra"
 
 
-def test_a_process_ends_as_it_says() -> None:
-    assert sweeps.call([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], {}) == -9
+def test_the_exit_code_of_a_process_is_returned() -> None:
+    assert run_process([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], {}) == -9
     code = "import os, sys; sys.exit(int(os.environ['CODE']))"
-    assert sweeps.call([sys.executable, "-c", code], {"CODE": "7"}) == 7
+    assert run_process([sys.executable, "-c", code], {"CODE": "7"}) == 7
 
 
-def test_a_sweep_that_is_told_to_stop_tells_its_trial(tmp_path: Path) -> None:
+def test_a_signal_to_a_sweep_reaches_its_trial(tmp_path: Path) -> None:
     ready, told = tmp_path / "ready", tmp_path / "told"
     code = (
         "import pathlib, signal, sys, time\n"
@@ -147,9 +143,9 @@ def test_a_sweep_that_is_told_to_stop_tells_its_trial(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    threading.Thread(target=stop).encode()
+    threading.Thread(target=stop).start()
     with pytest.raises(SystemExit) as ended:
-        sweeps.call([sys.executable, "-c", code], {})
+        run_process([sys.executable, "-c", code], {})
     assert ended.value.code == 128 + signal.SIGTERM
     assert told.exists()
     assert signal.getsignal(signal.SIGTERM) == before
@@ -169,19 +165,19 @@ def test_a_trials_process_has_gpus_of_its_own(
         monkeypatch.setenv("SLURM_JOB_NAME", "sweep")
     config = OmegaConf.create({"trainer": {"accelerator": accelerator, "devices": devices}})
     assert isinstance(config, DictConfig)
-    with sweeps.environment(config, tmp_path) as variables:
+    with trial_environment(config, tmp_path) as variables:
         assert variables["CUDA_VISIBLE_DEVICES"] == visible
         assert variables.get("SLURM_JOB_NAME") == ("interactive" if slurm else None)
 
 
 @needs_optuna
 @pytest.mark.parametrize("name", SEARCHES)
-def test_every_search_composes_at_the_ends_of_its_space(name: str) -> None:
+def test_every_search_composes_at_both_ends_of_its_space(name: str) -> None:
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
     from optuna.distributions import CategoricalDistribution
 
     register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(get_conf_dir()), version_base="1.3"):
         whole = compose("train", [f"sweep={name}"], return_hydra_config=True)
         sweeper = whole.hydra.sweeper
         assert OmegaConf.to_container(sweeper)["direction"] == "${direction:${monitor.mode}}"
@@ -202,7 +198,7 @@ def test_every_search_composes_at_the_ends_of_its_space(name: str) -> None:
 
 
 def study(outputs: Path):
-    """What the study's file holds."""
+    """The trials in the study's database."""
     import optuna
 
     storage = f"sqlite:///{outputs}/multirun/toy_chat/study.db"
@@ -210,8 +206,8 @@ def study(outputs: Path):
 
 
 @needs_optuna
-def test_a_study_goes_on_and_remembers_failures(tmp_path: Path) -> None:
-    settings = ["sweep=toy_chat", "hydra.sweeper.n_trials=2", f"paths.outputs={tmp_path}", *HERE]
+def test_a_study_continues_and_remembers_failures(tmp_path: Path) -> None:
+    settings = ["sweep=toy_chat", "hydra.sweeper.n_trials=2", f"paths.outputs={tmp_path}", *IN_PROCESS]
     run_hydra(settings)
     first = study(tmp_path)
     assert [trial.state.name for trial in first] == ["COMPLETE", "COMPLETE"]
@@ -228,8 +224,8 @@ def test_a_study_goes_on_and_remembers_failures(tmp_path: Path) -> None:
 
 
 @needs_optuna
-def test_a_study_whose_trials_all_fail_is_no_crash(tmp_path: Path) -> None:
-    settings = ["sweep=toy_chat", "hydra.sweeper.n_trials=2", f"paths.outputs={tmp_path}", *HERE]
+def test_a_study_whose_trials_all_fail_does_not_crash(tmp_path: Path) -> None:
+    settings = ["sweep=toy_chat", "hydra.sweeper.n_trials=2", f"paths.outputs={tmp_path}", *IN_PROCESS]
     folder = run_hydra([*settings, "data.batch_size=0"])
     assert folder is not None
     assert len(list(folder.glob("*/error.json"))) == 2
@@ -237,7 +233,7 @@ def test_a_study_whose_trials_all_fail_is_no_crash(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_optuna
-def test_a_killed_study_goes_on(tmp_path: Path) -> None:
+def test_a_killed_study_continues(tmp_path: Path) -> None:
     settings = ["sweep=toy_chat", "hydra.sweeper.n_trials=3", f"paths.outputs={tmp_path}", *TINY]
     process = subprocess.Popen(command(*settings), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:

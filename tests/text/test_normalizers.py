@@ -1,6 +1,7 @@
 import string
 
 import pytest
+from unidecode import unidecode
 
 from attendgen.text.normalizers import MARKS, NORMALIZERS, to_printable
 
@@ -23,7 +24,6 @@ def test_other_scripts_are_dropped_and_ascii_stays():
 
 
 def test_to_printable_equals_unidecode():
-    unidecode = pytest.importorskip("unidecode").unidecode
     latin = [chr(code) for code in range(0xC0, 0x180) if chr(code) in MARKS or to_printable(chr(code))]
     assert len(latin) > 150
     for character in (*latin, *MARKS):

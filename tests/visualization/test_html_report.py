@@ -12,7 +12,7 @@ from attendgen.visualization.html_report import write_report
 
 
 def test_report_holds_headings_notes_and_figures(tmp_path):
-    figures = [plotting.alignment("ab", "cd", np.eye(2)), plotting.alignment("abc", "d", np.ones((1, 3)))]
+    figures = [plotting.plot_alignment("ab", "cd", np.eye(2)), plotting.plot_alignment("abc", "d", np.ones((1, 3)))]
     entries = [('un <chien> "noir"', "a & b", figures[0]), ("deux", "note", figures[1])]
     write_report(tmp_path / "folder" / "report.html", "captions & <attention>", entries)
     page = (tmp_path / "folder" / "report.html").read_text(encoding="utf-8")

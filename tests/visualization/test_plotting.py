@@ -40,7 +40,7 @@ def is_whole(figure):
 def test_alignment_names_rows_and_columns_in_order():
     alpha = np.zeros((3, 6))
     alpha[2, 3] = 0.7
-    figure = plotting.alignment(list("é $a$\n")[:6], ["Où", "vas\u202ftu", "<eos>"], alpha, "Ça va ?")
+    figure = plotting.plot_alignment(list("é $a$\n")[:6], ["Où", "vas\u202ftu", "<eos>"], alpha, "Ça va ?")
     heat, scale = figure.axes
     assert get_labels(heat.xaxis) == ["é", "␣", "$", "a", "$", "⏎"]
     assert get_labels(heat.yaxis) == ["Où", "vas␣tu", "<eos>"]
@@ -58,7 +58,7 @@ def test_alignment_names_rows_and_columns_in_order():
 
 def test_every_cell_has_its_weight():
     alpha = draw_weights(7, 5)
-    figure = plotting.alignment(list("abcde"), list("fghijkl"), alpha)
+    figure = plotting.plot_alignment(list("abcde"), list("fghijkl"), alpha)
     pixels = plotting.to_array(figure).astype(int)
     heat = figure.axes[0]
     blueness = np.empty_like(alpha)
@@ -72,7 +72,7 @@ def test_every_cell_has_its_weight():
 @pytest.mark.parametrize("turned", [False, True])
 def test_80_by_80_ticks_do_not_overlap(turned):
     source = list(FRENCH) if not turned else (WORDS * 8)[:80]
-    figure = plotting.alignment(source, list("ÉÀg|jÇ␣y" * 10), draw_weights(80, 80), FRENCH)
+    figure = plotting.plot_alignment(source, list("ÉÀg|jÇ␣y" * 10), draw_weights(80, 80), FRENCH)
     assert is_whole(figure)
     heat = figure.axes[0]
     for axis in (heat.xaxis, heat.yaxis):
@@ -83,7 +83,7 @@ def test_80_by_80_ticks_do_not_overlap(turned):
 
 
 def test_labels_of_words_are_slanted_without_the_joiner():
-    figure = plotting.alignment(WORDS, WORDS[:3], draw_weights(3, len(WORDS)))
+    figure = plotting.plot_alignment(WORDS, WORDS[:3], draw_weights(3, len(WORDS)))
     labels = figure.axes[0].get_xticklabels()
     assert [label.get_text() for label in labels][:4] == ["L", "'", "homme", "élégant"]
     assert {label.get_rotation() for label in labels} == {45.0}
@@ -102,34 +102,34 @@ def test_labels_of_words_are_slanted_without_the_joiner():
     ],
 )
 def test_any_length_fits_its_figure(source, target):
-    figure = plotting.alignment(source, target, np.ones((len(target), len(source))), "Une légende longue " * 4)
+    figure = plotting.plot_alignment(source, target, np.ones((len(target), len(source))), "Une légende longue " * 4)
     assert is_whole(figure)
     assert max(figure.get_size_inches()) < 30
-    if 0 < len(source) <= plotting.LABELLED:
+    if 0 < len(source) <= plotting.LABELED:
         assert len(figure.axes[0].get_xticklabels()) == len(source)
 
 
 def test_fonts_have_every_glyph(recwarn):
     plotting.to_array(
-        plotting.alignment(list("éÀœŒçÿ\t\n \u00a0\x07«»’–"), WORDS, draw_weights(len(WORDS), 15), "Où → là")
+        plotting.plot_alignment(list("éÀœŒçÿ\t\n \u00a0\x07«»’–"), WORDS, draw_weights(len(WORDS), 15), "Où → là")
     )
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
 def test_dollar_signs_are_not_formulas():
     broken = r"$\frac$"
-    plotting.to_array(plotting.alignment([broken], [broken], np.ones((1, 1)), broken))
-    plotting.to_array(plotting.caption_panels(Image.new("RGB", (9, 9)), [broken], np.ones((1, 4)), broken))
+    plotting.to_array(plotting.plot_alignment([broken], [broken], np.ones((1, 1)), broken))
+    plotting.to_array(plotting.plot_caption(Image.new("RGB", (9, 9)), [broken], np.ones((1, 4)), broken))
 
 
 def test_longer_texts_have_larger_figures():
-    sizes = [plotting.alignment("a" * n, "b" * n, draw_weights(n, n)).get_size_inches() for n in (5, 40, 80, 160)]
+    sizes = [plotting.plot_alignment("a" * n, "b" * n, draw_weights(n, n)).get_size_inches() for n in (5, 40, 80, 160)]
     assert (np.diff(sizes, axis=0) > 0).all()
 
 
 def test_alignment_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=re.escape("alpha is (2, 3), but there are 3 target and 2 source tokens")):
-        plotting.alignment("ab", "abc", np.ones((2, 3)))
+        plotting.plot_alignment("ab", "abc", np.ones((2, 3)))
 
 
 @pytest.mark.parametrize("size", [(224, 224), (16, 16), (1000, 50), (50, 1000), (3, 5)])
@@ -174,7 +174,7 @@ def test_caption_panels_show_the_image_then_each_word(mode):
     words = ["un", "chien", "$court$", "près", "de", "l'eau", "<eos>"]
     alpha = np.eye(49)[:7]
     image = Image.new("RGB", (300, 200), (255, 0, 0)).convert(mode)
-    figure = plotting.caption_panels(image, words, alpha, "un chien court près de l'eau")
+    figure = plotting.plot_caption(image, words, alpha, "un chien court près de l'eau")
     assert [axes.get_title() for axes in figure.axes] == ["", *words]
     assert [text.get_text() for text in figure.texts] == ["un chien court près de l'eau"]
     tops = [round(axes.get_position().y1, 6) for axes in figure.axes]
@@ -194,7 +194,7 @@ def test_caption_panels_show_the_image_then_each_word(mode):
 @pytest.mark.parametrize("size", [(16, 16), (1000, 50), (50, 1000), (1, 1), (2000, 3)])
 def test_panels_of_odd_images(size):
     words = ["un", "anticonstitutionnellement" * 2, "anticonstitutionnellement", "b", "c", "d"]
-    figure = plotting.caption_panels(Image.new("RGB", size), words, draw_weights(6, 16), "")
+    figure = plotting.plot_caption(Image.new("RGB", size), words, draw_weights(6, 16), "")
     assert is_whole(figure)
     titles = get_boxes(figure, [axes.title for axes in figure.axes if axes.get_title()])
     panels = get_boxes(figure, figure.axes)
@@ -205,19 +205,19 @@ def test_panels_of_odd_images(size):
 
 
 def test_caption_of_no_words_is_the_image():
-    assert len(plotting.caption_panels(Image.new("RGB", (9, 9)), [], np.zeros((0, 49))).axes) == 1
+    assert len(plotting.plot_caption(Image.new("RGB", (9, 9)), [], np.zeros((0, 49))).axes) == 1
 
 
 def test_caption_panels_refuse_regions_that_are_not_a_grid():
     image = Image.new("RGB", (9, 9))
     with pytest.raises(ValueError, match="50 regions are not a square grid"):
-        plotting.caption_panels(image, ["a"], np.ones((1, 50)))
+        plotting.plot_caption(image, ["a"], np.ones((1, 50)))
     with pytest.raises(ValueError, match="alpha has 1 rows, but there are 2 words"):
-        plotting.caption_panels(image, ["a", "b"], np.ones((1, 49)))
+        plotting.plot_caption(image, ["a", "b"], np.ones((1, 49)))
 
 
 def test_to_array_returns_the_pixels_of_the_figure():
-    figure = plotting.alignment("ab", "cd", np.eye(2))
+    figure = plotting.plot_alignment("ab", "cd", np.eye(2))
     pixels = plotting.to_array(figure)
     width, height = figure.get_size_inches() * plotting.DPI
     assert pixels.dtype == np.uint8
@@ -229,7 +229,7 @@ def test_to_array_returns_the_pixels_of_the_figure():
 
 
 def test_saved_png_shows_the_figure(tmp_path):
-    figure = plotting.alignment(list(FRENCH[:12]), list("Oui !"), draw_weights(5, 12), "Où ?")
+    figure = plotting.plot_alignment(list(FRENCH[:12]), list("Oui !"), draw_weights(5, 12), "Où ?")
     path = tmp_path / "new" / "été.PNG"
     plotting.save(figure, path)
     assert os.listdir(path.parent) == ["été.PNG"]
@@ -241,7 +241,7 @@ def test_saved_png_shows_the_figure(tmp_path):
 
 
 def test_saved_pdf_and_svg(tmp_path):
-    figure = plotting.caption_panels(Image.new("RGB", (20, 10)), ["forêt"], np.ones((1, 4)))
+    figure = plotting.plot_caption(Image.new("RGB", (20, 10)), ["forêt"], np.ones((1, 4)))
     plotting.save(figure, tmp_path / "a.pdf")
     plotting.save(figure, tmp_path / "a.svg")
     data = (tmp_path / "a.pdf").read_bytes()
@@ -252,14 +252,14 @@ def test_saved_pdf_and_svg(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.gif", "a", "a.png.txt"])
 def test_unknown_suffix_is_refused(tmp_path, name):
-    figure = plotting.alignment("ab", "cd", np.eye(2))
+    figure = plotting.plot_alignment("ab", "cd", np.eye(2))
     with pytest.raises(UserError, match=rf"{name}: .*use \.png, \.pdf, \.svg"):
         plotting.save(figure, tmp_path / name)
     assert not os.listdir(tmp_path)
 
 
 def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
-    figure = plotting.alignment("ab", "cd", np.eye(2))
+    figure = plotting.plot_alignment("ab", "cd", np.eye(2))
     (tmp_path / "file").write_text("kept")
     with pytest.raises(UserError, match=r"a\.png: cannot be written"):
         plotting.save(figure, tmp_path / "file" / "a.png")
@@ -278,4 +278,4 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_figures_are_drawn_by_agg():
-    assert isinstance(plotting.alignment("a", "b", np.ones((1, 1))).canvas, FigureCanvasAgg)
+    assert isinstance(plotting.plot_alignment("a", "b", np.ones((1, 1))).canvas, FigureCanvasAgg)

@@ -184,4 +184,4 @@ def test_features_of_a_trained_encoder_are_not_cached(flickr, make_data, tmp_pat
 
 @pytest.mark.parametrize("field", ["batch_size", "captions_per_image", "augmented_views", "max_length"])
 def test_numbers_below_1_are_refused(flickr, make_data, field):
-    assert refusal(lambda: make_data(flickr, **{field: 0})) == f"data.{field}=0: must be at least 1"
+    assert refusal(lambda: make_data(flickr, **{field: 0})) == f"data.{field}=0: expected a whole number from 1"

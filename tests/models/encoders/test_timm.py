@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 
 from attendgen.models.encoders.timm import TimmEncoder
@@ -13,7 +14,6 @@ def make_images(size: int, number: int = 1) -> torch.Tensor:
     ("name", "size"), [("resnet18", 64), ("tf_efficientnet_lite0", 64), ("swin_tiny_patch4_window7_224", 224)]
 )
 def test_features_are_the_last_map_of_a_timm_network(name, size):
-    timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     encoder = TimmEncoder(name, size=size, unfreeze_stages=1)
     torch.manual_seed(0)
@@ -30,6 +30,5 @@ def test_features_are_the_last_map_of_a_timm_network(name, size):
 
 
 def test_unknown_timm_networks_are_refused():
-    pytest.importorskip("timm")
     with pytest.raises(UserError, match=r"encoder\.name=resnet19: timm cannot make it: Unknown model"):
         TimmEncoder("resnet19")
