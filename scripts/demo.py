@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{exact} of {len(pairs)} answers are exact")
 
     image = folder / "attention.png"
-    plotting.save(plotting.alignment(new.source, new.tokens, new.attention), image)
+    plotting.save(plotting.plot_alignment(new.source, new.tokens, new.attention), image)
     print(f"attention: {image}")
     print(f"run:       {folder}")
     print(f"watch:     {Path(sys.executable).with_name('tensorboard')} --logdir {folder / TENSORBOARD}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attendgen.cli.script import script
-from attendgen.utils.downloads import fetch, file_digest, unpack
+from attendgen.utils.downloads import compute_digest, fetch, unpack
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text, write_text
 
@@ -138,7 +138,7 @@ def download_multi30k(root: Path) -> None:
         write_text(
             pairs, "".join(f"{french.strip()}\t{english.strip()}\n" for french, english in zip(*sides, strict=True))
         )
-        if (found := file_digest(pairs, "sha256")) != digest:
+        if (found := compute_digest(pairs, "sha256")) != digest:
             print(f"{pairs}: {found}: not the pairs that the README's results come from ({digest})", file=sys.stderr)
 
 
