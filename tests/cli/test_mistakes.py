@@ -64,6 +64,8 @@ def test_evaluate_refuses_wrong_arguments_and_writes_nothing(
     assert_mistake(attendgen("evaluate", run, "data.bath_size=3"), "data.bath_size")
     assert_mistake(attendgen("evaluate", run, "nonsense"), "nonsense")
     assert_mistake(attendgen("evaluate", run, "--dynamic-eval-lr", "1"), "--dynamic-eval-lr")
+    assert_mistake(attendgen("evaluate", run, "--dynamic-decay", "1"), "--dynamic-decay", "--dynamic-eval-lr")
+    assert_mistake(attendgen("evaluate", run, "--out", text), "text.txt: cannot be written")
     novels = runs("novels")
     assert_mistake(attendgen("evaluate", novels, "--out", tmp_path, "--text", tmp_path / "none.txt"), "none.txt")
     assert_mistake(attendgen("evaluate", novels, "--out", tmp_path, "--text", empty), "empty.txt", "empty")

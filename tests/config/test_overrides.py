@@ -143,10 +143,18 @@ def test_a_run_keeps_its_own_config(toy_chat: Run) -> None:
         ("decoding=beam", "decoding is a group of fields; change one of them, as decoding.NAME=VALUE"),
         ("callbacks.samples=null", "callbacks.samples is a group of fields"),
         ("seed={a", "seed: no such field"),
+        ("=5", "=5: expected key=value"),
+        ("data.root=${nope}", "data.root=${nope}: Interpolation key 'nope' not found"),
+        ("data.train=3", "data.train=3: expected a file, or a list of files"),
     ],
 )
 def test_a_wrong_change_is_one_line(toy_chat: Run, override: str, message: str) -> None:
     assert message in refusal(toy_chat.override, [override])
+
+
+def test_a_target_that_does_not_exist_has_no_parameters(toy_chat: Run) -> None:
+    told = refusal(toy_chat.override, ["task._target_=nowhere.Task", "task.new=1"])
+    assert told.startswith("task.new: no such field in the run's config")
 
 
 def test_values_are_read_as_yaml(toy_chat: Run) -> None:

@@ -14,12 +14,12 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 
-from attendgen.config.trust import NAMES, PUBLIC, VARIABLE, is_trusted, trust
+from attendgen.config.trust import NAMES, PUBLIC, VARIABLE, is_trusted, require_trusted, trust
 from attendgen.inference.load import load
 from attendgen.tasks.base import BaseTask
 from attendgen.utils.errors import UserError
 from attendgen.utils.resources import bundled_models, get_conf_dir
-from helpers.errors import Command
+from helpers.errors import Command, refusal
 from helpers.runs import SharedRuns
 
 
@@ -117,6 +117,26 @@ def test_trust_names_packages_and_adds_up(monkeypatch: pytest.MonkeyPatch) -> No
     for wrong in ("", "my paper", "a,b", "os;", "./x"):
         with pytest.raises(UserError, match="--trust"):
             trust([wrong])
+
+
+@pytest.mark.parametrize(
+    "package", ["attendgen", "attendgen.sweeps.trial", "hydra.utils", "omegaconf", "os", "builtins"]
+)
+def test_no_word_of_the_user_makes_these_run(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    with pytest.raises(UserError, match="trust a package of your own"):
+        trust([package])
+    monkeypatch.setenv(VARIABLE, package)
+    for name in ("attendgen.sweeps.trial.run_process", "hydra.utils.call", "os.system", "builtins.eval"):
+        assert not is_trusted(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["attendgen.sweeps.trial.run_process", "torch.load", "lightning.Trainer.fit", "os.system"]
+)
+def test_no_message_asks_for_trust_in_a_library(name: str) -> None:
+    told = refusal(require_trusted, {"model": {"_target_": name}}, "config.yaml")
+    assert f"model._target_={name}" in told
+    assert "--trust" not in told
 
 
 OWN = """

@@ -99,6 +99,8 @@ def test_impossible_settings_are_refused(options, message):
         ("max_length", 2.5, "decoding.max_length=2.5: expected a whole number from 1"),
         ("temperature", "hot", "decoding.temperature=hot: expected a number from 0"),
         ("top_k", "3", "decoding.top_k=3: expected a whole number from 1"),
+        ("top_p", "x", "decoding.top_p=x: expected a number from 0"),
+        ("top_p", True, "decoding.top_p=True: expected a number from 0"),
         ("seed", 0.5, "decoding.seed=0.5: expected a whole number from 0"),
     ],
 )
@@ -218,6 +220,13 @@ def test_beam_and_temperature_exclude_each_other_without_mbr(base):
         assert base.override(beam_size=4, temperature=0.5).mbr_samples == base.mbr_samples
     else:
         assert "excludes sampling" in refusal(base.override, beam_size=4, temperature=0.5)
+
+
+def test_temperature_0_excludes_settings_of_sampling():
+    for option in ({"top_k": 5}, {"top_p": 0.9}):
+        assert "decoding.temperature=0: turns sampling off" in refusal(
+            DecodingConfig().override, temperature=0, **option
+        )
 
 
 def test_unknown_settings_are_refused():

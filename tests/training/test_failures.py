@@ -24,6 +24,7 @@ Train = Callable[..., Path]
         ("data.source_normalizer=odd", "normalizer=odd: unknown"),
         ("epochs=many", "many"),
         ("nonsense", "nonsense"),
+        ("ablation=null", "a group cannot be set to null"),
         ("resume=nowhere", "nowhere: no such run"),
         ("decoding.beam_size=0", "decoding.beam_size=0"),
         ("decoding.temperature=-0.5", "decoding.temperature=-0.5"),
@@ -32,6 +33,8 @@ Train = Callable[..., Path]
         ("threads=many", "threads=many: expected a whole number from 1"),
         ("model.hidden=-1", "model: "),
         ("task.label_smoothing={a: 1}", "task: "),
+        ("task.label_smoothing=2.0", "task.label_smoothing=2.0: expected a number from 0 to below 1"),
+        ("task.optimizer.lr=-1", "task.optimizer: Invalid learning rate: -1"),
         ("task/schedule=warmup_cosine", "task.schedule.steps=-1: a cosine needs to know its length; set steps=N"),
     ],
 )
@@ -56,6 +59,11 @@ def test_a_setting_that_only_the_trainer_can_refuse(train: Train, overrides: lis
         pytest.skip("there is a GPU")
     told = refusal(train, "toy_chat", "epochs=1", "validate_every=1", "decoding.max_length=4", *overrides)
     assert message.lower() in told.lower()
+
+
+def test_a_mistake_is_told_once(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
+    refusal(train, "toy_chat", "data.batch_size=0")
+    assert "Error executing job" not in capfd.readouterr().err
 
 
 def test_wrong_data_leaves_no_run_directory(train: Train, tmp_path: Path) -> None:

@@ -228,6 +228,7 @@ def test_a_captioner_and_its_task_of_ones_own_go_through_every_command(
     scalars = set(EventAccumulator(str(folder / "tensorboard")).Reload().Tags()["scalars"])
     assert {"train/own", "val/bleu4"} <= scalars
     monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.chdir(tmp_path)  # where attention maps are written
     image = tiny_data.image(tmp_path / "x.png", "red")
     assert_mistake(attendgen("caption", folder, image), f"--trust {NAME}")
     for arguments in (("evaluate", folder), ("caption", folder, image), ("train", f"resume={folder}")):

@@ -98,7 +98,9 @@ def run_hydra(arguments: list[str]) -> Path | None:
         raise UserError(f"{plugin[0]}: {NO_PLUGIN}" if plugin else message) from error
     except (PermissionError, NotADirectoryError, FileExistsError) as error:  # Hydra makes the run directory
         raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from error
-    except ValueError:
+    except ValueError as error:
+        if str(error).startswith("Config group override"):
+            raise UserError("a group cannot be set to null; leave it out of the command") from error
         sweep = SweepFolder.get()
         if sweep is None or any(sweep.glob(f"*/{FIT_METRICS}")):
             raise
