@@ -6,8 +6,8 @@ Three tables, on random characters, on which the time does not depend:
 
 1. Characters per second of training for each model, by Lightning and by a bare PyTorch loop with the same model,
    loader, optimizer, gradient clipping and schedule. Models of windows are trained by the bare loop alone.
-2. On the CPU: training of the published network (TextGenerateLanguageModel) on whole texts, against one call of the
-   network per character as its authors do.
+2. On the CPU: training of the network of the Text-Generation project (TextGenerateLanguageModel) on whole texts,
+   against one call of the network per character as its authors do.
 3. Characters per second of generating a batch of continuations, in single precision and in bfloat16.
 """
 
@@ -250,7 +250,7 @@ def main() -> None:
     if options.device == "cpu" and "lm_textgenerate" in rates:
         times = train_by_character(TextGenerateLanguageModel(vocab_size), options.length, options.repeats)
         stepped, whole = options.length / statistics.median(times), rates["lm_textgenerate"]
-        print("training the published network, characters per second")
+        print("training the network of Text-Generation, characters per second")
         header = ["one character per call", "whole texts", "times faster"]
         print_table(header, [[f"{stepped:,.0f}", f"{whole:,.0f}", f"{whole / stepped:.0f}"]])
 

@@ -99,7 +99,7 @@ def test_dev_is_val():
 def test_unknown_split_is_refused():
     for split in ("train", "val", "dev", "test"):
         require_split("--split", split)
-    assert refusal(require_split, "--split", "tset") == "--split tset: unknown; choose one of train, val, dev, test"
+    assert refusal(require_split, "--split", "tset") == "--split tset: unknown; choose one of train, val, test, dev"
 
 
 CORPUS = {"_target_": "attendgen.data.TextDataModule", "context_len": 4, "seq_len": 4, "min_frequency": 1}

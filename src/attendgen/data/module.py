@@ -11,7 +11,7 @@ from attendgen.data.captions.features import ImageEncoder
 from attendgen.text.vocabulary import AnyVocabulary, VocabularyKind
 from attendgen.utils.errors import UserError
 
-SPLITS = ("train", "val", "dev", "test")
+SPLITS = ("train", "val", "test")
 ALIASES = {"dev": "val"}
 
 
@@ -29,8 +29,8 @@ def require_split(option: str, split: str) -> None:
     Raises:
         UserError: no data has such a split.
     """
-    if split not in SPLITS:
-        raise UserError(f"{option} {split}: unknown; choose one of {', '.join(SPLITS)}")
+    if canonical_split(split) not in SPLITS:
+        raise UserError(f"{option} {split}: unknown; choose one of {', '.join((*SPLITS, *ALIASES))}")
 
 
 class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):

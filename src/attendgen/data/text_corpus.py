@@ -8,14 +8,12 @@ from torch.utils.data import DataLoader
 
 from attendgen.data.corpus_cache import CorpusCache, count_characters, encode_text
 from attendgen.data.loader import get_rank, make_batch_loader, require_positive
-from attendgen.data.module import BaseDataModule, canonical_split
+from attendgen.data.module import SPLITS, BaseDataModule, canonical_split
 from attendgen.data.streams import Streams, StreamSampler, collate_chunks
 from attendgen.data.windows import Windows, WindowSampler, collate
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text
-
-PARTS = ("train", "val", "test")
 
 
 def find_text_files(root: str | Path) -> list[Path]:
@@ -36,7 +34,7 @@ def find_text_files(root: str | Path) -> list[Path]:
 def split_text(text: str, ratios: Sequence[int | float]) -> dict[str, str]:
     """Split a text contiguously, in order, in proportion to `ratios`."""
     ends = [round(len(text) * sum(ratios[: i + 1]) / sum(ratios)) for i in range(len(ratios))]
-    return {name: text[start:end] for name, start, end in zip(PARTS, [0, *ends], ends, strict=False)}
+    return {name: text[start:end] for name, start, end in zip(SPLITS, [0, *ends], ends, strict=False)}
 
 
 class TextDataModule(BaseDataModule[Vocabulary]):
@@ -101,7 +99,7 @@ class TextDataModule(BaseDataModule[Vocabulary]):
             UserError: see `read_parts`.
         """
         split = canonical_split(split)
-        if split not in PARTS:
+        if split not in SPLITS:
             raise UserError(f"split {split!r}: unknown; choose train, val or test")
         return self.read_parts()[split]
 
@@ -111,10 +109,10 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         Raises:
             UserError: a file is missing, not UTF-8, or shorter than one window in one of its parts.
         """
-        if len(self.split_ratios) != len(PARTS) or min(self.split_ratios) <= 0:
+        if len(self.split_ratios) != len(SPLITS) or min(self.split_ratios) <= 0:
             ratios = list(self.split_ratios)
             raise UserError(f"data.split_ratios={ratios}: give three positive numbers, such as [90,5,5]")
-        parts: dict[str, list[str]] = {name: [] for name in PARTS}
+        parts: dict[str, list[str]] = {name: [] for name in SPLITS}
         for path in find_text_files(self.root):
             texts = split_text(self.normalize(read_text(path)), self.split_ratios)
             self.require_lengths({name: len(part) for name, part in texts.items()}, path)
@@ -169,7 +167,7 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         split = canonical_split(split)
         if split not in self.sets:
             cache = self.open_cache()
-            if cache is None or split not in PARTS:
+            if cache is None or split not in SPLITS:
                 self.sets[split] = self.encode(self.texts(split))
             else:
                 self.sets[split] = Windows(self._read_cache(cache)[split], self.context_len, self.seq_len)
