@@ -42,7 +42,7 @@ from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.tables import print_table
 
 CHARACTERS = "".join(map(chr, range(32, 132)))
-PUBLISHED_RATE = 724  # characters per second that the published program of Text-Generation generates on two CPU cores
+PUBLISHED_RATE = 724  # characters per second that the program of Text-Generation generates on two CPU cores
 
 
 class StepClock(lightning.Callback):
@@ -260,7 +260,7 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16):
             rate = measure_generation(model, dtype, options)
             rows.append([name, str(dtype).removeprefix("torch."), f"{rate:,.0f}", f"{rate / PUBLISHED_RATE:.1f}"])
-    print_table(["model", "weights", "characters/s", "times the published program"], rows)
+    print_table(["model", "weights", "characters/s", "times Text-Generation"], rows)
 
 
 if __name__ == "__main__":
