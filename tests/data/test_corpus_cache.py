@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from attendgen.data.corpus_cache import count_characters, encode_text
-from attendgen.data.text_corpus import PARTS, TextDataModule
+from attendgen.data.module import SPLITS
+from attendgen.data.text_corpus import TextDataModule
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
 
@@ -45,7 +46,7 @@ def test_cached_texts_equal_the_encoded_texts(root, monkeypatch, stateful):
     for attempt in range(2):
         cached = module(root, stateful=stateful)
         cached.setup("fit")
-        for split in PARTS:
+        for split in SPLITS:
             for one, two in zip(cached.dataset(split).texts, fresh.dataset(split).texts, strict=True):
                 assert torch.equal(one, two)
         assert cached.vocabulary.tokens == fresh.vocabulary.tokens

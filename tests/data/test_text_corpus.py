@@ -4,7 +4,8 @@ from collections import Counter
 import pytest
 import torch
 
-from attendgen.data.text_corpus import PARTS, TextDataModule, find_text_files, split_text
+from attendgen.data.module import SPLITS
+from attendgen.data.text_corpus import TextDataModule, find_text_files, split_text
 from attendgen.utils.special_tokens import PAD
 from helpers.errors import refusal
 
@@ -33,7 +34,7 @@ def module(root, **options) -> TextDataModule:
 def test_parts_are_contiguous_and_have_their_ratios(length, ratios):
     text = corpus(length)
     parts = split_text(text, ratios)
-    assert list(parts) == list(PARTS)
+    assert list(parts) == list(SPLITS)
     assert "".join(parts.values()) == text
     for part, ratio in zip(parts.values(), ratios, strict=True):
         assert len(part) == pytest.approx(length * ratio / sum(ratios), abs=1)
@@ -43,7 +44,7 @@ def test_each_file_is_split_separately(root):
     data = module(root)
     for number, path in enumerate(sorted(root.iterdir())):
         text = path.read_text(encoding="utf-8")
-        parts = [data.texts(split)[number] for split in PARTS]
+        parts = [data.texts(split)[number] for split in SPLITS]
         assert "".join(parts) == text
         assert [len(part) / len(text) for part in parts] == pytest.approx([0.9, 0.05, 0.05], abs=1 / len(text))
     assert data.texts("dev") == data.texts("val")
@@ -93,7 +94,7 @@ def test_line_ends_and_byte_order_marks_do_not_matter(root, tmp_path, before, li
         text = path.read_text(encoding="utf-8")
         assert "\n" in text
         (other / path.name).write_bytes(before + text.replace("\n", line_end).encode())
-    for split in PARTS:
+    for split in SPLITS:
         assert module(other).texts(split) == module(root).texts(split)
 
 
