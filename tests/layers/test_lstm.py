@@ -153,7 +153,12 @@ def test_tied_weights_are_one_parameter_and_give_logits_of_unit_variance():
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_pytorch_runs_a_plain_lstm_in_float16_under_bfloat16_autocast(lstm_dtypes):
     with FakeTensorMode():
-        lstm = nn.LSTM(INPUTS, HIDDEN, batch_first=True, device="cuda")
+        try:
+            lstm = nn.LSTM(INPUTS, HIDDEN, batch_first=True, device="cuda")
+        except RuntimeError as error:
+            if "CUDA driver" not in str(error):
+                raise
+            pytest.skip("this PyTorch draws the weights of a pretended GPU on a real one")
         inputs = torch.zeros(ROWS, TIME, INPUTS, device="cuda")
         with autocast(torch.bfloat16):
             assert nn.functional.linear(inputs, lstm.weight_ih_l0).dtype == torch.bfloat16

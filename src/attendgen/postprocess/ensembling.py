@@ -191,8 +191,7 @@ class Expansion:
     def newton_step(self) -> Float[Tensor, " members"]:
         """Return the step to the expansion's minimum: the shortest one, so that equal members share their weight."""
         # below this condition number the single precision of the log-ratios is noise
-        solution = torch.linalg.lstsq(self.curvature, self.gradient.unsqueeze(1), rcond=1e-6).solution
-        return -solution.squeeze(1)
+        return -torch.linalg.pinv(self.curvature, rtol=1e-6, hermitian=True) @ self.gradient
 
     def predicted_gain(self, step: Float[Tensor, " members"]) -> float:
         """Return by how many nats a Newton step lowers the expansion: half the squared Newton decrement."""
