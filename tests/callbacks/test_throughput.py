@@ -12,7 +12,7 @@ from attendgen.utils.special_tokens import PAD
 
 
 class Clock(lightning.Callback):
-    """Half a second a training batch, a hundred a validation."""
+    """Half a second per training batch, a hundred per validation."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -123,3 +123,8 @@ def test_open_data_refuses_bad_splits_and_other_classes(tmp_path):
     other = OmegaConf.create({"_target_": "torch.nn.Identity"})
     message = refusal(open_data, other, vocabulary)
     assert message == "data: Identity is not derived from attendgen.data.BaseDataModule"
+
+
+def test_data_without_images_retrieve_no_captions() -> None:
+    told = refusal(BaseDataModule[Any]().nearest_captions, 2)
+    assert told == "decoding.retrieval_captions=2: the data module has no nearest_captions()"

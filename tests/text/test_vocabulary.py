@@ -7,21 +7,7 @@ import pytest
 from attendgen.text.vocabulary import PairVocabulary, Vocabulary, load_vocabulary, save_vocabulary
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import EOS, PAD, SOS
-
-SENTENCES = (
-    "L'eau n'est pas chaude, dit-elle.",
-    '"Où vas-tu ?" -- (nulle part...)',
-    "snake_case __init__ a.b.c 3,14 € 50 %",
-    "Wait!! What?!... don't: it's 5-year-old's",
-    "naïve œuvre ДОМ 日本語。",
-    "'quoted' ''twice''",
-    "a",
-    ".",
-)
-
-
-def collapse_spaces(text: str) -> str:
-    return " ".join(text.split())
+from helpers.sentences import SENTENCES, collapse_spaces
 
 
 @pytest.mark.parametrize("level", ["characters", "words"])

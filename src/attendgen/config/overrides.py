@@ -37,16 +37,12 @@ def override_config(config: DictConfig, overrides: list[str]) -> DictConfig:
     for key in changed:
         if key == "data.root" or (key in PATHS and "data.root" not in changed):
             files = OmegaConf.select(config, key)
-            if not (files is None or isinstance(files, str) or all(isinstance(file, str) for file in _as_list(files))):
+            names = list(files) if isinstance(files, ListConfig) else [] if files is None else [files]
+            if not all(isinstance(name, str) for name in names):
                 raise UserError(f"{key}={files}: expected a file, or a list of files")
-            paths = [str(Path(file).absolute()) for file in ([files] if isinstance(files, str) else files or [])]
+            paths = [str(Path(name).absolute()) for name in names]
             OmegaConf.update(config, key, paths[0] if isinstance(files, str) else paths or None, merge=False)
     return config
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Return the items of a list; of anything else, itself."""
-    return list(value) if isinstance(value, ListConfig) else [value]
 
 
 def _apply(config: DictConfig, override: str) -> None:

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from attendgen.config.instantiate import instantiate
 from attendgen.data.captions.features import ImageEncoder
+from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.text.vocabulary import AnyVocabulary, VocabularyKind
 from attendgen.utils.errors import UserError
 
@@ -64,6 +65,14 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """Return the reference texts of a split's examples, by index."""
         raise NotImplementedError
+
+    def nearest_captions(self, number: int) -> NearestCaptions:
+        """Return an index that finds the captions of the `number` training images most similar to an image.
+
+        Raises:
+            UserError: the data has no captions of images.
+        """
+        raise UserError(f"decoding.retrieval_captions={number}: the data module has no nearest_captions()")
 
     def connect(self, vocabulary: VocabularyKind, encoder: ImageEncoder | None = None) -> None:  # noqa: ARG002
         """Receive what the data shares with the model.

@@ -11,7 +11,6 @@ from attendgen.decoding.decode import decode
 from attendgen.inference.base import TrainedModel
 from attendgen.inference.result import Result, make_results
 from attendgen.runs.run import Run
-from attendgen.utils.errors import UserError
 
 
 class ImageCaptioner(TrainedModel):
@@ -33,9 +32,7 @@ class ImageCaptioner(TrainedModel):
         if number not in self._retrievers:
             from attendgen.data.module import open_data
 
-            data: Any = open_data(self.run.config.data, self.vocabulary, self.model.encoder)
-            if not hasattr(data, "nearest_captions"):
-                raise UserError(f"decoding.retrieval_captions={number}: the data module has no nearest_captions()")
+            data = open_data(self.run.config.data, self.vocabulary, self.model.encoder)
             self._retrievers[number] = data.nearest_captions(number)
         return self._retrievers[number]
 

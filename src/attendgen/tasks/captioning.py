@@ -132,10 +132,7 @@ class CaptioningTask(BaseTask[Vocabulary]):
         self.captions = {}
         number = getattr(self.decoding, "retrieval_captions", 0)
         if number and self.retriever is None:
-            data: Any = self.data
-            if not hasattr(data, "nearest_captions"):
-                raise UserError(f"decoding.retrieval_captions={number}: the data module has no nearest_captions()")
-            self.retriever = data.nearest_captions(number)
+            self.retriever = self.data.nearest_captions(number)
 
     def validation_step(self, batch: CaptionBatch, batch_index: int) -> None:
         """Measure the cross-entropy and decode; an image is encoded once for both."""

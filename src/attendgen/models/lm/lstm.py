@@ -26,7 +26,7 @@ class LSTMLanguageModel(StatefulLanguageModel):
         embedding_dim, hidden, layers: sizes of the character embeddings and of the LSTM.
         ngrams: length of the longest n-grams whose embeddings are added to the characters'; below 2 there are none.
         ngram_rows, ngram_dropout: rows of each length's table, and the probability of dropping an n-gram in training.
-        attention_window: number of its own states that the attention head sees; 0 is no attention.
+        attention_window: number of its own states that the attention head sees; 0 turns it off.
         attention_dim: size of the head's queries, keys and values.
         dropout: on embeddings, between layers, and on the output layer's input.
         tied: the output layer shares the weights of the embedding (Press and Wolf 2017); a layer reduces the features
