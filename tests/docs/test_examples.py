@@ -53,8 +53,8 @@ def test_the_readmes_own_model_trains_and_answers(attendgen: Command, folder: Pa
 
 
 def test_the_parts_of_ones_own_train_together(attendgen: Command, folder: Path) -> None:
-    for page in ("README.md", "docs/extending.md"):
-        write_examples(ROOT / page, folder)
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs" / "extending").glob("*.md"))):
+        write_examples(page, folder)
     pair = '{"question": "tu vas bien ?", "answer": "Je vais bien."}\n'
     (folder / "pairs.jsonl").write_text(3 * pair, encoding="utf-8")
     parts = ("model=mine", "model/attention=distance", "data=json_pairs", "task=regularized")
