@@ -7,20 +7,24 @@ SHARED ?= ../shared
 # processes that share the tests, a file each
 WORKERS ?= 2
 
-.PHONY: demo test check slow gpu smoke lowest requirements clean
+.PHONY: demo test check docs slow gpu smoke lowest requirements clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
 
 test: check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
-	$(MAKE) smoke
+	$(MAKE) docs smoke
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# the documentation site, in build/docs
+docs: $(READY)
+	$(BIN)/python scripts/build_docs.py
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -13,9 +13,9 @@ class BeamScorer:
     """s(Y, X) = log P(Y | X) / lp(Y) + cp(X, Y) (Wu et al. 2016, section 7).
 
     Attributes:
-        exponent: alpha of the length penalty lp = ((5 + |Y|) / 6)^alpha; 0 scores by log-probability.
-        kind: "gnmt", or "avg" for lp = |Y|.
-        coverage: beta of the coverage penalty cp = beta sum_i log min(sum_t alpha_ti, 1) over source tokens i.
+        exponent: alpha of the length penalty `lp = ((5 + length) / 6)^alpha`; 0 scores by log-probability.
+        kind: "gnmt", or "avg" for `lp = length`.
+        coverage: beta of the coverage penalty `cp = beta sum_i log min(sum_t alpha_ti, 1)` over source tokens i.
     """
 
     exponent: float = 0.0

@@ -75,7 +75,7 @@ class Ensemble(nn.Module):
 
     @contextmanager
     def recording(self) -> Iterator[list[Tensor]]:
-        """Yield a list to which `mix` appends the members' log-probabilities, of shape *rows vocab members.
+        """Yield a list to which `mix` appends the members' log-probabilities, shape `*rows vocab members`.
 
         They do not depend on the weights, so that one reading of a batch serves to try many weights.
         """
