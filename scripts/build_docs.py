@@ -97,8 +97,7 @@ def write_package(package: str, path: Path) -> None:
         if name.startswith("__"):
             continue
         kind = "class" if inspect.isclass(value) else "function" if inspect.isroutine(value) else "data"
-        home = getattr(value, "__module__", package) if kind != "data" else package
-        parts.append(f".. auto{kind}:: {home}.{name}")
+        parts.append(f".. auto{kind}:: {package}.{name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n", "utf-8")
 
