@@ -5,6 +5,7 @@ python scripts/build_docs.py --out build/docs
 It needs no network. Every warning is an error: a link that leads nowhere, a docstring that cannot be read.
 """
 
+import argparse
 import importlib
 import inspect
 import re
@@ -13,9 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from attendgen.cli.script import script
 from attendgen.utils.errors import UserError
@@ -50,8 +49,12 @@ SECTION = re.compile(r"^\| \*\*(.+?)\*\* \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s#:]+\.md)\)")
 
 
-def main(out: Annotated[Path, typer.Option(help="Folder of the site.")] = ROOT / "build" / "docs") -> None:
+@script
+def main() -> None:
     """Build the documentation site."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "docs", help="folder of the site")
+    out = parser.parse_args().out
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder)
         copy_pages(source)
@@ -122,4 +125,4 @@ def strip_suffix(page: str) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(script(main))
+    main()
