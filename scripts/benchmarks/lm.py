@@ -124,7 +124,7 @@ def train_by_hand(model: Any, data: DataLoader[Any], steps: int, options: argpar
     for batch, _ in zip(data, range(steps), strict=False):
         batch = StreamBatch(*(part.to(device) for part in batch[:3]))
         with autocast(options):
-            nll, count = masked_cross_entropy(recurrent.read(model, batch), batch.outputs)
+            nll, count = masked_cross_entropy(recurrent.read(model, batch).logits, batch.outputs)
         optimizer.zero_grad()
         (nll / count).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -66,7 +66,7 @@ def test_modules_and_parameters_of_a_plain_object_are_registered():
 
 def test_outputs_of_one_process_are_complete():
     outputs = {3: "a", 1: "b"}
-    assert gather_outputs(outputs) is outputs
+    assert gather_outputs(outputs) == outputs
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_reset_rows_start_from_the_initial_state_and_gradients_stop():
     recurrent = RecurrentState()
     recurrent.read(model, StreamBatch(inputs[0], outputs, torch.tensor([True, True])))
     assert not any(tensor.requires_grad for tensor in iterate_tensors(recurrent.state))
-    logits = recurrent.read(model, StreamBatch(inputs[1], outputs, torch.tensor([False, True])))
+    logits, _ = recurrent.read(model, StreamBatch(inputs[1], outputs, torch.tensor([False, True])))
     whole, _, _ = model.read(torch.cat(list(inputs), dim=1), model.initial_state(2))
     anew, _, _ = model.read(inputs[1], model.initial_state(2))
     torch.testing.assert_close(logits[0], whole[0, 7:])

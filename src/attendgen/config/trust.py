@@ -31,6 +31,7 @@ PUBLIC = {
     "attendgen.losses": (
         "LeaveOneOutEstimator MovingAverageBaseline SoftBaselineEstimator StraightThroughGumbelEstimator"
     ),
+    "attendgen.metrics": "Bleu CaptionScores Chrf PairScores Ter",
     "attendgen.models": (
         "Captioner CaptionerEnsemble ContextLanguageModel EfficientNetLite Ensemble LSTMLanguageModel Seq2Seq SmallCNN "
         "StatefulEnsemble TextGenerateLanguageModel TimmEncoder TorchvisionEncoder"

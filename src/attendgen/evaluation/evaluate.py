@@ -95,7 +95,7 @@ def evaluate(
     write_json(metrics, scores)
     if isinstance(task, CaptioningTask) and isinstance(data, CaptionDataModule):
         # a Java program that fails or is interrupted must not cost the other scores
-        scores |= score_meteor(task.captions, data.references(data.eval_split))
+        scores |= score_meteor(task.texts, data.references(data.eval_split))
         write_json(metrics, scores)
     return scores
 
@@ -125,12 +125,12 @@ def write_captions(task: CaptioningTask, data: CaptionDataModule, path: Path) ->
     """Write decoded captions in the COCO results format; return the share of them that occurs in training."""
     names = data.image_ids(data.eval_split)
     captions: list[dict[str, Any]] = [
-        {"image_id": names[index], "caption": task.captions[index]} for index in sorted(task.captions)
+        {"image_id": names[index], "caption": task.texts[index]} for index in sorted(task.texts)
     ]
     write_json(path, captions)
     with contextlib.suppress(UserError):  # the training captions may be missing
         train = {tokenize(text) for texts in data.references("train").values() for text in texts}
-        seen = sum(tokenize(text) in train for text in task.captions.values())
+        seen = sum(tokenize(text) in train for text in task.texts.values())
         return {"seen_in_training": seen / len(names)}
     return {}
 

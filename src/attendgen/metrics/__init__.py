@@ -6,20 +6,38 @@ from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
     from attendgen.metrics.bits_per_token import BitsPerToken as BitsPerToken
+    from attendgen.metrics.captions import CaptionScores as CaptionScores
     from attendgen.metrics.captions import score_captions as score_captions
     from attendgen.metrics.cider import CiderD as CiderD
+    from attendgen.metrics.protocol import Metric as Metric
+    from attendgen.metrics.text import Bleu as Bleu
+    from attendgen.metrics.text import Chrf as Chrf
+    from attendgen.metrics.text import PairScores as PairScores
+    from attendgen.metrics.text import Ter as Ter
     from attendgen.metrics.text import score_pairs as score_pairs
 
 __all__ = [
     "BitsPerToken",
+    "Bleu",
+    "CaptionScores",
+    "Chrf",
     "CiderD",
+    "Metric",
+    "PairScores",
+    "Ter",
     "score_captions",
     "score_pairs",
 ]
 
 _PUBLIC = {
     "BitsPerToken": "bits_per_token",
+    "Bleu": "text",
+    "CaptionScores": "captions",
+    "Chrf": "text",
     "CiderD": "cider",
+    "Metric": "protocol",
+    "PairScores": "text",
+    "Ter": "text",
     "score_captions": "captions",
     "score_pairs": "text",
 }

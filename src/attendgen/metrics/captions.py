@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from attendgen.metrics.tokenization import tokenize
 from attendgen.utils.errors import UserError
@@ -58,3 +58,17 @@ def score_captions(hypotheses: Mapping[Key, str], references: Mapping[Key, Seque
         "mean_length": sum(map(len, words)) / len(words),
         "distinct_words": float(len({word for caption in words for word in caption})),
     }
+
+
+class CaptionScores:
+    """The metrics of captions: how many equal a reference, and `score_captions`."""
+
+    packages: ClassVar[Mapping[str, str]] = {"pycocoevalcap": "captions"}
+
+    def __call__(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Return `exact_match` and the scores of `score_captions`."""
+        pairs = zip(outputs, references, strict=True)
+        return {
+            "exact_match": sum(caption in captions for caption, captions in pairs) / max(len(outputs), 1),
+            **score_captions(dict(enumerate(outputs)), dict(enumerate(references))),
+        }

@@ -1,8 +1,8 @@
 """Scores of generated sentences against accepted answers or translations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 from attendgen.utils.errors import UserError
 
@@ -32,18 +32,80 @@ def score_pairs(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) 
     Raises:
         UserError: there are none, the numbers differ, or an input has no reference.
     """
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
-
     _check(hypotheses, references)
-    for index, accepted in enumerate(references):
-        if not accepted:
-            raise UserError(f"text: input {index} has no reference; give at least one or leave it out")
-    # sacrebleu wants all first references, then all second ones ...; None, which its types forbid, where there is none
-    streams: list[Any] = list(zip_longest(*references))
     matched = sum(hypothesis in accepted for hypothesis, accepted in zip(hypotheses, references, strict=True))
     return {
         "exact_match": matched / len(hypotheses),
-        "bleu": BLEU(force=True).corpus_score(hypotheses, streams).score,  # force: a final " ." is not a mistake here
-        "chrf": CHRF().corpus_score(hypotheses, streams).score,
+        **Bleu()(hypotheses, references),
+        **Chrf()(hypotheses, references),
     }
+
+
+class PairScores:
+    """The metrics of sentence pairs, see `score_pairs`."""
+
+    packages: ClassVar[Mapping[str, str]] = {"sacrebleu": "translation"}
+
+    def __call__(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Return `exact_match`, `bleu` and `chrf`."""
+        return score_pairs(outputs, references)
+
+
+class SacreBleuMetric:
+    """A metric of sacrebleu over a corpus (Post 2018).
+
+    Args:
+        name: of the score.
+        settings: of sacrebleu's class.
+
+    Raises:
+        UserError: the class has no such setting.
+    """
+
+    kind: ClassVar[str]
+    packages: ClassVar[Mapping[str, str]] = {"sacrebleu": "translation"}
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:  # noqa: ANN401  # sacrebleu's
+        self.name = name or self.kind.lower()
+        self.settings = settings
+
+    def __call__(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Return the score, from 0 to 100.
+
+        Raises:
+            UserError: there are no outputs, the numbers differ, an output has no reference, or a setting is unknown.
+        """
+        from sacrebleu import metrics
+
+        _check(outputs, references)
+        for index, accepted in enumerate(references):
+            if not accepted:
+                raise UserError(f"text: input {index} has no reference; give at least one or leave it out")
+        # sacrebleu wants all first references, then all second ones ...; None, which its types forbid, if there is none
+        streams: list[Any] = list(zip_longest(*references))
+        try:
+            metric = getattr(metrics, self.kind)(**self.settings)
+        except TypeError as error:
+            raise UserError(f"task.metrics: {self.kind}: {error}") from error
+        return {self.name: float(metric.corpus_score(outputs, streams).score)}
+
+
+class Bleu(SacreBleuMetric):
+    """Cased corpus BLEU (Papineni et al. 2002); settings such as `tokenize` and `lowercase` are sacrebleu's."""
+
+    kind = "BLEU"
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:  # noqa: ANN401  # sacrebleu's
+        super().__init__(name, **{"force": True, **settings})  # force: a final " ." is not a mistake here
+
+
+class Chrf(SacreBleuMetric):
+    """Corpus chrF (Popovic 2015); `word_order=2` is chrF++ (Popovic 2017)."""
+
+    kind = "CHRF"
+
+
+class Ter(SacreBleuMetric):
+    """Translation edit rate (Snover et al. 2006): edits per 100 words of the reference; less is better."""
+
+    kind = "TER"

@@ -6,7 +6,10 @@ from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
     from attendgen.tasks.base import BaseTask as BaseTask
+    from attendgen.tasks.base import LossTerm as LossTerm
+    from attendgen.tasks.base import Predictions as Predictions
     from attendgen.tasks.captioning import CaptioningTask as CaptioningTask
+    from attendgen.tasks.generating import GeneratingTask as GeneratingTask
     from attendgen.tasks.hard_attention import HardAttentionTask as HardAttentionTask
     from attendgen.tasks.language_model import LanguageModelTask as LanguageModelTask
     from attendgen.tasks.self_critical import SelfCriticalTask as SelfCriticalTask
@@ -15,8 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "BaseTask",
     "CaptioningTask",
+    "GeneratingTask",
     "HardAttentionTask",
     "LanguageModelTask",
+    "LossTerm",
+    "Predictions",
     "SelfCriticalTask",
     "Seq2SeqTask",
 ]
@@ -24,8 +30,11 @@ __all__ = [
 _PUBLIC = {
     "BaseTask": "base",
     "CaptioningTask": "captioning",
+    "GeneratingTask": "generating",
     "HardAttentionTask": "hard_attention",
     "LanguageModelTask": "language_model",
+    "LossTerm": "base",
+    "Predictions": "base",
     "SelfCriticalTask": "self_critical",
     "Seq2SeqTask": "seq2seq",
 }

@@ -1,11 +1,13 @@
 """The base of all tasks: model, vocabulary, optimizer and decoding, and what every training and validation shares."""
 
+import functools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, NamedTuple
 
 import lightning
 import torch
+from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from attendgen.data.batch import Batch, StepTotals, count_targets
 from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
+from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
 from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
 from attendgen.text.vocabulary import VocabularyKind
@@ -29,10 +32,25 @@ def require_fraction(field: str, value: object) -> None:
         raise UserError(f"{field}={value}: expected a number from 0 to below 1")
 
 
+class Predictions(NamedTuple):
+    """What a model computes by teacher forcing: logits of each target, and the attention weights they depend on."""
+
+    logits: Float[Tensor, "batch *captions time vocab"]
+    attention: Float[Tensor, "batch *captions time source"]
+
+
+class LossTerm(NamedTuple):
+    """A term of a training loss, and the weight with which it is added; a term of weight 0 is only logged."""
+
+    value: Float[Tensor, ""]
+    weight: float = 1.0
+
+
 class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
     """A model, how it is trained, and how its validation decodes and scores.
 
-    A subclass defines `training_step`, `nll` and what validation logs.
+    A subclass defines `predict` and `loss_terms`, and what validation logs. The other methods call these two, so a
+    subclass of a task changes the loss by `loss_terms` alone, and adds scores by `validation_means`.
 
     Args:
         model: what is trained.
@@ -42,14 +60,14 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         decoding: how validation decodes.
 
     Attributes:
+        shown_terms: names of the terms that the progress bar shows; "loss" is their sum.
         family: which interface of `attendgen.inference` serves the model; saved with a run.
-        packages: modules that scoring needs, with the extra of AttendGen that installs each.
         monitor: the score that selects the best checkpoint, and whether the best is its "min" or "max".
     """
 
     family: ClassVar[str]
     monitor: ClassVar[tuple[str, str]]
-    packages: ClassVar[Mapping[str, str]] = {}
+    shown_terms: ClassVar[tuple[str, ...]] = ("loss",)
 
     def __init__(
         self,
@@ -66,6 +84,12 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         self.schedule = schedule
         self.decoding = decoding
         self.bits = BitsPerToken()
+        self.means: dict[str, tuple[float, float]] = {}  # sums and counts of the current validation
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """Modules that scoring needs, with the extra of AttendGen that installs each."""
+        return {}
 
     @property
     def data(self) -> BaseDataModule[Any]:
@@ -83,9 +107,63 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         """Build the optimizer of all trainable parameters, with the schedule."""
         return build_optimizer(self, self.optimizer, self.schedule)  # type: ignore[return-value]
 
+    def predict(self, batch: Any) -> Predictions:  # noqa: ANN401  # the batches of a subclass
+        """Return the model's predictions for a batch's targets, given the targets before each."""
+        raise NotImplementedError
+
+    def predict_training(self, batch: Any) -> Any:  # noqa: ANN401  # what the loss of a subclass needs
+        """Return what `loss_terms` computes the loss from; `predict` unless training differs from validation."""
+        return self.predict(batch)
+
+    def loss_terms(self, batch: Any, predictions: Any) -> dict[str, LossTerm]:  # noqa: ANN401  # see predict_training
+        """Return the terms of the training loss by name.
+
+        Args:
+            predictions: what `predict_training` returned.
+        """
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the weighted sum of the loss terms, and log it as `train/loss`, and each term as `train/<name>`.
+
+        A term that is the whole loss is not logged twice.
+        """
+        terms = self.loss_terms(batch, self.predict_training(batch))
+        loss = sum_terms(terms)
+        whole = sum(term.weight != 0 for term in terms.values()) == 1
+        logged = {name: term.value for name, term in terms.items() if not (whole and term.weight == 1)}
+        for name, value in {"loss": loss, **logged}.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name in self.shown_terms, sync_dist=True)
+        return loss
+
     def nll(self, batch: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401  # the batches of a subclass
         """Return the summed negative log-likelihood in nats of a batch's targets, and their number."""
-        raise NotImplementedError
+        return masked_cross_entropy(self.predict(batch).logits, batch.outputs)
+
+    def validation_means(self, batch: Any, predictions: Predictions) -> dict[str, tuple[Tensor, Tensor]]:  # noqa: ANN401
+        """Return sums and counts of scores by name; validation logs each score's mean as `<split>/<name>`."""
+        return {}
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what the last validation collected."""
+        self.means = {}
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:  # noqa: ANN401  # the batches of a subclass
+        """Measure the cross-entropy, and the scores of `validation_means`."""
+        predictions = self.predict(batch)
+        self.bits.update(*masked_cross_entropy(predictions.logits, batch.outputs))
+        for name, (total, count) in self.validation_means(batch, predictions).items():
+            before, number = self.means.get(name, (0.0, 0.0))
+            self.means[name] = (before + total.item(), number + count.item())
+
+    def compute_means(self) -> dict[str, float]:
+        """Return the scores of `validation_means` over all batches of all processes."""
+        parts = gather_parts(self.means)
+        means = {}
+        for name in dict.fromkeys(name for part in parts for name in part):
+            total, count = map(sum, zip(*(part[name] for part in parts if name in part), strict=True))
+            means[name] = total / count if count else math.nan
+        return means
 
     def loss_denominators(self, batch: Batch) -> StepTotals:
         """Return what a training batch divides its summed losses by: the mean totals of the batches of a step.
@@ -118,6 +196,20 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
             self.log(f"{self.data.eval_split}/{name}", float(value), prog_bar=name in shown)
 
 
+def sum_terms(terms: Mapping[str, LossTerm]) -> Tensor:
+    """Return the sum of the terms times their weights.
+
+    Raises:
+        UserError: no term has a weight, or one has the name of the sum.
+    """
+    if "loss" in terms:
+        raise UserError("task: a term of the loss is called 'loss', which is the name of their sum; rename it")
+    weighted = [term.value * term.weight for term in terms.values() if term.weight]
+    if not weighted:
+        raise UserError(f"task: no term of the loss has a weight: {', '.join(terms) or 'there is none'}")
+    return functools.reduce(torch.add, weighted)
+
+
 def register_parts(task: nn.Module, name: str, part: object) -> None:
     """Register the modules and parameters that a plain object holds, so that they are moved, trained and saved.
 
@@ -132,10 +224,30 @@ def register_parts(task: nn.Module, name: str, part: object) -> None:
             task.register_parameter(f"{name}_{field}", value)
 
 
+def gather_parts(part: Any) -> list[Any]:  # noqa: ANN401  # any plain data
+    """Return the parts that all processes hold."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [part]
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, part)
+    return parts
+
+
 def gather_outputs(outputs: dict[int, Any]) -> dict[int, Any]:
     """Return the union of all processes' outputs by example, so that each example counts once."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return outputs
-    parts: list[dict[int, Any]] = [{} for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(parts, outputs)
-    return {index: output for part in parts for index, output in part.items()}
+    return {index: output for part in gather_parts(outputs) for index, output in part.items()}
+
+
+def require_parts(model: nn.Module, needed_by: str, *names: str) -> None:
+    """Check that a model has what a task uses.
+
+    Args:
+        needed_by: what the message names.
+        names: methods and attributes.
+
+    Raises:
+        UserError: one is missing.
+    """
+    missing = [name for name in names if not hasattr(model, name)]
+    if missing:
+        raise UserError(f"model: {type(model).__name__} has no {', '.join(missing)}, which {needed_by} needs")

@@ -8,8 +8,8 @@ from torch import Tensor
 from attendgen.data.batch import CaptionBatch, is_token
 from attendgen.losses.cross_entropy import doubly_stochastic, token_nll
 from attendgen.losses.score_function import Estimator, log_probability, negative_entropy
-from attendgen.models.captioner import Captioner
-from attendgen.tasks.base import register_parts
+from attendgen.models.captioner import AttentionSamples
+from attendgen.tasks.base import LossTerm, register_parts, require_parts
 from attendgen.tasks.captioning import CaptioningTask
 
 
@@ -26,20 +26,37 @@ class HardAttentionTask(CaptioningTask):
         UserError: the model's attention cannot be hard.
     """
 
+    shown_terms = ("cross_entropy",)
+
     def __init__(self, *arguments: Any, estimator: Estimator, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if isinstance(self.model, Captioner):
-            self.model.decoder.require_weighted_sum()
+        decoder: Any = getattr(self.model, "decoder", None)
+        if hasattr(decoder, "require_weighted_sum"):
+            decoder.require_weighted_sum()
         self.estimator = estimator
         register_parts(self, "estimator", estimator)
 
-    def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
-        """Return a loss whose gradient is the estimator's; all terms are sums over a caption's words."""
+    def setup(self, stage: str) -> None:
+        """Check that the model can sample locations.
+
+        Raises:
+            UserError: it has no `forward_sampled`.
+        """
+        super().setup(stage)
+        if stage == "fit":
+            require_parts(self.model, "hard attention", "forward_sampled")
+
+    def predict_training(self, batch: CaptionBatch) -> AttentionSamples:
+        """Return predictions along sampled locations."""
         estimator = self.estimator
-        samples = self.captioner.forward_sampled(
+        return self.model.forward_sampled(
             batch.images, batch.inputs, estimator.sampler, estimator.num_samples, estimator.soft
         )
-        logits, alphas, weights = (part.flatten(0, 1) for part in samples)  # captions samples time ...
+
+    def loss_terms(self, batch: CaptionBatch, predictions: AttentionSamples) -> dict[str, LossTerm]:  # type: ignore[override]  # of other predictions
+        """Return terms whose gradient is the estimator's; all are sums over a caption's words."""
+        estimator = self.estimator
+        logits, alphas, weights = (part.flatten(0, 1) for part in predictions)  # captions samples time ...
         mask = is_token(batch.outputs.flatten(0, 1))  # captions time
         targets = batch.outputs.flatten(0, 1).unsqueeze(1).expand(logits.shape[:-1])
         nll = token_nll(logits, targets, self.label_smoothing)
@@ -48,15 +65,16 @@ class HardAttentionTask(CaptioningTask):
         surrogate = estimator(nll, log_probability(alphas, weights) * mask.unsqueeze(1), mask, soft)
         entropy = -(negative_entropy(alphas) * mask.unsqueeze(1)).sum(dim=-1).mean(dim=-1)
         weight = self._weigh_captions(batch, mask)
-        cross_entropy = (weight * nll.sum(dim=-1).mean(dim=-1)).sum()
-        loss = cross_entropy + (weight * (surrogate - estimator.entropy * entropy)).sum()
+        terms = {
+            "cross_entropy": LossTerm((weight * nll.sum(dim=-1).mean(dim=-1)).sum()),
+            "score_function": LossTerm((weight * surrogate).sum()),
+            "attention_entropy": LossTerm((weight * entropy).sum(), -estimator.entropy),
+        }
         if self.doubly_stochastic_weight:
             penalty = doubly_stochastic(alphas, mask.unsqueeze(1).expand(alphas.shape[:-1])).mean(dim=1).sum()
-            loss = loss + self.doubly_stochastic_weight * penalty / self.loss_denominators(batch).sequences
-        self.log("train/loss", loss, sync_dist=True)
-        self.log("train/cross_entropy", cross_entropy, prog_bar=True, sync_dist=True)
-        self.log("train/attention_entropy", (weight * entropy).sum(), sync_dist=True)
-        return loss
+            penalty = penalty / self.loss_denominators(batch).sequences
+            terms["doubly_stochastic"] = LossTerm(penalty, self.doubly_stochastic_weight)
+        return terms
 
     def _weigh_captions(self, batch: CaptionBatch, mask: Tensor) -> Tensor:
         """Return the weight of each caption's sum over its words."""

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from attendgen.data.batch import StreamBatch, WindowBatch
 from attendgen.decoding.config import DecodingConfig
@@ -11,15 +10,10 @@ from attendgen.decoding.protocol import DecodingFunction, StatefulModel
 from attendgen.layers.state import count_rows, iterate_tensors, map_tensors
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits_per_token import perplexity
-from attendgen.models.ensemble import Ensemble
-from attendgen.models.lm.common import StatefulLanguageModel
-from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.optim.build import MakeOptimizer, Schedule
-from attendgen.tasks.base import BaseTask, gather_outputs
+from attendgen.tasks.base import BaseTask, LossTerm, Predictions, gather_outputs
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
-
-LanguageModel = ContextLanguageModel | StatefulLanguageModel | Ensemble
 
 
 class RecurrentState:
@@ -28,8 +22,8 @@ class RecurrentState:
     def __init__(self) -> None:
         self.state: Any = None
 
-    def read(self, model: StatefulModel, batch: StreamBatch) -> Float[Tensor, "batch time vocab"]:
-        """Return logits for a batch of chunks, continuing from the stored state.
+    def read(self, model: StatefulModel, batch: StreamBatch) -> Predictions:
+        """Return predictions for a batch of chunks, continuing from the stored state.
 
         Rows with `reset` set, and all rows of the first batch, start from the initial state.
         """
@@ -39,9 +33,9 @@ class RecurrentState:
         def reset_rows(new: Tensor, old: Tensor) -> Tensor:
             return new.where(batch.reset.view(-1, *[1] * (new.ndim - 1)), old.to(new.device))
 
-        logits, _, state = model.read(batch.inputs, map_tensors(reset_rows, initial, state))
+        logits, attention, state = model.read(batch.inputs, map_tensors(reset_rows, initial, state))
         self.state = map_tensors(lambda new, like: new.detach().to(like.dtype), state, initial)
-        return logits
+        return Predictions(logits, attention)
 
     def export(self) -> list[Tensor] | None:
         """Return the state's tensors as plain data."""
@@ -62,7 +56,7 @@ class LanguageModelTask(BaseTask[Vocabulary]):
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: nn.Module,
         vocabulary: Vocabulary,
         optimizer: MakeOptimizer,
         schedule: Schedule,
@@ -84,38 +78,35 @@ class LanguageModelTask(BaseTask[Vocabulary]):
         if tensors is not None:
             self.recurrent["train"].restore(tensors, self.model)
 
-    def logits(self, batch: WindowBatch | StreamBatch, stage: str) -> Float[Tensor, "batch time vocab"]:
-        """Return logits of each next character given the true ones before it.
+    def predict(self, batch: WindowBatch | StreamBatch, stage: str = "validate") -> Predictions:
+        """Return logits of each next character given the true ones before it, and the attention to the text before.
+
+        Batches of streams must come in order.
+
+        Args:
+            stage: "train" or "validate", which have a recurrent state each.
 
         Raises:
             UserError: the data are streams, but the model reads windows.
         """
         if isinstance(batch, WindowBatch):
-            return self.model(batch.context, batch.inputs)[0]
+            return Predictions(*self.model(batch.context, batch.inputs))
         if not isinstance(self.model, StatefulModel):
             raise UserError("data.stateful=true: this model reads windows; use model=lm_lstm or data.stateful=false")
         return self.recurrent[stage].read(self.model, batch)
 
-    def training_step(self, batch: WindowBatch | StreamBatch, batch_index: int) -> Tensor:
+    def predict_training(self, batch: WindowBatch | StreamBatch) -> Predictions:
+        """Return predictions, and continue the training's recurrent state."""
+        return self.predict(batch, "train")
+
+    def loss_terms(self, batch: WindowBatch | StreamBatch, predictions: Predictions) -> dict[str, LossTerm]:
         """Return the mean cross-entropy per character of the step."""
-        nll, _ = masked_cross_entropy(self.logits(batch, "train"), batch.outputs)
-        loss = nll / self.loss_denominators(batch).tokens
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
-        return loss
-
-    def nll(self, batch: WindowBatch | StreamBatch) -> tuple[Tensor, Tensor]:
-        """Return the summed negative log-likelihood of a validation batch, and its number of characters.
-
-        Batches of streams must come in order.
-        """
-        return masked_cross_entropy(self.logits(batch, "validate"), batch.outputs)
-
-    def validation_step(self, batch: WindowBatch | StreamBatch, batch_index: int) -> None:
-        """Measure the cross-entropy."""
-        self.bits.update(*self.nll(batch))
+        nll, _ = masked_cross_entropy(predictions.logits, batch.outputs)
+        return {"cross_entropy": LossTerm(nll / self.loss_denominators(batch).tokens)}
 
     def on_validation_epoch_end(self) -> None:
         """Log bits and perplexity per character over all processes."""
         bits = float(self.bits.compute())
         self.bits.reset()
-        self.log_scores({"bits_per_character": bits, "perplexity": perplexity(bits)}, ("bits_per_character",))
+        scores = {"bits_per_character": bits, "perplexity": perplexity(bits), **self.compute_means()}
+        self.log_scores(scores, ("bits_per_character",))

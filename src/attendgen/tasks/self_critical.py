@@ -1,8 +1,9 @@
 """Training a captioner on the reward of its own captions (Rennie et al. 2017)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attendgen.data.batch import CaptionBatch, is_token
@@ -14,11 +15,20 @@ from attendgen.losses.cross_entropy import token_nll
 from attendgen.losses.score_function import leave_one_out, log_probability
 from attendgen.losses.self_critical import ReplaySampler, self_critical
 from attendgen.metrics.cider import CiderD
+from attendgen.tasks.base import LossTerm, require_parts
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import EOS, SOS
 
 BASELINES = ("leave_one_out", "greedy")
+
+
+class SampledCaptions(NamedTuple):
+    """Log-probabilities and rewards of sampled captions, and the baseline of the rewards."""
+
+    log_probs: Float[Tensor, "batch captions"]
+    rewards: Float[Tensor, "batch captions"]
+    baseline: Float[Tensor, "batch #captions"]
 
 
 class SelfCriticalTask(CaptioningTask):
@@ -37,6 +47,8 @@ class SelfCriticalTask(CaptioningTask):
     Raises:
         UserError: there is no such baseline, there are too few samples for it, or the temperature is not above 0.
     """
+
+    shown_terms = ("reward",)
 
     def __init__(
         self,
@@ -59,15 +71,26 @@ class SelfCriticalTask(CaptioningTask):
         self.temperature = temperature
         self.reward: CiderD | None = None
 
+    def setup(self, stage: str) -> None:
+        """Check that the model can score its own samples.
+
+        Raises:
+            UserError: it lacks a method for that.
+        """
+        super().setup(stage)
+        if stage == "fit":
+            needed = ("fixed_dropout_masks", "score_sampled", "is_hard")
+            require_parts(self.model, "self-critical training", *needed)
+
     def on_fit_start(self) -> None:
         """Count the document frequencies of the reward in the training captions."""
         self.reward = CiderD(self.data.references("train"), end=True)
 
-    def training_step(self, batch: CaptionBatch, batch_index: int) -> Tensor:
-        """Return the self-critical loss; sampling and scoring use the same dropout masks."""
+    def predict_training(self, batch: CaptionBatch) -> SampledCaptions:
+        """Sample captions, and score them with the same dropout masks."""
         self.model.eval()
-        with self.captioner.fixed_dropout_masks():
-            memory, state = self.captioner.encode(batch.images)
+        with self.model.fixed_dropout_masks():
+            memory, state = self.model.encode(batch.images)
             length = getattr(self.decoding, "max_length", 30)  # decoding of the user's own may have no such limit
             sampling = DecodingConfig(max_length=length, temperature=self.temperature, n_best=self.samples)
             drawn = self._decode(memory, state, sampling)
@@ -79,11 +102,16 @@ class SelfCriticalTask(CaptioningTask):
                 baseline = leave_one_out(rewards)
             log_probs = self._score_samples(memory, state, drawn)
         self.model.train()
-        loss = self_critical(log_probs, rewards, baseline).sum() / self.loss_denominators(batch).examples
-        self.log("train/loss", loss, sync_dist=True)
-        self.log("train/reward", rewards.mean(), prog_bar=True, sync_dist=True)
-        self.log("train/advantage", (rewards - baseline).mean(), sync_dist=True)
-        return loss
+        return SampledCaptions(log_probs, rewards, baseline)
+
+    def loss_terms(self, batch: CaptionBatch, predictions: SampledCaptions) -> dict[str, LossTerm]:  # type: ignore[override]  # of other predictions
+        """Return the self-critical loss; the mean reward and advantage are logged."""
+        loss = self_critical(*predictions).sum() / self.loss_denominators(batch).examples
+        return {
+            "self_critical": LossTerm(loss),
+            "reward": LossTerm(predictions.rewards.mean(), 0),
+            "advantage": LossTerm((predictions.rewards - predictions.baseline).mean(), 0),
+        }
 
     @torch.no_grad()
     def _decode(self, memory: Memory, state: LSTMState, config: DecodingConfig) -> Decoded:
@@ -93,13 +121,13 @@ class SelfCriticalTask(CaptioningTask):
     def _score_samples(self, memory: Memory, state: LSTMState, drawn: Decoded) -> Tensor:
         """Return the log-probability of each sample: batch, samples."""
         inputs = torch.cat([torch.full_like(drawn.tokens[..., :1], SOS), drawn.tokens[..., :-1]], dim=-1)
-        replay = ReplaySampler(drawn.attention) if self.captioner.is_hard else None
-        scored = self.captioner.score_sampled(memory, state, inputs, replay)
+        replay = ReplaySampler(drawn.attention) if self.model.is_hard else None
+        scored = self.model.score_sampled(memory, state, inputs, replay)
         # tokens that cannot be drawn must not take part in the softmax, or their probability would grow
         suppressed = torch.tensor(self.vocabulary.suppressed(), device=self.device)
         logits = scored.logits.squeeze(2).index_fill(-1, suppressed, -torch.inf)
         log_probs = -token_nll(logits / self.temperature, drawn.tokens).sum(dim=-1)
-        if self.captioner.is_hard:
+        if self.model.is_hard:
             located = log_probability(scored.alphas.squeeze(2), drawn.attention)
             log_probs = log_probs + (located * is_token(drawn.tokens)).sum(dim=-1)
         return log_probs

@@ -1,28 +1,29 @@
 """Training and scoring a sequence-to-sequence model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import nn
 
 from attendgen.data.batch import PairBatch
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import masked_cross_entropy
-from attendgen.metrics.text import score_pairs
-from attendgen.models.ensemble import Ensemble
-from attendgen.models.seq2seq import Seq2Seq
+from attendgen.metrics.protocol import Metric
+from attendgen.metrics.text import PairScores
 from attendgen.optim.build import MakeOptimizer, Schedule
-from attendgen.tasks.base import BaseTask, gather_outputs, require_fraction
-from attendgen.text.vocabulary import PairVocabulary
+from attendgen.tasks.base import LossTerm, Predictions, require_fraction
+from attendgen.tasks.generating import GeneratingTask
+from attendgen.text.vocabulary import PairVocabulary, Vocabulary
 
 
-class Seq2SeqTask(BaseTask[PairVocabulary]):
+class Seq2SeqTask(GeneratingTask[PairVocabulary]):
     """Cross-entropy by teacher forcing; validation decodes and compares with the raw targets.
 
     Args:
         label_smoothing: of the training loss.
+        metrics: see `GeneratingTask`.
 
     Raises:
         UserError: the label smoothing is not from 0 to below 1.
@@ -30,34 +31,36 @@ class Seq2SeqTask(BaseTask[PairVocabulary]):
 
     family = "seq2seq"
     monitor = ("val/bleu", "max")
-    packages: ClassVar[Mapping[str, str]] = {"sacrebleu": "translation"}
+    default_metrics: ClassVar[tuple[type[Metric], ...]] = (PairScores,)
+    shown = ("exact_match", "bleu")
 
     def __init__(
         self,
-        model: Seq2Seq | Ensemble,
+        model: nn.Module,
         vocabulary: PairVocabulary,
         optimizer: MakeOptimizer,
         schedule: Schedule,
         decoding: DecodingConfig | DecodingFunction,
         label_smoothing: float = 0.0,
+        metrics: Sequence[Any] | None = None,
     ) -> None:
-        super().__init__(model, vocabulary, optimizer, schedule, decoding)
+        super().__init__(model, vocabulary, optimizer, schedule, decoding, metrics)
         require_fraction("task.label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
-        self.texts: dict[int, str] = {}  # decoded in the current validation, by the pair's index
 
-    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
+    @property
+    def output_vocabulary(self) -> Vocabulary:
+        """The vocabulary of the targets."""
+        return self.vocabulary.target
+
+    def predict(self, batch: PairBatch) -> Predictions:
+        """Return logits of each target token, and the attention over the source."""
+        return Predictions(*self.model(batch.source, batch.inputs))
+
+    def loss_terms(self, batch: PairBatch, predictions: Predictions) -> dict[str, LossTerm]:
         """Return the mean cross-entropy per target token of the step."""
-        logits, _ = self.model(batch.source, batch.inputs)
-        nll, _ = masked_cross_entropy(logits, batch.outputs, self.label_smoothing)
-        loss = nll / self.loss_denominators(batch).tokens
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
-        return loss
-
-    def nll(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """Return the summed negative log-likelihood of a batch's targets, and their number of tokens."""
-        logits, _ = self.model(batch.source, batch.inputs)
-        return masked_cross_entropy(logits, batch.outputs)
+        nll, _ = masked_cross_entropy(predictions.logits, batch.outputs, self.label_smoothing)
+        return {"cross_entropy": LossTerm(nll / self.loss_denominators(batch).tokens)}
 
     def generate(self, batch: PairBatch) -> Decoded:
         """Decode outputs for a batch's sources."""
@@ -65,22 +68,8 @@ class Seq2SeqTask(BaseTask[PairVocabulary]):
         suppressed = self.vocabulary.target.suppressed()
         return decode(self.model, memory, state, self.decoding, suppressed, batch.index.tolist())
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget the outputs of the last validation."""
-        self.texts = {}
-
-    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
-        """Measure the cross-entropy and decode."""
-        self.bits.update(*self.nll(batch))
-        for index, tokens in zip(batch.index.tolist(), self.generate(batch).tokens[:, 0].tolist(), strict=True):
-            self.texts[index] = self.vocabulary.target.decode(tokens)
-
-    def on_validation_epoch_end(self) -> None:
-        """Score all processes' outputs, each counted once."""
-        self.texts = gather_outputs(self.texts)
-        references = self.data.references(self.data.eval_split)
-        # targets as the vocabulary can spell them: the normalizer "letters" has no accents
+    def get_references(self) -> Mapping[int, Sequence[str]]:
+        """Return the targets as the vocabulary can spell them: the normalizer "letters" has no accents."""
         normalize: Any = self.vocabulary.target.normalize
-        accepted = [[normalize(text) for text in references[index]] for index in self.texts]
-        scores = {**score_pairs(list(self.texts.values()), accepted), **self.compute_cross_entropy()}
-        self.log_scores(scores, shown=("exact_match", "bleu"))
+        references = super().get_references()
+        return {index: [normalize(text) for text in texts] for index, texts in references.items()}

@@ -1,0 +1,93 @@
+"""The base of tasks whose validation decodes texts and compares them with references."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.protocol import Decoded, DecodingFunction
+from attendgen.metrics.protocol import Metric, require_metrics, score_texts
+from attendgen.optim.build import MakeOptimizer, Schedule
+from attendgen.tasks.base import BaseTask, gather_outputs
+from attendgen.text.vocabulary import Vocabulary, VocabularyKind
+
+
+class GeneratingTask(BaseTask[VocabularyKind]):
+    """A task that decodes an output for each example of a validation.
+
+    A subclass defines `generate` and `output_vocabulary`, `predict` and `loss_terms`.
+
+    Args:
+        metrics: compare the outputs with their references; the scores of all of them are logged. The family's own
+            unless given.
+
+    Raises:
+        UserError: a metric cannot be called.
+
+    Attributes:
+        default_metrics: makes the metrics of the family.
+        shown: names of the scores that the progress bar shows.
+        texts: outputs of the current validation, by the index of their example.
+    """
+
+    default_metrics: ClassVar[tuple[type[Metric], ...]]
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        vocabulary: VocabularyKind,
+        optimizer: MakeOptimizer,
+        schedule: Schedule,
+        decoding: DecodingConfig | DecodingFunction,
+        metrics: Sequence[Any] | None = None,
+    ) -> None:
+        own: Any = vocabulary  # mypy would check each kind of vocabulary against all of them
+        super().__init__(model, own, optimizer, schedule, decoding)
+        self.metrics = [kind() for kind in self.default_metrics] if metrics is None else require_metrics(metrics)
+        self.texts: dict[int, str] = {}
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """Modules that the metrics need, with the extra of AttendGen that installs each."""
+        needed: dict[str, str] = {}
+        for metric in self.metrics:
+            needed |= getattr(metric, "packages", {})
+        return needed
+
+    @property
+    def output_vocabulary(self) -> Vocabulary:
+        """The vocabulary of the outputs."""
+        raise NotImplementedError
+
+    def generate(self, batch: Any) -> Decoded:  # noqa: ANN401  # the batches of a subclass
+        """Decode outputs for a batch."""
+        raise NotImplementedError
+
+    def get_references(self) -> Mapping[int, Sequence[str]]:
+        """Return the texts that an example's output is compared with, by the example's index."""
+        return self.data.references(self.data.eval_split)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the outputs of the last validation."""
+        super().on_validation_epoch_start()
+        self.texts = {}
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:  # noqa: ANN401  # the batches of a subclass
+        """Measure the cross-entropy, and decode."""
+        super().validation_step(batch, batch_index)
+        for index, tokens in zip(batch.index.tolist(), self.generate(batch).tokens[:, 0].tolist(), strict=True):
+            self.texts[index] = self.output_vocabulary.decode(tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score all processes' outputs, each counted once.
+
+        Raises:
+            UserError: a metric does not return scores by name, or two of them use the same name.
+        """
+        self.texts = gather_outputs(self.texts)
+        references = self.get_references()
+        chosen = [references[index] for index in self.texts]
+        scores = score_texts(self.metrics, list(self.texts.values()), chosen)
+        self.log_scores({**scores, **self.compute_cross_entropy(), **self.compute_means()}, self.shown)
