@@ -159,7 +159,7 @@ def test_read_files_makes_a_split_and_counts_unknown_characters(root, tmp_path):
         paths[-1].write_text(text, encoding="utf-8")
     data = module(root, batch_size=2)
     data.read_files(paths)
-    assert data.character_counts("text") == {"characters": 11, "unknown_characters": 3}
+    assert data.count_inputs("text") == {"characters": 11, "unknown_characters": 3}
     data.eval_split = "text"
     outputs = torch.cat([row[row != PAD] for batch in data.val_dataloader() for row in batch.outputs])
     wanted = "".join(texts)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from attendgen.evaluation import evaluate as evaluation
 from attendgen.evaluation.evaluate import evaluate
+from attendgen.metrics import meteor
 from attendgen.runs.run import Run
 from helpers.errors import Command
 from helpers.runs import SharedRuns
@@ -69,7 +69,7 @@ def test_captions_and_scores_are_kept_if_meteor_is_interrupted(captioner, java, 
     def interrupt(*_: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "meteor", interrupt)
+    monkeypatch.setattr(meteor, "meteor", interrupt)
     run = Run.find(captioner)
     with pytest.raises(KeyboardInterrupt):
         evaluate(run, run.config, "val", tmp_path)

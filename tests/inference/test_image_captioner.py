@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from attendgen.data.captions.images import open_image
@@ -43,7 +44,12 @@ def test_results_are_ranked_and_attend_to_the_regions(captioner: ImageCaptioner)
 def test_retrieval_reads_the_training_captions_once(captioner: ImageCaptioner) -> None:
     options = {"beam_size": 4, "retrieval_captions": 2, "max_length": 6}
     first = captioner.caption(Image.new("RGB", (50, 40), "red"), **options)[0]
-    assert captioner.get_retriever(2) is captioner.get_retriever(2)
+    nearest = captioner.get_retriever(2)
+    assert captioner.get_retriever(2) is nearest
+    fewer = captioner.get_retriever(1)
+    assert fewer.directions is nearest.directions, "one data module and one index serve every number of images"
+    features = torch.randn(3, 4, nearest.directions.size(1))
+    assert fewer.find(features).tolist() == nearest.find(features)[:, :1].tolist()
     assert captioner.caption(Image.new("RGB", (50, 40), "red"), **options)[0].text == first.text
     assert "training images" in refusal(captioner.get_retriever, 99)
 

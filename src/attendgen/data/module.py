@@ -1,5 +1,7 @@
 """The base of all data modules: the seam between data, model and training."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Generic
 
 import lightning
@@ -65,6 +67,23 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """Return the reference texts of a split's examples, by index."""
         raise NotImplementedError
+
+    def inputs(self, split: str) -> Sequence[str | int]:
+        """Return what names the input of each of a split's examples: its number, its source text, or its image's id."""
+        dataset: Any = self.dataset(split)
+        return range(len(dataset))
+
+    def count_inputs(self, split: str) -> dict[str, int]:  # noqa: ARG002
+        """Return numbers by name that an evaluation writes beside the scores of a split, such as its characters."""
+        return {}
+
+    def read_files(self, paths: Sequence[str | Path]) -> None:  # noqa: ARG002
+        """Make the split "text" of whole text files.
+
+        Raises:
+            UserError: the data is not text.
+        """
+        raise UserError("--text: only language models score text files")
 
     def nearest_captions(self, number: int) -> NearestCaptions:
         """Return an index that finds the captions of the `number` training images most similar to an image.

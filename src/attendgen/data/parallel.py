@@ -139,6 +139,10 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
             self.sets[paths] = ParallelDataset(self.read(split), vocabulary, " and ".join(map(str, paths)))
         return self.sets[paths]
 
+    def inputs(self, split: str) -> list[str]:
+        """Return each pair's source."""
+        return [source for source, _ in self.dataset(split).pairs]
+
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """Return every target of each pair's source in the split, by the pair's index."""
         pairs = self.dataset(split).pairs

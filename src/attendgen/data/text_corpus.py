@@ -182,7 +182,7 @@ class TextDataModule(BaseDataModule[Vocabulary]):
             self.require_lengths(dict(zip(parts, map(len, texts), strict=True)), path)
         return parts
 
-    def character_counts(self, split: str) -> dict[str, int]:
+    def count_inputs(self, split: str) -> dict[str, int]:
         """Return the number of characters of a split, and of those that the vocabulary lacks."""
         texts = self.dataset(split).texts
         unknown = self.require_vocabulary().unknown

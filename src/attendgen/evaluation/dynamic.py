@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from attendgen.data.batch import StreamBatch, WindowBatch
 from attendgen.metrics.bits_per_token import BitsPerToken
-from attendgen.tasks.language_model import LanguageModelTask
+from attendgen.tasks.base import BaseTask
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
 
 
 def measure_dynamic_bits(
-    task: LanguageModelTask,
+    task: BaseTask[Any],
     batches: Iterable[WindowBatch | StreamBatch],
     lr: float,
     decay: float = 0.0,

@@ -1,8 +1,7 @@
 """Score a trained model on a split or on any text files."""
 
-import contextlib
-import logging
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,16 @@ from omegaconf import DictConfig
 
 from attendgen.config.instantiate import instantiate
 from attendgen.data.captions.features import get_image_encoder
-from attendgen.data.captions.module import CaptionDataModule
 from attendgen.data.module import BaseDataModule, open_data, require_split
-from attendgen.data.text_corpus import TextDataModule
 from attendgen.evaluation.dynamic import measure_dynamic_bits
 from attendgen.metrics.bits_per_token import perplexity
-from attendgen.metrics.meteor import MeteorError, is_java_present, meteor
-from attendgen.metrics.tokenization import tokenize
 from attendgen.runs.layout import CAPTIONS, METRICS, OUTPUTS
 from attendgen.runs.run import Run
 from attendgen.tasks.base import BaseTask
-from attendgen.tasks.captioning import CaptioningTask
-from attendgen.tasks.language_model import LanguageModelTask
-from attendgen.tasks.seq2seq import Seq2SeqTask
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import temporary_folder, write_json, write_text
 from attendgen.utils.logging import silence_warnings
 from attendgen.utils.packages import require_packages
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,29 +63,20 @@ def evaluate(
     task: BaseTask[Any] = instantiate(config.task, "task", model=run.load_model(config), vocabulary=run.vocabulary)
     require_packages(task.packages)
     data = open_data(config.data, run.vocabulary, get_image_encoder(task.model))
-    if dynamic is not None and not isinstance(task, LanguageModelTask):
+    if dynamic is not None and not task.is_adaptable:
         raise UserError("--dynamic-eval-lr: only language models are scored by dynamic evaluation")
     if texts:
-        if not isinstance(data, TextDataModule):
-            raise UserError("--text: only language models score text files")
         split = "text"
         data.read_files(texts)
     data.open_split(split)
-    scores = run_validation(task, data)
-    if isinstance(data, TextDataModule):
-        scores |= data.character_counts(split)
-        if dynamic is not None and isinstance(task, LanguageModelTask):
-            scores |= score_dynamically(task, data, dynamic)
-    if isinstance(task, CaptioningTask) and isinstance(data, CaptionDataModule):
-        scores |= write_captions(task, data, folder / CAPTIONS.format(split=split))
-    if isinstance(task, Seq2SeqTask):
-        lines = (task.texts[index].replace("\n", " ") for index in sorted(task.texts))
-        write_text(folder / OUTPUTS.format(split=split), "".join(f"{line}\n" for line in lines))
+    scores = {**run_validation(task, data), **data.count_inputs(split), **task.score_outputs()}
+    if dynamic is not None:
+        scores |= score_dynamically(task, data, dynamic)
+    write_outputs(task.export_outputs(), folder, split)
     metrics = folder / METRICS.format(split=split)
     write_json(metrics, scores)
-    if isinstance(task, CaptioningTask) and isinstance(data, CaptionDataModule):
-        # a Java program that fails or is interrupted must not cost the other scores
-        scores |= score_meteor(task.texts, data.references(data.eval_split))
+    if slow := task.score_slowly():  # a program that fails or is interrupted must not cost the other scores
+        scores |= slow
         write_json(metrics, scores)
     return scores
 
@@ -114,34 +95,17 @@ def run_validation(task: BaseTask[Any], data: BaseDataModule[Any]) -> dict[str, 
     return {name.partition("/")[2]: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def score_dynamically(task: LanguageModelTask, data: TextDataModule, dynamic: DynamicEvaluation) -> dict[str, float]:
+def score_dynamically(task: BaseTask[Any], data: BaseDataModule[Any], dynamic: DynamicEvaluation) -> dict[str, float]:
     """Return the scores of dynamic evaluation."""
-    data.batch_size = 1  # a text is adapted to its own past alone
-    bits = measure_dynamic_bits(task.cpu(), data.val_dataloader(), dynamic.lr, dynamic.decay)
+    single: Any = copy.copy(data)
+    single.batch_size = 1  # a text is adapted to its own past alone
+    bits = measure_dynamic_bits(task.cpu(), single.val_dataloader(), dynamic.lr, dynamic.decay)
     return {"dynamic_bits_per_character": bits, "dynamic_perplexity": perplexity(bits)}
 
 
-def write_captions(task: CaptioningTask, data: CaptionDataModule, path: Path) -> dict[str, float]:
-    """Write decoded captions in the COCO results format; return the share of them that occurs in training."""
-    names = data.image_ids(data.eval_split)
-    captions: list[dict[str, Any]] = [
-        {"image_id": names[index], "caption": task.texts[index]} for index in sorted(task.texts)
-    ]
-    write_json(path, captions)
-    with contextlib.suppress(UserError):  # the training captions may be missing
-        train = {tokenize(text) for texts in data.references("train").values() for text in texts}
-        seen = sum(tokenize(text) in train for text in task.texts.values())
-        return {"seen_in_training": seen / len(names)}
-    return {}
-
-
-def score_meteor(captions: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> dict[str, float]:
-    """Return METEOR by its name, or nothing if Java is missing; log a warning if it fails."""
-    if not is_java_present():
-        log.info("METEOR is left out: it needs Java")
-        return {}
-    try:
-        return {"meteor": meteor(captions, references)}
-    except MeteorError as error:
-        log.warning("METEOR is left out: %s", error)
-        return {}
+def write_outputs(outputs: list[Any], folder: Path, split: str) -> None:
+    """Write outputs: texts one per line, dicts in the COCO results format."""
+    if outputs and isinstance(outputs[0], dict):
+        write_json(folder / CAPTIONS.format(split=split), outputs)
+    elif outputs:
+        write_text(folder / OUTPUTS.format(split=split), "".join(f"{line}\n" for line in outputs))

@@ -1,5 +1,6 @@
 """Trained captioners: an image in, captions out."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ class ImageCaptioner(TrainedModel):
         super().__init__(run, model)
         self._retrievers: dict[int, Any] = {}  # by their number of images
 
+    @functools.cached_property
+    def data(self) -> Any:
+        """The data module of the run, whose training images captions are retrieved from."""
+        from attendgen.data.module import open_data
+
+        return open_data(self.run.config.data, self.vocabulary, self.model.encoder)
+
     def get_retriever(self, number: int) -> Any:
         """Return an index of the captions of the run's training images.
 
@@ -30,10 +38,7 @@ class ImageCaptioner(TrainedModel):
             UserError: the data is not where the run's config says, or there are fewer images.
         """
         if number not in self._retrievers:
-            from attendgen.data.module import open_data
-
-            data = open_data(self.run.config.data, self.vocabulary, self.model.encoder)
-            self._retrievers[number] = data.nearest_captions(number)
+            self._retrievers[number] = self.data.nearest_captions(number)
         return self._retrievers[number]
 
     @torch.inference_mode()

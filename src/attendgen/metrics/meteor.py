@@ -1,5 +1,6 @@
 """METEOR 1.5 (Denkowski and Lavie 2014) through the Java program that pycocoevalcap brings."""
 
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ from typing import BinaryIO, TypeVar
 
 from attendgen.metrics.tokenization import tokenize
 from attendgen.utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -54,6 +57,18 @@ def meteor(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]
     if len(score.split()) > 1 or not 0 <= float(score) <= 1:
         raise MeteorError(f"java answered {score!r} instead of a score from 0 to 1")
     return float(score)
+
+
+def score_meteor(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]]) -> dict[str, float]:
+    """Return METEOR by its name, or nothing if Java is missing; log a warning if it fails."""
+    if not is_java_present():
+        log.info("METEOR is left out: it needs Java")
+        return {}
+    try:
+        return {"meteor": meteor(hypotheses, references)}
+    except MeteorError as error:
+        log.warning("METEOR is left out: %s", error)
+        return {}
 
 
 class _Program:

@@ -63,11 +63,13 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         shown_terms: names of the terms that the progress bar shows; "loss" is their sum.
         family: which interface of `attendgen.inference` serves the model; saved with a run.
         monitor: the score that selects the best checkpoint, and whether the best is its "min" or "max".
+        is_adaptable: whether dynamic evaluation can score the model, because its batches are texts in order.
     """
 
     family: ClassVar[str]
     monitor: ClassVar[tuple[str, str]]
     shown_terms: ClassVar[tuple[str, ...]] = ("loss",)
+    is_adaptable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -164,6 +166,21 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
             total, count = map(sum, zip(*(part[name] for part in parts if name in part), strict=True))
             means[name] = total / count if count else math.nan
         return means
+
+    def export_outputs(self) -> list[str] | list[dict[str, Any]]:
+        """Return the outputs of the last validation, in the order of their examples.
+
+        `attendgen evaluate` writes texts one per line, and dicts as JSON; nothing is written for an empty list.
+        """
+        return []
+
+    def score_outputs(self) -> dict[str, float]:
+        """Return scores of the last validation that `attendgen evaluate` computes, but no validation in training."""
+        return {}
+
+    def score_slowly(self) -> dict[str, float]:
+        """Return scores by programs that may fail; `attendgen evaluate` computes them after all else is written."""
+        return {}
 
     def loss_denominators(self, batch: Batch) -> StepTotals:
         """Return what a training batch divides its summed losses by: the mean totals of the batches of a step.

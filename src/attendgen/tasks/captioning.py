@@ -1,5 +1,6 @@
 """Training and scoring a captioner with soft attention."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -13,7 +14,9 @@ from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import cross_entropy_per_caption, doubly_stochastic, masked_cross_entropy
 from attendgen.metrics.captions import CaptionScores
+from attendgen.metrics.meteor import score_meteor
 from attendgen.metrics.protocol import Metric
+from attendgen.metrics.tokenization import tokenize
 from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
 from attendgen.tasks.base import LossTerm, Predictions, require_fraction, require_parts
 from attendgen.tasks.generating import GeneratingTask
@@ -128,6 +131,22 @@ class CaptioningTask(GeneratingTask[Vocabulary]):
         memory, state = self.model.encode(features)
         suppressed = self.vocabulary.suppressed()
         return decode(self.model, memory, state, self.decoding, suppressed, batch.index.tolist(), retrieved)
+
+    def export_outputs(self) -> list[str] | list[dict[str, Any]]:
+        """Return the captions of the last validation in the COCO results format."""
+        names = self.data.inputs(self.data.eval_split)
+        return [{"image_id": names[index], "caption": self.texts[index]} for index in sorted(self.texts)]
+
+    def score_outputs(self) -> dict[str, float]:
+        """Return the share of captions that occur word for word in the training set, if that is there."""
+        with contextlib.suppress(UserError):  # the training captions may be missing
+            train = {tokenize(text) for texts in self.data.references("train").values() for text in texts}
+            return {"seen_in_training": sum(tokenize(text) in train for text in self.texts.values()) / len(self.texts)}
+        return {}
+
+    def score_slowly(self) -> dict[str, float]:
+        """Return METEOR, if Java works."""
+        return score_meteor(self.texts, self.get_references())
 
     def on_validation_epoch_start(self) -> None:
         """Forget the captions of the last validation, and open the retrieval of captions if it is used."""

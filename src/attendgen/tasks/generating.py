@@ -69,6 +69,10 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         """Return the texts that an example's output is compared with, by the example's index."""
         return self.data.references(self.data.eval_split)
 
+    def export_outputs(self) -> list[str] | list[dict[str, Any]]:
+        """Return the texts of the last validation, each as one line."""
+        return [self.texts[index].replace("\n", " ") for index in sorted(self.texts)]
+
     def on_validation_epoch_start(self) -> None:
         """Forget the outputs of the last validation."""
         super().on_validation_epoch_start()

@@ -53,6 +53,7 @@ class LanguageModelTask(BaseTask[Vocabulary]):
 
     family = "language_model"
     monitor = ("val/bits_per_character", "min")
+    is_adaptable = True
 
     def __init__(
         self,

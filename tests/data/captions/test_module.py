@@ -119,11 +119,11 @@ def test_nearest_captions_are_all_captions_of_the_nearest_training_image(flickr,
 
 def test_image_ids_are_names_in_flickr8k_and_numbers_in_coco(flickr, coco, make_data):
     data = make_data(flickr)
-    assert data.image_ids("val") == data.image_ids("dev") == list(VAL)
+    assert data.inputs("val") == data.inputs("dev") == list(VAL)
     assert data.references("val") == {i: tuple(captions) for i, captions in enumerate(VAL.values())}
     numbered = make_data(coco, Coco)
     ids = {image["id"]: image["file_name"] for image in coco_json(VAL)["images"]}
-    assert numbered.image_ids("val") == sorted(ids)
+    assert numbered.inputs("val") == sorted(ids)
     assert numbered.references("val") == {i: tuple(VAL[ids[number]]) for i, number in enumerate(sorted(ids))}
 
 
@@ -135,7 +135,7 @@ def test_dev_and_val_name_the_same_split(karpathy, make_data):
 def test_max_samples_keeps_the_first_images(flickr, make_data):
     data = make_data(flickr, max_samples=1)
     data.setup("fit")
-    assert data.image_ids("train") == ["a.png"]
+    assert data.inputs("train") == ["a.png"]
     assert len(data.dataset("val")) == 1
 
 
@@ -147,7 +147,7 @@ def test_loader_reads_real_coco(shared, make_data, tmp_path):
     index = torch.cat([batch.index for batch in batches])
     assert sorted(index.tolist()) == list(range(len(raw["images"])))
     assert batches[0].images.shape == (32, (SIZE // 2) ** 2, 4)
-    ids = data.image_ids("val")
+    ids = data.inputs("val")
     assert ids == sorted(image["id"] for image in raw["images"])
     written = {}
     for annotation in raw["annotations"]:

@@ -76,6 +76,7 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         self.max_samples = max_samples
         self.splits: dict[str, CaptionedImages] = {}
         self.sets: dict[str, CaptionDataset] = {}
+        self.nearest: NearestCaptions | None = None  # made when it is first needed
 
     def connect(self, vocabulary: Vocabulary, encoder: ImageEncoder | None = None) -> None:
         """Receive the vocabulary, and the encoder whose image size and features are used."""
@@ -173,14 +174,15 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         images = self.images(paths)
         if not isinstance(images, FeatureCache):
             raise UserError(f"{option}: needs cached features; set data.cache=DIR")
-        captions = self.encode_captions("train", self.require_vocabulary())
-        return NearestCaptions(images.means(), captions, number)
+        if self.nearest is None:
+            self.nearest = NearestCaptions(images.means(), self.encode_captions("train", self.require_vocabulary()))
+        return self.nearest.limit(number)
 
     def references(self, split: str) -> dict[int, tuple[str, ...]]:
         """Return the raw captions of each image, by index."""
         return dict(enumerate(self.rows(split).references()))
 
-    def image_ids(self, split: str) -> list[ImageId]:
+    def inputs(self, split: str) -> list[ImageId]:
         """Return each image's name in results files: Flickr's file name, COCO's number."""
         return list(self.rows(split).image_ids)
 

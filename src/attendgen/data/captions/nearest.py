@@ -1,5 +1,6 @@
 """Captions of the training images that are most similar to an image."""
 
+import copy
 from collections.abc import Sequence
 
 from jaxtyping import Float, Int
@@ -23,12 +24,20 @@ class NearestCaptions:
         number: of nearest images, at most as many as there are.
     """
 
-    def __init__(self, means: Float[Tensor, "images dim"], captions: Sequence[list[list[int]]], number: int) -> None:
+    def __init__(
+        self, means: Float[Tensor, "images dim"], captions: Sequence[list[list[int]]], number: int = 1
+    ) -> None:
         self.captions = captions
         self.number = number
         self.mean = means.mean(dim=0)
         self.std = means.std(dim=0, correction=0) + MIN_STD
         self.directions = self._normalize(means)
+
+    def limit(self, number: int) -> "NearestCaptions":
+        """Return an index of the same images that finds the captions of this many."""
+        limited = copy.copy(self)
+        limited.number = number
+        return limited
 
     def _normalize(self, means: Float[Tensor, "images dim"]) -> Float[Tensor, "images dim"]:
         return functional.normalize((means - self.mean) / self.std, dim=-1)
