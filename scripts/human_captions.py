@@ -50,7 +50,7 @@ def read_captions(path: Path, data: CaptionDataModule, split: str) -> dict[int, 
     if not path.is_file():
         raise UserError(f"{path}: no such file; run attendgen evaluate with --split {split} first, or give --captions")
     written = {entry["image_id"]: entry["caption"] for entry in read_json(path)}
-    ids = data.image_ids(canonical_split(split))
+    ids = data.rows(canonical_split(split)).image_ids
     if set(ids) != set(written):
         raise UserError(f"{path}: captions of other images than the data's {split} split; evaluate again")
     return {index: written[name] for index, name in enumerate(ids)}
