@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attendgen.cli.app import app
-from attendgen.cli.script import run_command, script
+from attendgen.cli.script import script
+from attendgen.utils.exit_codes import run_command
 
 NO_PROGRESS_BAR = ("callbacks.progress=null", "+trainer.enable_progress_bar=false")
 

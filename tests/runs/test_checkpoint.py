@@ -64,7 +64,7 @@ def test_previous_checkpoint_replaces_a_broken_last_one(tmp_path: Path, caplog: 
     assert found is not None
     assert (found.path, found.step) == (tmp_path / PREVIOUS, 2)
     save(tmp_path / LAST, global_step=4, callbacks={"EMA": {}})
-    assert find_newest_checkpoint(tmp_path) == (tmp_path / LAST, 4, {"EMA": {}})
+    assert find_newest_checkpoint(tmp_path) == (tmp_path / LAST, 4, {"EMA": {}}, 0.0)
     assert not caplog.records
     (tmp_path / LAST).write_bytes(b"PK")
     found = find_newest_checkpoint(tmp_path)

@@ -1,8 +1,10 @@
 """The checkpoint from which a run resumes, whatever ends it."""
 
+import contextlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -79,7 +81,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save, and stop at a signal."""
-        self._save(trainer)
+        with contextlib.nullcontext() if trainer.is_last_batch else _within_epoch(trainer):
+            self._save(trainer)
         stopped, _ = self._agree(trainer, False)
         if stopped:
             raise Interrupted(stopped, trainer.global_step)
@@ -101,3 +104,27 @@ class LastCheckpoint(Checkpoint):
             new.replace(last)
         trainer.strategy.barrier()
         self.saved = time.monotonic()
+
+
+@contextlib.contextmanager
+def _within_epoch(trainer: lightning.Trainer) -> Iterator[None]:
+    """Let Lightning's counters stand as after a step within an epoch, where a run of more steps goes on.
+
+    A training that ends within an epoch has called the hooks of the epoch's end, so Lightning counts the epoch.
+    """
+    fit, loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    epochs = (fit.epoch_progress.current, fit.epoch_progress.total)
+    batches = (loop.batch_progress.current, loop.batch_progress.total)
+
+    def add(number: int) -> None:
+        for progress in epochs:
+            progress.processed += number  # type: ignore[attr-defined]
+        for progress in batches:
+            progress.completed += number
+        loop._batches_that_stepped += number
+
+    add(-1)
+    try:
+        yield
+    finally:
+        add(1)

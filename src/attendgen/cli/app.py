@@ -10,8 +10,8 @@ from attendgen.cli.combine import ensemble, import_checkpoint, merge, rescale
 from attendgen.cli.evaluate import evaluate
 from attendgen.cli.generate import generate
 from attendgen.cli.runs import runs
-from attendgen.cli.script import run_command
 from attendgen.cli.train import train
+from attendgen.utils.exit_codes import run_command
 
 app = typer.Typer(
     no_args_is_help=True,

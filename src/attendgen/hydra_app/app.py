@@ -29,7 +29,8 @@ from attendgen.runs.run import Run
 from attendgen.sweeps.trial import run_trial
 from attendgen.training.checks import require_own_folder, require_own_paths, require_training
 from attendgen.training.train import train
-from attendgen.utils.errors import Interrupted, UserError
+from attendgen.utils.errors import UserError
+from attendgen.utils.exit_codes import run_command
 from attendgen.utils.resources import get_conf_dir
 
 log = logging.getLogger(__name__)
@@ -188,17 +189,13 @@ def resume_run(name: str, overrides: list[str]) -> None:
     logging.getLogger().addHandler(file)
     try:
         log.info("resumed: %s", " ".join(overrides) or "with its own settings")
-        train(config, run.folder, resume=True)
+        train(config, run.folder, resume=True, changes=overrides)
     finally:
         logging.getLogger().removeHandler(file)
         file.close()
 
 
 def main() -> None:
-    """Run the application in a further process."""
-    try:
-        run_hydra(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"attendgen: {get_first_line(error)}" if "LOCAL_RANK" not in os.environ else 2)
-    except Interrupted as signalled:
-        sys.exit(128 + signalled.number)
+    """Run the application in a further process; the first process of a training reports what ends it."""
+    arguments = sys.argv[1:]
+    sys.exit(run_command(lambda: run_hydra(arguments), silent=is_further_process()))

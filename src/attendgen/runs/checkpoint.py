@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attendgen.runs.layout import LAST, PREVIOUS, RECORD
+from attendgen.runs.layout import FIT_SECONDS, LAST, PREVIOUS, RECORD
 from attendgen.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -58,11 +58,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 class SavedCheckpoint(NamedTuple):
-    """A whole checkpoint, the step after which it was saved, and the states of the callbacks."""
+    """A whole checkpoint: the step after which it was saved, the states of the callbacks, the seconds of training."""
 
     path: Path
     step: int
     callbacks: Any
+    fit_seconds: float
 
 
 def find_newest_checkpoint(folder: Path) -> SavedCheckpoint | None:
@@ -82,7 +83,9 @@ def find_newest_checkpoint(folder: Path) -> SavedCheckpoint | None:
             else:
                 if broken:
                     log.warning("%s; resuming from %s", broken, path)
-                return SavedCheckpoint(path, checkpoint["global_step"], checkpoint.get("callbacks"))
+                seconds = checkpoint[RECORD].get(FIT_SECONDS)
+                seconds = seconds if isinstance(seconds, float) else 0.0
+                return SavedCheckpoint(path, checkpoint["global_step"], checkpoint.get("callbacks"), seconds)
     if broken:
         raise broken
     return None

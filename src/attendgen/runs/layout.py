@@ -6,7 +6,8 @@ from attendgen.utils.files import read_yaml
 
 CONFIG = "config.yaml"  # the settings with which a run was started or last resumed
 VOCABULARY = "vocabulary.json"
-ENVIRONMENT = "environment.json"  # versions, commit, device, command
+ENVIRONMENT = "environment.json"  # versions, commit, device, command of the first start
+HISTORY = "history.json"  # the first start and each time that the run was resumed: when, with which changes, its end
 METRICS = "metrics_{split}.json"
 FIT_METRICS = METRICS.format(split="fit")  # the best monitored score, and the cost of the training
 CAPTIONS = "captions_{split}.json"  # in the COCO results format
@@ -17,7 +18,8 @@ ERROR = "error.json"  # why a trial of a sweep failed
 CHECKPOINTS = "checkpoints"
 BEST = "best.ckpt"
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # a run resumes from the last, or from the previous if that is broken
-RECORD = "attendgen"  # a checkpoint's key of the config and the vocabulary
+RECORD = "attendgen"  # a checkpoint's key of the config, the vocabulary and the seconds of training
+FIT_SECONDS = "fit_seconds"
 WEIGHTS = "weights.safetensors"  # of a bundled model
 TENSORBOARD = "tensorboard"
 
@@ -25,9 +27,9 @@ HYDRA = ".hydra"
 OVERRIDES = Path(HYDRA, "overrides.yaml")
 TRIAL = Path(HYDRA, "trial.yaml")  # the config of a sweep's trial, which the trial's process reads
 
-FILES = (LOG, CONFIG, VOCABULARY, ENVIRONMENT, FIT_METRICS)  # that every training writes
+FILES = (LOG, CONFIG, VOCABULARY, ENVIRONMENT, HISTORY, FIT_METRICS)  # that every training writes
 FOLDERS = (HYDRA, CHECKPOINTS, TENSORBOARD)
-BEFORE_CONFIG = (HYDRA, LOG, VOCABULARY, ENVIRONMENT)  # written before the config
+BEFORE_CONFIG = (HYDRA, LOG, VOCABULARY, ENVIRONMENT, HISTORY)  # written before the config
 
 
 def read_arguments(folder: Path) -> list[str]:

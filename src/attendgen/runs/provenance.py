@@ -16,9 +16,13 @@ from attendgen.runs.layout import read_arguments
 from attendgen.utils.resources import SOURCE
 
 
-def describe_environment(folder: Path) -> dict[str, Any]:
-    """Return versions, commit, devices and command of the run in a folder."""
-    given = read_arguments(folder) or sys.argv[1:]  # a sweep's trial is started by another command
+def describe_environment(folder: Path, given: list[str] | None = None) -> dict[str, Any]:
+    """Return versions, commit, devices and command of the run in a folder.
+
+    Args:
+        given: the arguments of `attendgen train`; those with which the folder's run was started unless given.
+    """
+    given = given or read_arguments(folder) or sys.argv[1:]  # a sweep's trial is started by another command
     names = [re.split(r"[^\w.-]", requirement)[0] for requirement in metadata.requires("attendgen") or []]
     versions = {}
     for package in ("attendgen", "omegaconf", *names):

@@ -1,5 +1,6 @@
 """Writing run directories."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,32 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.saved import record_config
 from attendgen.runs.folder import require_free
-from attendgen.runs.layout import BEST, CHECKPOINTS, CONFIG, ENVIRONMENT, RECORD, VOCABULARY
+from attendgen.runs.layout import BEST, CHECKPOINTS, CONFIG, ENVIRONMENT, RECORD, VOCABULARY, read_arguments
 from attendgen.runs.provenance import describe_environment
+from attendgen.runs.status import NOT_TRAINED, RunStatus, begin_session, end_session
 from attendgen.text.vocabulary import AnyVocabulary, save_vocabulary
-from attendgen.utils.files import replacing, write_json, write_text
+from attendgen.utils.files import read_json, replacing, write_json, write_text
 
 
 def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) -> None:
-    """Write what a run needs beside its weights."""
+    """Write what a run needs beside its weights, and begin its history."""
     save_vocabulary(vocabulary, folder / VOCABULARY)
     write_json(folder / ENVIRONMENT, describe_environment(folder))
+    begin_session(folder, read_arguments(folder))
+    save_config(folder, config)
+
+
+def save_resumed(folder: Path, config: dict[str, Any], changes: Sequence[str], step: int) -> None:
+    """Write the settings of a run that is resumed, and a session into its history.
+
+    Args:
+        changes: settings from the command line.
+        step: after which the run goes on.
+    """
+    now = describe_environment(folder, ["resume=" + str(folder), *changes])
+    first = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {}
+    other = {key: value for key, value in now.items() if key != "started" and first.get(key) != value}
+    begin_session(folder, list(changes), step, environment=other)
     save_config(folder, config)
 
 
@@ -42,6 +59,7 @@ def save_model_as_run(
     config.paths.cache = str(Path(config.paths.cache).absolute())
     record = record_config(config)
     save_run(folder, record, vocabulary)
+    end_session(folder, RunStatus(NOT_TRAINED))
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     with replacing(folder / CHECKPOINTS / BEST) as temporary:
         torch.save({RECORD: {"config": record, "vocabulary": vocabulary.to_dict()}, "state_dict": state}, temporary)

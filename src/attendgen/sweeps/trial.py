@@ -27,7 +27,8 @@ from attendgen.config.saved import record_config
 from attendgen.runs.layout import ERROR, FIT_METRICS, TRIAL
 from attendgen.sweeps.gpus import reserve_gpus, uses_gpus
 from attendgen.training.train import train
-from attendgen.utils.errors import Interrupted, UserError
+from attendgen.utils.errors import UserError
+from attendgen.utils.exit_codes import run_command
 from attendgen.utils.files import read_json, read_yaml, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -127,13 +128,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     trial = read_yaml(folder / TRIAL)
     logging.config.dictConfig(trial["logging"])
-    try:
-        done = attempt(OmegaConf.create(trial["config"]), folder)
-    except Interrupted as stopped:
-        sys.exit(128 + stopped.number)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0 if done else 1)
+    config = OmegaConf.create(trial["config"])
+    # the sweep reports what ends its trials
+    sys.exit(run_command(lambda: 0 if attempt(config, folder) else 1, silent=True))
 
 
 if __name__ == "__main__":

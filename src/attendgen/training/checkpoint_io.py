@@ -1,5 +1,6 @@
 """Writing checkpoints that are whole or absent, and hold plain data."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from attendgen.runs.layout import RECORD
+from attendgen.runs.layout import FIT_SECONDS, RECORD
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import replacing
 
@@ -30,13 +31,27 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class RunRecord(lightning.Callback):
-    """Put the config and the vocabulary, as plain data, into every checkpoint."""
+    """Put the config and the vocabulary, as plain data, and the seconds of training into every checkpoint.
 
-    def __init__(self, config: dict[str, Any], vocabulary: dict[str, Any]) -> None:
+    Args:
+        seconds: of training before this session, which the checkpoint that it continues from holds.
+    """
+
+    def __init__(self, config: dict[str, Any], vocabulary: dict[str, Any], seconds: float = 0.0) -> None:
         self.record = {"config": config, "vocabulary": vocabulary}
+        self.seconds = seconds
+        self.started: float | None = None
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def get_seconds(self) -> float:
+        """Return the seconds of training so far, over all sessions."""
+        return self.seconds + (0.0 if self.started is None else time.monotonic() - self.started)
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the record."""
-        checkpoint[RECORD] = self.record
+        checkpoint[RECORD] = {**self.record, FIT_SECONDS: self.get_seconds()}

@@ -1,0 +1,101 @@
+"""The trainer with its callbacks and loggers, and corrections of Lightning's loops."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loops.fetchers import _DataFetcher
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import DictConfig
+
+from attendgen.callbacks.finite_loss import FiniteLoss
+from attendgen.callbacks.hyperparameters import Hyperparameters
+from attendgen.callbacks.step_seed import StepSeed
+from attendgen.config.instantiate import instantiate
+from attendgen.config.saved import record_config, to_plain_dict
+from attendgen.runs.provenance import get_processor
+from attendgen.training.checkpoint_io import AtomicCheckpointIO, RunRecord
+from attendgen.training.components import Components
+from attendgen.training.loggers import make_loggers
+
+
+class TrainerParts(NamedTuple):
+    """A trainer, its loggers, and the callback that counts the seconds of the training."""
+
+    trainer: lightning.Trainer
+    loggers: list[Logger]
+    record: RunRecord
+
+
+def make_trainer(config: DictConfig, folder: Path, components: Components, resume: bool) -> TrainerParts:
+    """Build the trainer with its callbacks and loggers.
+
+    Raises:
+        UserError: a part refuses its settings.
+    """
+    callbacks = [instantiate(callback, "callbacks") for callback in config.callbacks.values() if callback]
+    if not config.get("logger"):  # Lightning refuses to watch the rate then
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    resumed = components.resumed
+    record = RunRecord(record_config(config), components.vocabulary.to_dict(), resumed.fit_seconds if resumed else 0.0)
+    callbacks += [
+        record,
+        StepSeed(config.seed),
+        FiniteLoss(),
+        Hyperparameters(to_plain_dict(config), config.monitor.metric),
+    ]
+    # a run that starts over because it has no checkpoint keeps nothing of its log
+    loggers = make_loggers(config.logger, None if not resume else resumed.step if resumed else 0)
+    trainer: lightning.Trainer = instantiate(
+        config.trainer,
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(folder),
+    )
+    # Workaround: if max_steps is set, Lightning treats a checkpoint written at the end of an epoch as mid-epoch and
+    # increments the epoch counter twice on resume, which changes the shuffling.
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    validate_at_end(trainer)
+    if isinstance(trainer.strategy, DDPStrategy):
+        # otherwise buffers are sent at every batch, also in validation, where processes have different numbers of them
+        trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+    return TrainerParts(trainer, loggers, record)
+
+
+def validate_at_end(trainer: lightning.Trainer) -> None:
+    """Let a training validate after its last step, also if that lies between two validations."""
+    loop = trainer.fit_loop.epoch_loop
+    is_due = loop._should_check_val_fx
+
+    def is_due_or_last(data_fetcher: _DataFetcher) -> bool:
+        return is_due(data_fetcher) or (trainer.enable_validation and _is_last_step(trainer))
+
+    loop._should_check_val_fx = is_due_or_last  # type: ignore[method-assign]
+
+
+def _is_last_step(trainer: lightning.Trainer) -> bool:
+    """Return whether training ends after the step that was just taken."""
+    fit = trainer.fit_loop
+    if fit.max_steps != -1 and trainer.global_step >= fit.max_steps:
+        return True
+    if trainer.should_stop and fit._can_stop_early:
+        return True
+    limit = fit.max_epochs
+    return (
+        fit.epoch_loop.batch_progress.is_last_batch and limit not in (None, -1) and trainer.current_epoch + 1 >= limit
+    )
+
+
+def describe_device(trainer: lightning.Trainer) -> str:
+    """Return what a trainer computes on, for the log."""
+    device = trainer.strategy.root_device
+    count = "" if trainer.world_size == 1 else f"{trainer.world_size} x "
+    if device.type == "cuda":
+        return f"{count}{torch.cuda.get_device_name(device)}, precision {trainer.precision}"
+    name = get_processor() if device.type == "cpu" else device.type
+    return f"{count}{device.type} ({name}), {torch.get_num_threads()} threads, precision {trainer.precision}"

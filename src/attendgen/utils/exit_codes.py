@@ -1,0 +1,57 @@
+"""How a program ends: one line after a mistake, and an exit code."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from attendgen.utils.errors import DivergedError, Interrupted, UserError
+
+
+def run_command(command: Callable[[], Any], name: str = "attendgen", silent: bool = False) -> int:
+    """Run a command and return its exit code.
+
+    A command that returns a whole number chooses its code; otherwise it is 0 after success, 2 with one line after a
+    user's mistake, 1 after anything else, 130 at Ctrl-C and 143 at SIGTERM.
+
+    Args:
+        name: of the program, with which messages begin.
+        silent: print no line, because another process of the same training prints it; a traceback is always printed.
+    """
+    try:
+        code = command()
+    except Exception as error:
+        if get_line(error) is None:
+            traceback.print_exc()
+        elif not silent:
+            print(f"{name}: {get_line(error)}", file=sys.stderr)
+        return get_code(error)
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        if not silent:
+            print(f"{name}: {str(stopped) or 'interrupted'}", file=sys.stderr)
+        return get_code(stopped)
+    return code if isinstance(code, int) else 0
+
+
+def get_code(error: BaseException) -> int:
+    """Return the exit code of a program that an exception ends."""
+    if isinstance(error, Interrupted):
+        return 128 + error.number
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 2 if isinstance(error, UserError) or _is_usage(error) else 1
+
+
+def get_line(error: Exception) -> str | None:
+    """Return the one line that tells a user of an error; None if only a traceback does."""
+    if isinstance(error, UserError | DivergedError):
+        return " ".join(str(error).split())
+    if _is_usage(error):
+        usage = error.format_message()  # type: ignore[attr-defined]
+        return f"{' '.join(usage.split()) or 'a command is missing'}; see --help"
+    return None
+
+
+def _is_usage(error: BaseException) -> bool:
+    """Return whether this is an error of the option parser's."""
+    return hasattr(error, "format_message")
