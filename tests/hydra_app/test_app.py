@@ -1,7 +1,6 @@
 """The command line of `attendgen train`: arguments, config folders, folders of runs, further processes."""
 
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -90,19 +89,26 @@ def test_an_environment_variable_is_saved_as_the_folder_of_all_data(
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["root"] == "${paths.data}/novels"
 
 
-def test_a_saved_config_does_not_train_into_the_old_runs_folder(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("option", ["--config-dir", "--config-path"])
+@pytest.mark.parametrize("place", [".", ".hydra"])
+def test_a_runs_folder_is_no_folder_of_configs(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, place: str
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     monkeypatch.chdir(tmp_path)
-    again = ["--config-dir", str(finished), "--config-name", "config", "seed=2"]
-    with pytest.raises(UserError, match=f"paths.run={re.escape(str(finished))}: not the folder of this run") as mistake:
-        run_hydra([*again, "hydra.run.dir=new"])
-    assert "'paths.run=${hydra:runtime.output_dir}'" in str(mistake.value)
-    run_hydra([*again, "hydra.run.dir=newer", "paths.run=${hydra:runtime.output_dir}"])  # as the message advises
+    told = refusal(run_hydra, [option, str(finished / place), "--config-name", "config", "hydra.run.dir=new"])
+    assert f"the folder of a run; train with its settings by attendgen train like={finished}" in told
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
-    assert (tmp_path / "newer" / "checkpoints" / "best.ckpt").is_file()
-    assert Run.find(tmp_path / "newer").config.seed == 2
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("field", ["callbacks.best.dirpath", "logger.save_dir", "callbacks.last.folder"])
+def test_a_part_of_a_run_does_not_write_into_another_run(finished: Path, tmp_path: Path, field: str) -> None:
+    written = [f"{field}={finished}/checkpoints", *QUICK]
+    assert f"in the folder of another run, {finished}" in refusal(
+        run_hydra, tiny_data.arguments("toy_chat", tmp_path, *written)
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_folder_for_a_runs_files_is_refused(tmp_path: Path) -> None:

@@ -36,14 +36,18 @@ def read_fit(folder: Path) -> dict:
     ],
 )
 def test_the_last_step_is_validated(train: Train, settings: list[str], steps: int, ended: str) -> None:
-    folder = train("toy_chat", *QUICK, "model.hidden=8", "monitor.metric=val/cross_entropy", "monitor.mode=min", *settings)
+    folder = train(
+        "toy_chat", *QUICK, "model.hidden=8", "monitor.metric=val/cross_entropy", "monitor.mode=min", *settings
+    )
     assert str(read_status(folder)) == ended
     assert ended in (folder / "train.log").read_text()
     fit = read_fit(folder)
     assert fit["steps"] == steps
     if steps:
         assert read(folder, "best")["global_step"] == read(folder)["global_step"] == steps, "it falls in every epoch"
-        assert fit["val/cross_entropy"] == pytest.approx(evaluate(Run.find(folder), Run.find(folder).config)["cross_entropy"], rel=1e-5)
+        assert fit["val/cross_entropy"] == pytest.approx(
+            evaluate(Run.find(folder), Run.find(folder).config)["cross_entropy"], rel=1e-5
+        )
 
 
 def test_time_that_is_up_ends_a_training_with_a_validation(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

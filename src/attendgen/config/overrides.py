@@ -71,7 +71,10 @@ def _expand_references(config: DictConfig, key: str) -> None:
             raw: Any = OmegaConf.to_container(group, resolve=False)
             if OWN_FIELD.fullmatch(raw[name]):
                 begin = raw[name].removesuffix("}")
-                group[name] = {str(field): f"{begin}.{field!s}}}" for field in inner}
+                fields = {str(field): f"{begin}.{field!s}}}" for field in inner}
+                if "_target_" in inner:  # a saved config names its classes
+                    fields["_target_"] = inner["_target_"]
+                group[name] = fields
             else:
                 group[name] = OmegaConf.to_container(inner, resolve=True)
         group = group[name]

@@ -1,4 +1,4 @@
-"""The Hydra application behind `attendgen train`: new runs, sweeps and resumed runs.
+"""The Hydra application behind `attendgen train`: new runs, sweeps, resumed runs and new ones like a saved one.
 
 attendgen train experiment=NAME [key=value ...] [-m]
 """
@@ -23,6 +23,7 @@ from attendgen.config.overrides import expand_profiler, make_paths_absolute
 from attendgen.config.resolvers import register_resolvers
 from attendgen.config.trust import trust
 from attendgen.hydra_app.callbacks import RefusedError, RunFolder, SweepFolder, remove_unstarted_run
+from attendgen.hydra_app.like import is_like, make_hydra_overrides, refuse_folder_of_run, restore_config
 from attendgen.runs.folder import is_further_process, require_free, require_no_run
 from attendgen.runs.layout import CHECKPOINTS, CONFIG, FIT_METRICS, HYDRA, LOG
 from attendgen.runs.run import Run
@@ -57,6 +58,8 @@ def run_job(config: DictConfig) -> float | None:
     elif is_trial or not RunFolder.checked:  # Hydra has written its own files by now
         require_free(folder, option, ignored=(HYDRA, LOG))
     try:
+        if config.get("like"):
+            config = restore_config(config, folder)
         make_paths_absolute(config)
         require_own_folder(config, folder)
         expand_profiler(config)
@@ -135,14 +138,17 @@ def order_arguments(arguments: list[str]) -> list[str]:
     """Return arguments with the overrides side by side, as Hydra wants them.
 
     Raises:
-        UserError: Hydra does not know an option, or two exclude each other.
+        UserError: Hydra does not know an option, two exclude each other, or an argument names no run.
     """
     parser = get_args_parser()
     parser.error = fail_usage  # type: ignore[method-assign]
     parsed = parser.parse_intermixed_args(arguments)
+    refuse_folder_of_run(parsed.config_dir, parsed.config_path)
     if sum(map(bool, (parsed.run, parsed.multirun, parsed.cfg, parsed.info, parsed.shell_completion))) > 1:
         fail_usage("--run, --multirun, --cfg, --info and --shell-completion exclude each other")
-    return [*parsed.overrides, *(argument for argument in arguments if argument not in parsed.overrides)]
+    options = [argument for argument in arguments if argument not in parsed.overrides]
+    overrides = make_hydra_overrides(parsed.overrides) if is_like(parsed.overrides) else parsed.overrides
+    return [*overrides, *options]
 
 
 def take_trust(arguments: list[str]) -> list[str]:
@@ -182,7 +188,7 @@ def resume_run(name: str, overrides: list[str]) -> None:
     require_training(config, run.folder / CONFIG)
     config.paths.run = str(run.folder.absolute())  # it may have been moved
     expand_profiler(config)
-    require_own_paths(config, run.folder, [override.partition("=")[0] for override in overrides])
+    require_own_paths(config, run.folder, [override.partition("=")[0] for override in overrides], run.folder / CONFIG)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     file = logging.FileHandler(run.folder / LOG, delay=True)
     file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))  # as in conf/hydra

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from attendgen.runs.layout import CONFIG, FILES, FOLDERS, VOCABULARY
+from attendgen.runs.layout import FILES, FOLDERS, is_run_folder
 from attendgen.utils.errors import UserError
 
 
@@ -21,7 +21,7 @@ def require_no_run(folder: Path, option: str) -> None:
     Raises:
         UserError: it holds one.
     """
-    if (folder / CONFIG).exists() and (folder / VOCABULARY).exists():
+    if is_run_folder(folder):
         raise UserError(f"{folder}: holds a run already; continue it with resume={folder}, or give another {option}")
 
 

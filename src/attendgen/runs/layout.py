@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from attendgen.utils.files import read_yaml
+from attendgen.utils.files import read_json, read_yaml
 
 CONFIG = "config.yaml"  # the settings with which a run was started or last resumed
 VOCABULARY = "vocabulary.json"
@@ -32,6 +32,23 @@ FOLDERS = (HYDRA, CHECKPOINTS, TENSORBOARD)
 BEFORE_CONFIG = (HYDRA, LOG, VOCABULARY, ENVIRONMENT, HISTORY)  # written before the config
 
 
+LIKE = "like="  # begins the argument that names the run whose settings a new one takes
+CHANGES = "++changes."  # begins a change of these settings in what Hydra is given; see hydra_app/like.py
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Return whether a folder holds a run."""
+    return (folder / CONFIG).exists() and (folder / VOCABULARY).exists()
+
+
+def clean_argument(argument: str) -> str:
+    """Return an argument of `attendgen train` as the user wrote it, from what Hydra was given."""
+    if argument.startswith(LIKE) and argument.endswith("'"):
+        quoted = argument.removeprefix(LIKE)[1:-1]
+        return LIKE + quoted.replace("\\'", "'").replace("\\\\", "\\")
+    return argument.removeprefix(CHANGES)
+
+
 def read_arguments(folder: Path) -> list[str]:
     """Return a run's command line without Hydra's own settings; empty if the run has none.
 
@@ -39,10 +56,22 @@ def read_arguments(folder: Path) -> list[str]:
         UserError: the file is broken.
     """
     path = folder / OVERRIDES
-    return [str(argument) for argument in read_yaml(path) or []] if path.is_file() else []
+    return [clean_argument(str(argument)) for argument in read_yaml(path) or []] if path.is_file() else []
+
+
+def read_settings(folder: Path) -> list[str]:
+    """Return a run's settings as arguments, those of the run that it was made like first.
+
+    Raises:
+        UserError: a file of the run is broken.
+    """
+    history = read_json(folder / HISTORY) if (folder / HISTORY).is_file() else None
+    if isinstance(history, list) and history and isinstance(history[0], dict):
+        return [str(change) for change in history[0].get("changes", [])]
+    return read_arguments(folder)
 
 
 def read_overrides(folder: Path) -> dict[str, str]:
-    """Return the settings given on a run's command line."""
-    pairs = (argument.partition("=") for argument in read_arguments(folder))
+    """Return a run's settings by key; without those of the default config."""
+    pairs = (argument.partition("=") for argument in read_settings(folder))
     return {key.lstrip("+~"): value for key, _, value in pairs}

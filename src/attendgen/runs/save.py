@@ -10,7 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.saved import record_config
 from attendgen.runs.folder import require_free
-from attendgen.runs.layout import BEST, CHECKPOINTS, CONFIG, ENVIRONMENT, RECORD, VOCABULARY, read_arguments
+from attendgen.runs.layout import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    LIKE,
+    RECORD,
+    VOCABULARY,
+    read_arguments,
+    read_settings,
+)
 from attendgen.runs.provenance import describe_environment
 from attendgen.runs.status import NOT_TRAINED, RunStatus, begin_session, end_session
 from attendgen.text.vocabulary import AnyVocabulary, save_vocabulary
@@ -21,8 +31,16 @@ def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) ->
     """Write what a run needs beside its weights, and begin its history."""
     save_vocabulary(vocabulary, folder / VOCABULARY)
     write_json(folder / ENVIRONMENT, describe_environment(folder))
-    begin_session(folder, read_arguments(folder))
+    begin_session(folder, list_settings(folder))
     save_config(folder, config)
+
+
+def list_settings(folder: Path) -> list[str]:
+    """Return the settings of a run that starts, with those of the run that it is made like."""
+    arguments = read_arguments(folder)
+    like = [argument.removeprefix(LIKE) for argument in arguments if argument.startswith(LIKE)]
+    inherited = read_settings(Path(like[0])) if like and Path(like[0]).is_dir() else []
+    return [*inherited, *(argument for argument in arguments if not argument.startswith(LIKE))]
 
 
 def save_resumed(folder: Path, config: dict[str, Any], changes: Sequence[str], step: int) -> None:

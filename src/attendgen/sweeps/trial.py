@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.instantiate import get_first_line
 from attendgen.config.saved import record_config
-from attendgen.runs.layout import ERROR, FIT_METRICS, TRIAL
+from attendgen.runs.layout import ERROR, FIT_METRICS, TRIAL, clean_argument
 from attendgen.sweeps.gpus import reserve_gpus, uses_gpus
 from attendgen.training.train import train
 from attendgen.utils.errors import UserError
@@ -46,7 +46,7 @@ def run_trial(config: DictConfig, folder: Path) -> float | None:
         raise UserError(f"trainer.num_nodes={config.trainer.num_nodes}: a trial of a sweep has one machine")
     if not config.isolate and devices not in (1, "1"):
         raise UserError(f"trainer.devices={devices}: isolate=false trains on one device per trial; use isolate=true")
-    log.info("trial %s: %s", number, " ".join(hydra.overrides.task))
+    log.info("trial %s: %s", number, " ".join(map(clean_argument, hydra.overrides.task)))
     logs = OmegaConf.to_container(hydra.job_logging, resolve=True)
     write_text(folder / TRIAL, yaml.safe_dump({"config": record_config(config), "logging": logs}, sort_keys=False))
     if not config.isolate:

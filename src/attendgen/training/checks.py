@@ -1,6 +1,7 @@
 """Checks that a run writes and deletes in its own folder alone."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from attendgen.config.saved import to_plain_dict
 from attendgen.config.trust import iterate_values
 from attendgen.runs.checkpoint import SavedCheckpoint
-from attendgen.runs.layout import CONFIG, LOG
+from attendgen.runs.layout import LOG, is_run_folder
 from attendgen.utils.errors import UserError
 
 PATH_FIELDS = ("dirpath", "folder", "save_dir", "root_dir", "default_root_dir", "log_dir", "dir")
@@ -22,9 +23,14 @@ def require_own_folder(config: DictConfig, folder: Path) -> None:
     """
     if os.path.realpath(config.paths.run) != os.path.realpath(folder):
         raise UserError(
-            f"paths.run={config.paths.run}: not the folder of this run, {folder}; to train by the config of "
-            "another run add 'paths.run=${hydra:runtime.output_dir}'"
+            f"paths.run={config.paths.run}: not the folder of this run, {folder}; train with the settings of another "
+            "run by attendgen train like=RUN"
         )
+    for field, value in _iterate_paths(config, folder):
+        path = Path(value).resolve()
+        other = next((place for place in (path, *path.parents) if is_run_folder(place)), None)
+        if other is not None and other != folder.resolve():
+            raise UserError(f"{field}={value}: in the folder of another run, {other}; give another folder")
 
 
 def require_training(config: DictConfig, source: Path) -> None:
@@ -38,27 +44,33 @@ def require_training(config: DictConfig, source: Path) -> None:
             raise UserError(f"{source}: {key}: missing, or not a group of fields; the run cannot be trained")
 
 
-def require_own_paths(config: DictConfig, folder: Path, given: list[str]) -> None:
-    """Check that a resumed run, which may come from someone else, writes and deletes in its own folder.
+def _iterate_paths(config: DictConfig, source: Path) -> Iterator[tuple[str, str]]:
+    """Yield the folders that callbacks, loggers and the trainer write into, by field."""
+    groups = {
+        group: value for group, value in to_plain_dict(config).items() if group in ("callbacks", "logger", "trainer")
+    }
+    for field, value in iterate_values(groups, source):
+        if field.rpartition(".")[2] in PATH_FIELDS and value:
+            yield field, str(value)
+
+
+def require_own_paths(config: DictConfig, folder: Path, given: list[str], source: Path) -> None:
+    """Check that a run with saved settings, which may come from someone else, writes and deletes in its own folder.
 
     Args:
         given: fields from the command line; the user's own word is taken.
+        source: the file of the settings.
 
     Raises:
         UserError: a callback, a logger or the trainer names another folder, or a file of the run is a link.
     """
     own = os.path.realpath(folder)
-    groups = {
-        group: value for group, value in to_plain_dict(config).items() if group in ("callbacks", "logger", "trainer")
-    }
-    for field, value in iterate_values(groups, folder / CONFIG):
-        if field.rpartition(".")[2] not in PATH_FIELDS or not value:
-            continue
+    for field, value in _iterate_paths(config, source):
         if any(f"{field}.".startswith(f"{key}.") for key in given):
             continue
-        if os.path.commonpath([own, os.path.realpath(str(value))]) != own:
+        if os.path.commonpath([own, os.path.realpath(value)]) != own:
             raise UserError(
-                f"{folder / 'config.yaml'}: {field}={value}: not in the run's own folder; if it is meant, say so on "
+                f"{source}: {field}={value}: not in the run's own folder; if it is meant, say so on "
                 f"the command line: {field}={value}"
             )
     if (folder / LOG).is_symlink():
