@@ -87,8 +87,17 @@ SMALL = {
     "multi30k": ["model.hidden=8", "model.encoder_hidden=4", "data.batch_size=4", "decoding.max_length=20"],
 }
 
+# of experiments with other models than the rest of their family
+TRANSFORMER = ["model.dim=8", "model.heads=2", "model.feed_forward=8"]
+SMALL |= {
+    "flickr8k_transformer": [setting for setting in CAPTIONER if "model.encoder" in setting or "model" not in setting],
+    "novels_transformer": [setting for setting in SMALL["novels"] if "model" not in setting],
+    "multi30k_fr_en_transformer": [setting for setting in SMALL["multi30k"] if "model" not in setting],
+}
+
 # of single experiments: tables of n-grams would make checkpoints of a hundred megabytes
 SMALLER = {"novels_lstm": ["model.ngram_rows=128", "model.embedding_dim=16"]}
+SMALLER |= {name: TRANSFORMER for name in SMALL if name.endswith("_transformer")}
 
 # ten steps that depend on nothing but the batches; plain gradient descent, because Adam blows up rounding errors
 PLAIN = [
@@ -126,7 +135,7 @@ def arguments(experiment: str, folder: Path, *overrides: str, name: str = "run")
     data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
     common = [f"paths.cache={folder}/cache", f"hydra.run.dir='{folder / name}'", "callbacks.progress=null"]
     common += ["+callbacks.samples.figures=0"]  # each takes some tenths of a second; tests/training/test_logging.py
-    small = [*SMALL[family], *SMALLER.get(experiment, [])]
+    small = [*SMALL.get(experiment, SMALL[family]), *SMALLER.get(experiment, [])]
     return [f"experiment={experiment}", *data, *small, *common, *overrides]
 
 

@@ -34,7 +34,8 @@ PUBLIC = {
     "attendgen.metrics": "Bleu CaptionScores Chrf PairScores Ter",
     "attendgen.models": (
         "Captioner CaptionerEnsemble ContextLanguageModel EfficientNetLite Ensemble LSTMLanguageModel Seq2Seq SmallCNN "
-        "StatefulEnsemble TextGenerateLanguageModel TimmEncoder TorchvisionEncoder"
+        "StatefulEnsemble TextGenerateLanguageModel TimmEncoder TorchvisionEncoder TransformerCaptioner "
+        "TransformerLanguageModel TransformerSeq2Seq"
     ),
     "attendgen.optim": "Constant MuonAdamW WarmupCosine",
     "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask",

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from attendgen.models.lm.context import ContextLanguageModel as ContextLanguageModel
     from attendgen.models.lm.lstm import LSTMLanguageModel as LSTMLanguageModel
     from attendgen.models.lm.textgenerate import TextGenerateLanguageModel as TextGenerateLanguageModel
+    from attendgen.models.lm.transformer import TransformerLanguageModel as TransformerLanguageModel
     from attendgen.models.seq2seq import Seq2Seq as Seq2Seq
+    from attendgen.models.transformer import TransformerSeq2Seq as TransformerSeq2Seq
+    from attendgen.models.transformer_captioner import TransformerCaptioner as TransformerCaptioner
 
 __all__ = [
     "Captioner",
@@ -37,6 +40,9 @@ __all__ = [
     "TextGenerateLanguageModel",
     "TimmEncoder",
     "TorchvisionEncoder",
+    "TransformerCaptioner",
+    "TransformerLanguageModel",
+    "TransformerSeq2Seq",
 ]
 
 _PUBLIC = {
@@ -55,5 +61,8 @@ _PUBLIC = {
     "TextGenerateLanguageModel": "lm.textgenerate",
     "TimmEncoder": "encoders.timm",
     "TorchvisionEncoder": "encoders.torchvision",
+    "TransformerCaptioner": "transformer_captioner",
+    "TransformerLanguageModel": "lm.transformer",
+    "TransformerSeq2Seq": "transformer",
 }
 __getattr__, __dir__ = attach(__name__, _PUBLIC)

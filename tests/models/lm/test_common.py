@@ -7,8 +7,10 @@ import torch
 
 from attendgen.data.batch import pad
 from attendgen.decoding.protocol import StatefulModel
+from attendgen.models.lm.common import StatefulLanguageModel
 from attendgen.models.lm.lstm import LSTMLanguageModel
 from attendgen.models.lm.textgenerate import TextGenerateLanguageModel
+from attendgen.models.lm.transformer import TransformerLanguageModel
 from helpers.stepping import (
     assert_no_future_token_leaks,
     assert_several_reads_equal_one,
@@ -17,6 +19,7 @@ from helpers.stepping import (
 
 VOCAB_SIZE = 8
 LSTM = partial(LSTMLanguageModel, VOCAB_SIZE, embedding_dim=5, hidden=6, dropout=0.5)
+Transformer = partial(TransformerLanguageModel, VOCAB_SIZE, dim=8, heads=2, layers=2, feed_forward=6, dropout=0.5)
 MODELS = {
     "lstm": LSTM,
     "lstm, n-grams": partial(LSTM, ngrams=4, ngram_rows=30, ngram_dropout=0.5),
@@ -24,12 +27,14 @@ MODELS = {
     "lstm, tied, attention to all states": partial(LSTM, tied=True, attention_window=20, attention_dim=4),
     "textgenerate": partial(TextGenerateLanguageModel, VOCAB_SIZE, hidden=6),
     "textgenerate, three layers": partial(TextGenerateLanguageModel, VOCAB_SIZE, hidden=3, layers=3),
+    "transformer, short window": partial(Transformer, window=2),
+    "transformer, tied, window longer than the text": partial(Transformer, window=20, tied=True),
 }
 CONTEXTS = [[3, 4, 5, 6, 2], [], [7], [5, 5]]
 
 
 @pytest.fixture(params=MODELS)
-def model(request) -> LSTMLanguageModel | TextGenerateLanguageModel:
+def model(request) -> StatefulLanguageModel:
     return MODELS[request.param]().eval()
 
 
