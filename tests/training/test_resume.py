@@ -47,6 +47,9 @@ COMMON = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callbacks
         pytest.param("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"], marks=pytest.mark.slow),
         ("toy_chat", ["epochs=4", "model.dropout=0.2", "callbacks=ema", "trainer.accumulate_grad_batches=2"]),
         ("novels_lstm", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
+        pytest.param(
+            "novels_transformer", ["steps=9", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow
+        ),
         pytest.param("novels", ["steps=9", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow),
         pytest.param("flickr8k_soft", ["steps=9", "data.batch_size=1"], marks=pytest.mark.slow),
         pytest.param(
