@@ -1,6 +1,7 @@
 import math
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attendgen.layers.transformer_attention import MultiHeadAttention, attend_heads, make_rotation, rotate
 
@@ -60,3 +61,9 @@ def test_inputs_are_the_last_positions_of_a_rotation():
     whole, _ = layer(vectors, memory, rotation=rotation)
     last, _ = layer(vectors[:, -2:], memory, rotation=rotation)
     torch.testing.assert_close(last, whole[:, -2:], atol=1e-5, rtol=1e-5)
+
+
+def test_torchs_plain_kernel_has_second_order_gradients():
+    parts = tuple(torch.randn(1, 2, 3, 4, dtype=torch.double, requires_grad=True) for _ in range(3))
+    with sdpa_kernel(SDPBackend.MATH):
+        assert torch.autograd.gradgradcheck(lambda *tensors: attend_heads(*tensors, None, is_causal=True)[0], parts)
