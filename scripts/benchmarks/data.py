@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from attendgen.cli.script import script
+from attendgen.data.captions.coco import Coco
 from attendgen.data.captions.digests import SETTLED
 from attendgen.data.captions.features import get_cache_key
 from attendgen.data.captions.module import CaptionDataModule
-from attendgen.data.captions.sources import Coco
 from attendgen.models.encoders.base import GridEncoder
 from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.utils.tables import print_table

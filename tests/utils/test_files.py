@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import traceback
@@ -139,3 +140,47 @@ def test_lock_excludes_others_until_the_end_of_the_block(tmp_path):
         pass
     with lock(path, wait=False):
         pass
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(tmp_path, encoding):
+    (tmp_path / "text.txt").write_bytes("été\r\n東京 😀".encode(encoding))
+    assert read_text(tmp_path / "text.txt") == "été\n東京 😀"
+    assert read_text(tmp_path / "text.txt", "cp1252") == "été\n東京 😀"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", "L'élève étudie près de la forêt où règne l'été.\n"),
+        ("cp1251", "Мальчик читает книгу у окна, а девочка рисует.\n"),
+        ("gb18030", "一个男孩在窗边读书，一个女孩在画画。\n"),
+        ("shift_jis", "男の子が窓のそばで本を読んでいる。女の子は絵を描いている。\n"),
+    ],
+)
+def test_another_encoding_is_guessed_and_can_be_given(tmp_path, encoding, text):
+    path = tmp_path / "text.txt"
+    path.write_bytes((text * 20).encode(encoding))
+    with pytest.raises(UserError, match=f"not UTF-8.*data.encoding={encoding}"):
+        read_text(path)
+    assert read_text(path, encoding) == text * 20
+
+
+def test_an_encoding_that_does_not_exist_is_refused(tmp_path):
+    (tmp_path / "text.txt").write_text("a")
+    with pytest.raises(UserError, match=r"data\.encoding=utf-9: no such encoding"):
+        read_text(tmp_path / "text.txt", "utf-9")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_works_with_one_warning(tmp_path, monkeypatch, caplog, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    for name in ("a", "b"):
+        with lock(tmp_path / name):
+            pass
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: this file system has no locks; let one process at a time use it"
+    ]

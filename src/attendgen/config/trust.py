@@ -22,7 +22,9 @@ VARIABLE = "ATTENDGEN_TRUST"  # packages with commas between; processes that thi
 # by module: classes that run no code and write no file when they are made
 PUBLIC = {
     "attendgen.callbacks": "EMA FiniteLoss GradientNorm LastCheckpoint LogSamples StepSeed Throughput",
-    "attendgen.data": "CaptionDataModule Coco Flickr8k Karpathy ParallelDataModule Shapes TextDataModule",
+    "attendgen.data": (
+        "CaptionDataModule Coco Flickr8k FlickrCsv JsonLines Karpathy ParallelDataModule Shapes TextCaps TextDataModule"
+    ),
     "attendgen.decoding": "DecodingConfig",
     "attendgen.layers": (
         "AdditiveAttention ArgmaxSampler BahdanauDecoder CategoricalSampler DotAttention GeneralAttention LuongDecoder "

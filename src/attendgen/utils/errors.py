@@ -1,6 +1,7 @@
 """What ends a command: a user's mistake, a training that diverges, a signal."""
 
 import signal
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -27,3 +28,9 @@ class Interrupted(BaseException):  # not an error, like KeyboardInterrupt
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
         self.number = number
+
+
+def format_some(names: Sequence[object], most: int = 5) -> str:
+    """Return names with commas between; of more than `most` the others are counted."""
+    shown = ", ".join(map(str, names[:most]))
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

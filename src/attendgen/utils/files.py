@@ -1,7 +1,11 @@
 """Reading a user's files with errors that name them, and writing files whole or not at all."""
 
+import codecs
+import errno
 import fcntl
+import functools
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -14,24 +18,62 @@ import yaml
 
 from attendgen.utils.errors import UserError
 
+log = logging.getLogger(__name__)
 
-def read_text(path: str | Path) -> str:
-    """Return the text of a UTF-8 file, with line feeds as line ends and without a byte-order mark.
+# byte-order marks and the encodings that they name; the longer ones first, because one begins with another
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def read_text(path: str | Path, encoding: str | None = None) -> str:
+    """Return the text of a file, with line feeds as line ends and without a byte-order mark.
+
+    A byte-order mark names the encoding, whatever is given.
+
+    Args:
+        encoding: of a file without such a mark; UTF-8 unless given.
 
     Raises:
-        UserError: the file is missing, unreadable or not UTF-8.
+        UserError: the file is missing, unreadable or in another encoding, or there is no such encoding.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
+    mark, name = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", encoding or "utf-8"))
     try:
-        text = data.decode("utf-8-sig")
+        text = data[len(mark) :].decode(name)
+    except LookupError as error:
+        raise UserError(f"data.encoding={name}: no such encoding; a common one is cp1252") from error
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}: line {line}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from error
+        what = "UTF-8" if name == "utf-8" else name
+        raise UserError(f"{path}: line {line}: not {what} (byte {error.start}); {advise_encoding(data)}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+# encodings of texts that are not Unicode, the more frequent ones first: guesses among all encodings are worse
+COMMON = (
+    "cp1252 cp1251 gb18030 shift_jis big5 euc_kr euc_jp cp1250 cp1253 cp1254 cp1255 cp1256 koi8_r utf_16_le utf_16_be"
+)
+
+
+def advise_encoding(data: bytes) -> str:
+    """Return what to do with a file that is not in the expected encoding: which one it looks like, if one does."""
+    import charset_normalizer
+
+    candidates = COMMON.split()
+    found = charset_normalizer.from_bytes(data[:100_000], cp_isolation=candidates)
+    if not found:
+        return "convert the file to UTF-8"
+    best = min(found, key=lambda match: (match.chaos, -match.coherence, candidates.index(match.encoding))).encoding
+    return f"it looks like {best}: convert the file to UTF-8, or set data.encoding={best}"
 
 
 def read_json(path: str | Path) -> Any:
@@ -110,9 +152,15 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# what file systems without locks answer
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+
+
 @contextmanager
 def lock(path: Path, wait: bool = True) -> Iterator[None]:
     """Lock a file, which is made if missing, for this process; the lock ends with the process, however that ends.
+
+    On a file system without locks the block runs without one, with a warning.
 
     Args:
         wait: for another process that has locked the file.
@@ -122,7 +170,18 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            warn_without_locks(path.parent)
         yield
     finally:
         os.close(descriptor)
+
+
+@functools.cache
+def warn_without_locks(folder: Path) -> None:
+    """Log once that files in a folder cannot be locked."""
+    log.warning("%s: this file system has no locks; let one process at a time use it", folder)

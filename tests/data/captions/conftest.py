@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from attendgen.data.captions.flickr import Flickr8k
 from attendgen.data.captions.module import CaptionDataModule
-from attendgen.data.captions.sources import Flickr8k
 from attendgen.models.encoders.base import GridEncoder
 from attendgen.models.encoders.small_cnn import SmallCNN
 from helpers.caption_sets import make_coco, make_flickr8k, make_karpathy, paint

@@ -205,3 +205,17 @@ def test_further_views_are_crops_of_most_of_the_image():
     assert len(seen) > 300
     assert {edges[0] for edges in seen} >= set(range(5))
     assert max(edges[3] for edges in seen) == 249
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_block_costs_the_rotation_alone(tmp_path):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4), "red").save(path, exif=exif)
+    assert open_image(path).size == (4, 8)
+    data = path.read_bytes()
+    at = data.index(b"Exif\0\0") + 6
+    for damaged in (b"XX" + data[at + 2 :], data[at : at + 4] + b"\xff\xff\xff\x7f" + data[at + 8 :]):
+        path.write_bytes(data[:at] + damaged)
+        assert open_image(path).size in {(8, 4), (4, 8)}

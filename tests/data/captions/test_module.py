@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 
+from attendgen.data.captions.coco import Coco, Karpathy
 from attendgen.data.captions.images import open_image, to_pixels
-from attendgen.data.captions.sources import LONGEST_CAPTION, Coco, Karpathy
 from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.text.tokenizers import split_caption
 from attendgen.utils.special_tokens import EOS
@@ -22,14 +22,19 @@ def test_missing_images_are_refused_in_one_error(flickr, make_data):
     for name in ("a.png", "c.png"):
         (flickr / "Images" / name).unlink()
     message = refusal(lambda: make_data(flickr).setup("fit"))
-    assert message == f"{flickr / 'Images'}: 2 annotated images missing: a.png, c.png"
+    assert (
+        message == f"{flickr / 'Images'}: 2 annotated images missing: a.png, c.png; data.skip_bad=true leaves them out"
+    )
 
 
 def test_missing_images_are_named_with_their_folders(karpathy, make_data):
     (karpathy / "train2014/a.png").unlink()
     (karpathy / "val2014/b.png").unlink()
     message = refusal(lambda: make_data(karpathy, Karpathy).setup("fit"))
-    assert message == f"{karpathy}: 2 annotated images missing: train2014/a.png, val2014/b.png"
+    assert (
+        message
+        == f"{karpathy}: 2 annotated images missing: train2014/a.png, val2014/b.png; data.skip_bad=true leaves them out"
+    )
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -67,7 +72,7 @@ def test_rare_words_become_unknown(flickr, make_data, min_frequency):
 
 def test_long_training_captions_are_truncated_and_counted(flickr, make_data, caplog):
     path = flickr / "Flickr8k.token.txt"
-    long = {"b.png": [30, 26, 25, LONGEST_CAPTION], "d.png": [40]}
+    long = {"b.png": [30, 26, 25, 300], "d.png": [40]}
     lines = [f"{name}#{9 + i}\t{'cat ' * n}" for name, lengths in long.items() for i, n in enumerate(lengths)]
     path.write_text(path.read_text() + "\n".join(lines) + "\n")
     data = make_data(flickr, captions_per_image=5, max_length=25)
@@ -185,3 +190,27 @@ def test_features_of_a_trained_encoder_are_not_cached(flickr, make_data, tmp_pat
 @pytest.mark.parametrize("field", ["batch_size", "captions_per_image", "augmented_views", "max_length"])
 def test_numbers_below_1_are_refused(flickr, make_data, field):
     assert refusal(lambda: make_data(flickr, **{field: 0})) == f"data.{field}=0: expected a whole number from 1"
+
+
+def test_images_that_are_missing_or_broken_are_left_out_on_request(flickr, make_data, tmp_path, caplog):
+    (flickr / "Images/c.png").unlink()
+    broken = flickr / "Images/b.png"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    (flickr / "Images/d.png").write_bytes(b"<html>404</html>")
+    for cache in (None, str(tmp_path / "cache"), str(tmp_path / "cache")):
+        caplog.clear()
+        data = make_data(flickr, cache=cache, skip_bad=True)
+        data.setup("fit")
+        assert [path.name for path in data.rows("train").paths()] == ["a.png"]
+        assert [path.name for path in data.rows("val").paths()] == ["e.png"]
+        assert len(list(data.train_dataloader())) == 1
+        messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert f"{flickr / 'Images'}: 1 annotated images missing: c.png; they are left out" in messages
+        assert f"{flickr / 'Images'}: 1 images that cannot be read: b.png; they are left out" in messages
+
+
+def test_a_data_set_of_which_nothing_is_left_is_refused(flickr, make_data):
+    for name in TRAIN:
+        (flickr / "Images" / name).unlink()
+    message = refusal(lambda: make_data(flickr, skip_bad=True).setup("fit"))
+    assert message == f"{flickr / 'Images'}: 3 annotated images missing: a.png, b.png, c.png"

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from attendgen.data.captions.sources import CaptionedImage, CaptionSource, Coco, Flickr8k, Karpathy
+from attendgen.data.captions.coco import Coco, Karpathy
+from attendgen.data.captions.flickr import Flickr8k
+from attendgen.data.captions.sources import CaptionedImage, CaptionSource
 from attendgen.utils.errors import UserError
 from helpers.caption_sets import SPLITS, TRAIN, VAL, coco_json, edit_json, karpathy_json
 from helpers.errors import refusal
@@ -37,9 +39,8 @@ def test_flickr8k_keeps_unicode_line_separators_in_a_caption(flickr):
         ("a.png#9 no tab", "expected 'IMAGE#NUMBER<tab>CAPTION'"),
         ("a.png\tno number", "expected 'IMAGE#NUMBER<tab>CAPTION'"),
         ("a.png#9\t ", "(a.png#9): empty caption"),
-        ("a.png#9\t" + "word " * 300, "(a.png#9): a caption of 300 words"),
     ],
-    ids=["no tab", "no #", "empty", "300 words"],
+    ids=["no tab", "no #", "empty"],
 )
 def test_flickr8k_refuses_a_bad_line_with_its_number(flickr, line, message):
     path = flickr / "Flickr8k.token.txt"
@@ -122,16 +123,14 @@ def drop_in(where: str, index: int, field: str):
         (lambda data: data["images"].append("a.png"), "images[3]: field 'id' is missing"),
         (drop_in("images", 1, "id"), "images[1]: field 'id' is missing"),
         (drop_in("images", 1, "file_name"), "images[1]: field 'file_name' is missing"),
-        (set_in("images", 1, "file_name", None), "images[1].file_name: expected str"),
-        (set_in("images", 1, "id", [7]), "images[1].id: expected int"),
-        (drop_in("annotations", 2, "id"), "annotations[2]: field 'id' is missing"),
+        (set_in("images", 1, "file_name", None), "images[1]: field 'file_name': expected str"),
+        (set_in("images", 1, "id", [7]), "images[1]: field 'id': expected int"),
         (drop_in("annotations", 2, "image_id"), "annotations[2]: field 'image_id' is missing"),
         (drop_in("annotations", 2, "caption"), "annotations[2]: field 'caption' is missing"),
-        (set_in("annotations", 2, "image_id", 12345), "annotations[2].image_id: 12345 is not among the images"),
-        (set_in("annotations", 2, "image_id", [12]), "annotations[2].image_id: expected int"),
-        (set_in("annotations", 2, "caption", " \n"), "annotations[2].caption: empty caption"),
-        (set_in("annotations", 2, "caption", None), "annotations[2].caption: expected a caption"),
-        (set_in("annotations", 2, "caption", "word " * 300), "annotations[2].caption: a caption of 300 words"),
+        (set_in("annotations", 2, "image_id", 12345), "annotations[2]: image_id 12345 is not among the images"),
+        (set_in("annotations", 2, "image_id", [12]), "annotations[2]: field 'image_id': expected int"),
+        (set_in("annotations", 2, "caption", " \n"), "annotations[2]: empty caption"),
+        (set_in("annotations", 2, "caption", None), "annotations[2]: expected a caption"),
     ],
 )
 def test_coco_refuses_a_bad_field_with_its_place(coco, change, message):
@@ -181,12 +180,11 @@ def test_karpathy_ids_without_cocoid_are_file_names(karpathy):
         (drop_in("images", 2, "split"), "images[2]: field 'split' is missing"),
         (drop_in("images", 2, "filename"), "images[2]: field 'filename' is missing"),
         (drop_in("images", 2, "sentences"), "images[2]: field 'sentences' is missing"),
-        (set_in("images", 2, "sentences", None), "images[2].sentences: expected list"),
+        (set_in("images", 2, "sentences", None), "images[2]: field 'sentences': expected list"),
         (set_in("images", 2, "sentences", [{"tokens": []}]), "images[2].sentences[0]: field 'raw' is missing"),
         (set_in("images", 2, "sentences", ["text"]), "images[2].sentences[0]: field 'raw' is missing"),
-        (set_in("images", 2, "sentences", [{"raw": "ok"}, {"raw": ""}]), "images[2].sentences[1].raw: empty caption"),
-        (set_in("images", 2, "sentences", [{"raw": 3}]), "images[2].sentences[0].raw: expected a caption"),
-        (set_in("images", 2, "sentences", [{"raw": "a " * 300}]), "images[2].sentences[0].raw: a caption of 300 words"),
+        (set_in("images", 2, "sentences", [{"raw": "ok"}, {"raw": ""}]), "images[2].sentences[1]: empty caption"),
+        (set_in("images", 2, "sentences", [{"raw": 3}]), "images[2].sentences[0]: expected a caption"),
     ],
 )
 def test_karpathy_refuses_a_bad_field_with_its_place(karpathy, change, message):

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from attendgen.data.captions.digests import digest_images
 from attendgen.data.captions.images import PREPROCESSING, augment, open_image, to_pixels
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.files import lock, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,11 @@ class PixelData(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         path = self.images[index]
-        return to_pixels(augment(open_image(path), self.view, path.name), self.size)
+        try:
+            image = open_image(path)
+        except UserError as error:
+            raise UserError(f"{error}; data.skip_bad=true leaves it out") from error
+        return to_pixels(augment(image, self.view, path.name), self.size)
 
 
 class FeatureCache:
@@ -157,7 +161,7 @@ def cache_features(
     """
     missing = find_missing(images)
     if missing:
-        raise UserError(f"{missing[0].parent}: {len(missing)} images missing: {', '.join(p.name for p in missing)}")
+        raise UserError(f"{missing[0].parent}: {len(missing)} images missing: {format_some([p.name for p in missing])}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         key = get_cache_key(encoder, images, view, folder)

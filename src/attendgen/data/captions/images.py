@@ -21,7 +21,7 @@ def open_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            upright = turn_upright(image)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
     except UnidentifiedImageError as error:
@@ -29,6 +29,14 @@ def open_image(path: str | Path) -> Image.Image:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: corrupt or truncated image ({error})") from error
     return to_rgb(upright)
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF rotation; an image whose EXIF block is damaged is returned as it is."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow's readers of EXIF raise errors of many kinds
+        return image.copy()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

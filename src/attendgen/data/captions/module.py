@@ -8,15 +8,16 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from attendgen.data.captions.checks import find_broken
 from attendgen.data.captions.dataset import CaptionDataset, CaptionedImages, Images, collate
 from attendgen.data.captions.features import FeatureCache, ImageEncoder, PixelData, cache_features, find_missing
 from attendgen.data.captions.nearest import NearestCaptions
-from attendgen.data.captions.sources import CaptionSource, ImageId
+from attendgen.data.captions.sources import CaptionedImage, CaptionSource, ImageId
 from attendgen.data.loader import make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.packed import PackedIds, without_garbage_collection
 from attendgen.text.vocabulary import Vocabulary
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, format_some
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         max_length: longer training captions are truncated to this many words; their number is logged.
         min_frequency: rarer words become <unk>.
         max_samples: use only the first images of each split (for tests).
+        skip_bad: leave out images that are missing or cannot be read; the source leaves out unusable rows.
+        encoding: of the source's files, which reads it from here; None is UTF-8.
 
     Raises:
         UserError: a number is out of range.
@@ -55,6 +58,8 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         workers: int = 0,
         seed: int = 0,
         max_samples: int | None = None,
+        skip_bad: bool = False,
+        encoding: str | None = None,
     ) -> None:
         super().__init__()
         require_positive(
@@ -74,6 +79,8 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         self.workers = workers
         self.seed = seed
         self.max_samples = max_samples
+        self.skip_bad = skip_bad
+        self.encoding = encoding
         self.splits: dict[str, CaptionedImages] = {}
         self.sets: dict[str, CaptionDataset] = {}
         self.nearest: NearestCaptions | None = None  # made when it is first needed
@@ -88,18 +95,35 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         """Return a split's images and references.
 
         Raises:
-            UserError: an annotation file is broken, or images are missing (all are named).
+            UserError: an annotation file is broken, or images are missing.
         """
         split = canonical_split(split)
         if split not in self.splits:
             rows = self.source(split)[: self.max_samples]
-            missing = find_missing([row.path for row in rows])
-            if missing:
-                folder = os.path.commonpath([path.parent for path in missing]) or "."
-                names = ", ".join(str(path.relative_to(folder)) for path in missing)
-                raise UserError(f"{folder}: {len(missing)} annotated images missing: {names}")
+            rows = self._leave_out(rows, find_missing, "annotated images missing")
+            if self.skip_bad:
+                rows = self._leave_out(rows, self._find_broken, "images that cannot be read")
             self.splits[split] = CaptionedImages(rows)
         return self.splits[split]
+
+    def _leave_out(
+        self, rows: list[CaptionedImage], find: Callable[[list[Path]], list[Path]], what: str
+    ) -> list[CaptionedImage]:
+        """Return the rows without the images that `find` returns; without `skip_bad` there may be none."""
+        images = set(find([row.path for row in rows]))
+        if not images:
+            return rows
+        folder = os.path.commonpath([path.parent for path in images]) or "."
+        names = sorted(str(path.relative_to(folder)) for path in images)
+        message = f"{folder}: {len(names)} {what}: {format_some(names)}"
+        kept = [row for row in rows if row.path not in images]
+        if not self.skip_bad or not kept:
+            raise UserError(f"{message}; data.skip_bad=true leaves them out" if kept else message)
+        log.warning("%s; they are left out", message)
+        return kept
+
+    def _find_broken(self, images: list[Path]) -> list[Path]:
+        return find_broken(images, Path(self.cache) if self.cache else None)
 
     @without_garbage_collection()
     def build_vocabulary(self) -> Vocabulary:

@@ -1,15 +1,21 @@
-"""Readers of caption data sets: Flickr8k token files, COCO's own JSON, Karpathy's JSON."""
+"""What all readers of caption data sets share: rows, unusable rows, folders of images, splits by name."""
 
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import read_json, read_text
+from attendgen.utils.files import read_json
+
+log = logging.getLogger(__name__)
 
 ImageId = int | str
+SHOWN = 5  # unusable rows that a message names; it counts the others
 
-
-LONGEST_CAPTION = 100  # words; anything longer is not a caption
+# where data sets are found to keep their images; the first folder that exists is used
+IMAGE_FOLDERS = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images", "flickr30k_images")
 
 
 class CaptionedImage(NamedTuple):
@@ -32,151 +38,141 @@ class CaptionSource(Protocol):
         """
 
 
-class Flickr8k:
-    """Flickr8k's (or 30k's) token file and image lists; "dev" and "val" name the same split.
+class BadRowError(Exception):
+    """A row of a data set cannot be used; the message says why."""
+
+
+class BadRows:
+    """The unusable rows of a file: they are named in one message, or left out and counted.
 
     Args:
-        root: folder with `Flickr8k.token.txt`, `Flickr_8k.{train,dev,test}Images.txt` and `Images/`.
+        path: the file.
+        skip: leave them out.
     """
 
-    def __init__(self, root: str, tokens: str = "Flickr8k.token.txt", lists: str = "Flickr_8k.{}Images.txt") -> None:
-        self.root = Path(root)
-        self.tokens = self.root / tokens
-        self.lists = lists
+    def __init__(self, path: Path, skip: bool = False) -> None:
+        self.path = path
+        self.skip = skip
+        self.found: list[str] = []
 
-    def __call__(self, split: str) -> list[CaptionedImage]:
-        """Read a split."""
-        listing = self.root / self.lists.format("dev" if split == "val" else split)
-        names = list(dict.fromkeys(line.strip() for line in read_text(listing).split("\n") if line.strip()))
-        if not names:
-            raise UserError(f"{listing}: empty image list")
-        captions: dict[str, list[str]] = {name: [] for name in names}
-        for number, line in enumerate(read_text(self.tokens).split("\n"), 1):
-            name, tab, caption = line.partition("\t")
-            if not line.strip():
-                continue
-            if not tab or "#" not in name:
-                raise UserError(f"{self.tokens}: line {number}: expected 'IMAGE#NUMBER<tab>CAPTION'")
-            caption = _clean_caption(caption, self.tokens, "line {} ({})", number, name)
-            name = name.rpartition("#")[0]
-            if name in captions:
-                captions[name].append(caption)
-        bare = [name for name in names if not captions[name]]
-        if bare:
-            raise UserError(
-                f"{self.tokens}: no caption for {len(bare)} images of {listing.name}: {', '.join(bare[:5])}"
-            )
-        return [CaptionedImage(name, self.root / "Images" / name, tuple(captions[name])) for name in names]
+    def add(self, where: str, reason: object) -> None:
+        """Note a row, by its place in the file."""
+        self.found.append(f"{where}: {reason}")
+
+    def finish(self) -> None:
+        """Log how many rows are left out.
+
+        Raises:
+            UserError: there are some, and they are not to be left out.
+        """
+        count = len(self.found)
+        if not count:
+            return
+        shown = "; ".join(self.found[:SHOWN]) + (f"; and {count - SHOWN} more" if count > SHOWN else "")
+        if not self.skip:
+            them = "it" if count == 1 else f"these {count} rows"
+            raise UserError(f"{self.path}: {shown}; data.skip_bad=true leaves {them} out")
+        log.warning("%s: %d unusable rows left out: %s", self.path, count, shown)
 
 
-class Coco:
-    """COCO's own layout: `annotations/captions_{train,val}<year>.json` beside `{train,val}<year>/`.
+def clean_caption(text: object) -> str:
+    """Return a caption without white space around it.
 
-    Only train and val have public captions; there is no test split.
-
-    Args:
-        root: the folder that holds `annotations`.
-        year: 2014 or 2017.
+    Raises:
+        BadRowError: it is empty or not a text.
     """
-
-    def __init__(self, root: str, year: int = 2017) -> None:
-        self.root = Path(root)
-        self.year = year
-
-    def __call__(self, split: str) -> list[CaptionedImage]:
-        """Read a split."""
-        if split == "test":
-            raise UserError(f"{self.root}: COCO's test captions are not public; use --split val")
-        part = f"{split}{self.year}"
-        path = self.root / "annotations" / f"captions_{part}.json"
-        data = read_json(path)
-        if not isinstance(data, dict):
-            raise UserError(f"{path}: expected an object with 'images' and 'annotations'")
-        names = {
-            _get_field(image, "id", path, "images", i, ImageId): _get_field(image, "file_name", path, "images", i, str)
-            for i, image in enumerate(_get_list(data, "images", path))
-        }
-        captions: dict[ImageId, list[str]] = {}
-        for i, annotation in enumerate(_get_list(data, "annotations", path)):
-            image_id = _get_field(annotation, "image_id", path, "annotations", i, ImageId)
-            if image_id not in names:
-                raise UserError(f"{path}: annotations[{i}].image_id: {image_id} is not among the images")
-            _get_field(annotation, "id", path, "annotations", i)
-            caption = _get_field(annotation, "caption", path, "annotations", i)
-            captions.setdefault(image_id, []).append(_clean_caption(caption, path, "annotations[{}].caption", i))
-        # an image without captions can neither be trained on nor scored
-        folder = self.root / part
-        return [CaptionedImage(key, folder / names[key], tuple(captions[key])) for key in sorted(captions)]
-
-
-class Karpathy:
-    """Karpathy's split files `dataset_{coco,flickr8k,flickr30k}.json`.
-
-    Args:
-        root: folder with the JSON file and the images' folder.
-        file: the JSON file's name.
-        images: the images' folder, in which `filepath` (if given) and `filename` are looked up.
-        restval: count COCO's "restval" images as training images, as published results do.
-    """
-
-    def __init__(self, root: str, file: str = "dataset_coco.json", images: str = ".", restval: bool = True) -> None:
-        self.file = Path(root) / file
-        self.images = Path(root) / images
-        self.restval = restval
-
-    def __call__(self, split: str) -> list[CaptionedImage]:
-        """Read a split."""
-        data = read_json(self.file)
-        if not isinstance(data, dict):
-            raise UserError(f"{self.file}: expected an object with 'images'")
-        wanted = {split, "restval"} if split == "train" and self.restval else {split}
-        rows = []
-        for i, image in enumerate(_get_list(data, "images", self.file)):
-            if _get_field(image, "split", self.file, "images", i) not in wanted:
-                continue
-            name = _get_field(image, "filename", self.file, "images", i, str)
-            captions = []
-            for j, sentence in enumerate(_get_field(image, "sentences", self.file, "images", i, list)):
-                where = f"images[{i}].sentences"
-                raw = _get_field(sentence, "raw", self.file, where, j)
-                captions.append(_clean_caption(raw, self.file, where + "[{}].raw", j))
-            if captions:
-                # Flickr's ids are file names, COCO's are numbers
-                rows.append(
-                    CaptionedImage(
-                        image.get("cocoid", name), self.images / (image.get("filepath") or "") / name, tuple(captions)
-                    )
-                )
-        if not rows:
-            raise UserError(f"{self.file}: no image of split {split!r}")
-        return rows
-
-
-def _clean_caption(text: object, path: Path, where: str, *fields: object) -> str:
-    caption = text.strip() if isinstance(text, str) else ""
-    # a word and the space after it are two characters at least
-    if caption and (len(caption) < 2 * LONGEST_CAPTION or len(caption.split()) <= LONGEST_CAPTION):
-        return caption
-    where = f"{path}: {where.format(*fields)}"
     if not isinstance(text, str):
-        raise UserError(f"{where}: expected a caption, found {type(text).__name__}")
+        raise BadRowError(f"expected a caption, found {type(text).__name__}")
+    caption = text.strip()
     if not caption:
-        raise UserError(f"{where}: empty caption")
-    raise UserError(f"{where}: a caption of {len(caption.split())} words; the most is {LONGEST_CAPTION}")
+        raise BadRowError("empty caption")
+    return caption
 
 
-def _get_list(data: dict[str, Any], field: str, path: Path) -> list[Any]:
-    value = data.get(field)
-    if not isinstance(value, list) or not value:
-        raise UserError(f"{path}: field '{field}' is missing, empty or not a list")
+def get_field(row: object, name: str, kind: Any = object) -> Any:
+    """Return a field of a JSON object.
+
+    Raises:
+        BadRowError: it is missing or of another kind.
+    """
+    if not isinstance(row, dict) or name not in row:
+        raise BadRowError(f"field {name!r} is missing")
+    value = row[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        wanted = getattr(kind, "__name__", str(kind))
+        raise BadRowError(f"field {name!r}: expected {wanted}, found {type(value).__name__}")
     return value
 
 
-def _get_field(item: Any, field: str, path: Path, where: str, index: int, kind: Any = object) -> Any:
-    if not isinstance(item, dict) or field not in item:
-        raise UserError(f"{path}: {where}[{index}]: field '{field}' is missing")
-    value = item[field]
-    if not isinstance(value, kind):
-        wanted = getattr(kind, "__name__", kind)
-        raise UserError(f"{path}: {where}[{index}].{field}: expected {wanted}, found {type(value).__name__}")
-    return value
+def read_object(path: Path, *fields: str) -> list[list[Any]]:
+    """Return the lists that the fields of a JSON object hold.
+
+    Raises:
+        UserError: the file is missing or broken, or a field is missing, empty or not a list.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected an object with {' and '.join(map(repr, fields))}")
+    lists = []
+    for name in fields:
+        value = data.get(name)
+        if not isinstance(value, list) or not value:
+            raise UserError(f"{path}: field {name!r} is missing, empty or not a list")
+        lists.append(value)
+    return lists
+
+
+def find_image_folder(root: Path, given: str | None) -> Path:
+    """Return the folder of a data set's images: the given one, or the first of `IMAGE_FOLDERS` that exists."""
+    if given is not None:
+        return root / given
+    return next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), root / IMAGE_FOLDERS[0])
+
+
+def choose_split(name: str, ratios: Sequence[int | float]) -> str:
+    """Return the split of an image of a data set that has none: by a digest of its name, the same everywhere.
+
+    Args:
+        ratios: of train, val and test.
+    """
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64 * sum(ratios)
+    if place < ratios[0]:
+        return "train"
+    return "val" if place < ratios[0] + ratios[1] else "test"
+
+
+def require_ratios(ratios: object) -> None:
+    """Check the setting `data.source.split_ratios`.
+
+    Raises:
+        UserError: it is not three numbers from 0, of which the first is above 0.
+    """
+    numbers = list(ratios) if isinstance(ratios, Sequence) and not isinstance(ratios, str) else []
+    valid = all(isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in numbers)
+    if len(numbers) != 3 or not valid or not numbers[0]:
+        raise UserError(
+            f"data.source.split_ratios={ratios}: expected three numbers, the shares of train, val and test, as [90,5,5]"
+        )
+
+
+def select_split(
+    captions: Mapping[str, Sequence[str]], folder: Path, split: str, ratios: Sequence[int | float], source: Path
+) -> list[CaptionedImage]:
+    """Return the images of a split that is chosen by name, in the order of the file.
+
+    Args:
+        captions: by the image's name.
+        folder: of the images.
+        source: the file of the captions, which messages name.
+
+    Raises:
+        UserError: the split has no image.
+    """
+    rows = [
+        CaptionedImage(name, folder / name, tuple(texts))
+        for name, texts in captions.items()
+        if choose_split(name, ratios) == split
+    ]
+    if not rows:
+        raise UserError(f"{source}: no image of split {split!r}; change data.source.split_ratios={list(ratios)}")
+    return rows
