@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,13 @@ if WORKER in os.environ:  # they share the cores, also those of the commands tha
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let each test have settings of the user's own, so that no test trusts a package for another, or for the user."""
+    folder = tmp_path_factory.getbasetemp() / "settings" / uuid.uuid4().hex  # made when it is written to
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,8 @@ def test_the_wheel_holds_configs_toy_pairs_models_and_modules(wheel: Path) -> No
     models = {f"attendgen/resources/{path.relative_to(ROOT / 'data')}" for path in (ROOT / "data/models").glob("*/*")}
     assert models
     assert models <= names
+    templates = {f"attendgen/resources/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*.*")}
+    assert {name for name in templates if not name.endswith(".pyc")} <= names
     modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
     assert modules <= names
 

@@ -7,7 +7,19 @@ import pytest
 from attendgen.decoding.config import DecodingConfig
 from helpers.errors import Command
 
-COMMANDS = ("train", "evaluate", "generate", "caption", "import", "ensemble", "merge", "rescale", "runs")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "generate",
+    "caption",
+    "import",
+    "ensemble",
+    "merge",
+    "rescale",
+    "runs",
+    "new",
+    "trust",
+)
 DECODING = ["--beam", "--n-best", "--length-penalty", "--length-penalty-type", "--coverage-penalty", "--min-length"]
 DECODING += ["--no-repeat-ngram-size", "--max-length", "--temperature", "--top-k", "--top-p", "--seed"]
 DECODING += ["--mbr-samples", "--retrieval-captions"]
@@ -20,7 +32,7 @@ def test_help_names_every_command(attendgen: Command) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     {
-        "train": ["experiment=", "toy_chat", "resume=RUN", "-m", "--trust"],
+        "train": ["experiment=", "toy_chat", "resume=RUN", "like=RUN", "-m", "--trust"],
         "evaluate": ["RUN", "--split", "--out", "--text", "KEY=VALUE", "--dynamic-eval-lr", "--trust"],
         "generate": ["RUN", "TEXT", *DECODING, "--prompt-file", "--precision", "--attention", "--score", "--trust"],
         "caption": ["RUN", "IMAGE", *DECODING, "--data", "--out", "--html", "--trust"],
@@ -29,6 +41,8 @@ def test_help_names_every_command(attendgen: Command) -> None:
         "merge": ["RUN", "--out", "--weights", "--trust"],
         "rescale": ["RUN", "KEY=VALUE", "--out", "--fit", "--trust"],
         "runs": ["DIR", "--csv", "--bundled"],
+        "new": ["NAME", "--out"],
+        "trust": ["PACKAGE", "--remove"],
     }.items(),
 )
 def test_help_of_a_command_names_its_arguments_and_options(attendgen: Command, command: str, words: list[str]) -> None:

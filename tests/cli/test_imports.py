@@ -33,7 +33,9 @@ def imported(*arguments: str) -> set[str]:
     return set(names)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["runs", "."], ["train", "--help"], ["runs", "--bundled"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["runs", "."], ["train", "--help"], ["runs", "--bundled"], ["trust"]], ids=str
+)
 def test_commands_without_a_model_import_no_torch(tmp_path, monkeypatch, arguments) -> None:
     monkeypatch.chdir(tmp_path)
     found = imported(*arguments)

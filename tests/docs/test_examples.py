@@ -45,10 +45,7 @@ def test_the_readmes_own_model_trains_and_answers(attendgen: Command, folder: Pa
     (words,) = (words[1:] for page, words in COMMANDS if page == "README.md" and "--config-dir" in words)
     trained = attendgen("train", *words, *QUICK, "hydra.run.dir=run")
     assert trained.code == 0, trained.err
-    refused = attendgen("generate", "run", "tu vas bien?")
-    assert refused.code == 2
-    assert "--trust mypackage" in refused.err
-    answered = attendgen("generate", "run", "tu vas bien?", "--trust", "mypackage")
+    answered = attendgen("generate", "run", "tu vas bien?")
     assert answered.code == 0, answered.err
 
 

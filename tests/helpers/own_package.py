@@ -126,6 +126,12 @@ def write_package(folder: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool) 
     sys.modules.pop(NAME, None)
 
 
+def forget_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the user be one who has never trained with the package."""
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "other_settings"))
+
+
 def write_config(folder: Path, group: str, name: str, text: str) -> None:
     """Write an option of a config group into `folder/conf`."""
     (folder / "conf" / group).mkdir(parents=True, exist_ok=True)

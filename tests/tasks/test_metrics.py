@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attendgen.config.trust import VARIABLE
 from attendgen.metrics.text import Ter
 from helpers.errors import Command, assert_mistake
-from helpers.own_package import NAME, write_package
+from helpers.own_package import NAME, forget_package, write_package
 
 OWN = "{_target_:mypaper.count_words,_partial_:true}"
 METRICS = f"task.metrics=[{{_target_:attendgen.metrics.Ter}},{OWN}]"
@@ -31,7 +30,7 @@ def test_metrics_by_config_go_through_every_command(
     short = ["trainer=smoke", "callbacks.samples=null"]
     folder = train("toy_chat", *short, METRICS, "monitor.metric=val/ter", "monitor.mode=min")
     best = json.loads((folder / "metrics_fit.json").read_text())["val/ter"]
-    monkeypatch.setenv(VARIABLE, "")
+    forget_package(tmp_path, monkeypatch)
     assert_mistake(attendgen("evaluate", folder), "task.metrics.1._target_=mypaper.count_words", f"--trust {NAME}")
     done = attendgen("evaluate", folder, "--trust", NAME)
     assert done.code == 0, done.err

@@ -31,7 +31,7 @@ from attendgen.utils.resources import bundled_file
 from helpers import tiny_data
 from helpers.checkpoints import read
 from helpers.errors import Command, assert_mistake, refusal
-from helpers.own_package import NAME, write_config, write_package
+from helpers.own_package import NAME, forget_package, write_config, write_package
 
 TrainOwn = Callable[..., Path]
 
@@ -199,8 +199,8 @@ def test_data_model_and_task_of_ones_own_go_through_every_command(
     assert state["scale"] != 1.25
 
     def told_to_trust(*arguments: str | Path) -> None:
-        """The command refuses the run, and works when the package is trusted."""
-        monkeypatch.setenv(VARIABLE, "")
+        """The command refuses a stranger's run, and works when the package is trusted."""
+        forget_package(tmp_path, monkeypatch)
         assert_mistake(attendgen(*arguments), "_target_=mypaper.", f"--trust {NAME}")
         done = attendgen(*arguments, "--trust", NAME)
         assert done.code == 0, done.err
@@ -227,7 +227,7 @@ def test_a_captioner_and_its_task_of_ones_own_go_through_every_command(
     folder = train_own("flickr8k_soft", "model=own", "task=own", "+task.focal=0.5")
     scalars = set(EventAccumulator(str(folder / "tensorboard")).Reload().Tags()["scalars"])
     assert {"train/own", "val/bleu4"} <= scalars
-    monkeypatch.setenv(VARIABLE, "")
+    forget_package(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)  # where attention maps are written
     image = tiny_data.image(tmp_path / "x.png", "red")
     assert_mistake(attendgen("caption", folder, image), f"--trust {NAME}")

@@ -1,4 +1,4 @@
-"""The commands: attendgen train | evaluate | generate | caption | import | ensemble | merge | rescale | runs."""
+"""The commands of `attendgen`, such as train, evaluate and generate."""
 
 import functools
 import sys
@@ -9,8 +9,10 @@ from attendgen.cli.caption import caption
 from attendgen.cli.combine import ensemble, import_checkpoint, merge, rescale
 from attendgen.cli.evaluate import evaluate
 from attendgen.cli.generate import generate
+from attendgen.cli.new import new
 from attendgen.cli.runs import runs
 from attendgen.cli.train import train
+from attendgen.cli.trust import trust
 from attendgen.utils.exit_codes import run_command
 
 app = typer.Typer(
@@ -29,6 +31,8 @@ app.command()(ensemble)
 app.command()(merge)
 app.command()(rescale)
 app.command()(runs)
+app.command()(new)
+app.command()(trust)
 
 
 def main() -> None:

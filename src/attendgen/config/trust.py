@@ -2,10 +2,12 @@
 
 A config names the classes of its parts, and instantiating a name can run any code. A run, a checkpoint or a bundled
 model may come from a stranger, so only the names below are instantiated when one is opened: classes of AttendGen,
-optimizers of torch, and parts of Lightning. Code of the user's own needs the user's word for its package.
+optimizers of torch, and parts of Lightning. Code of the user's own needs the user's word for its package: --trust, the
+environment variable, `attendgen trust`, or a training of the user's own that used it (`config/trusted.py`).
 """
 
 import importlib
+import logging
 import os
 import re
 import sys
@@ -14,7 +16,10 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from attendgen.config.trusted import is_own_code, is_remembered, remember
 from attendgen.utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "ATTENDGEN_TRUST"  # packages with commas between; processes that this one starts inherit it
 
@@ -81,11 +86,40 @@ def trust(packages: Iterable[str]) -> None:
     if not packages:
         return
     for package in packages:
-        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", package):
-            raise UserError(f"--trust {package}: expected the name of a Python package, as mypaper")
-        if package.partition(".")[0] in NEVER_TRUSTED:
-            raise UserError(f"--trust {package}: holds functions that run anything; trust a package of your own")
+        require_own_name(package, "--trust")
     os.environ[VARIABLE] = ",".join(dict.fromkeys([*_trusted(), *packages]))
+
+
+def require_own_name(package: str, option: str) -> None:
+    """Check that a name can be that of a package of the user's own.
+
+    Args:
+        option: what the message begins with.
+
+    Raises:
+        UserError: it is not a package's name, or that of a package that holds no code of the user's own.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", package):
+        raise UserError(f"{option} {package}: expected the name of a Python package, as mypaper")
+    if package.partition(".")[0] in NEVER_TRUSTED:
+        raise UserError(f"{option} {package}: holds functions that run anything; trust a package of your own")
+
+
+def trust_used(targets: Iterable[object]) -> None:
+    """Trust from now on the packages of the user's own among those of the names that a training uses.
+
+    Only a training whose config the user has written may call it: an opened run must not add trust.
+    """
+    packages = {target.partition(".")[0] for target in targets if isinstance(target, str)} - LIBRARIES
+    own = [package for package in sorted(packages) if is_own_code(package) and not is_remembered(package)]
+    if not own:
+        return
+    try:
+        remember(own)
+    except UserError as error:  # training goes on without it
+        log.warning("%s", error)
+    else:
+        log.info("trusted from now on: %s; see attendgen trust", ", ".join(own))
 
 
 def require_trusted(config: Any, source: object) -> None:
@@ -107,8 +141,8 @@ def require_trusted(config: Any, source: object) -> None:
             if package in LIBRARIES:
                 raise UserError(f"{refused}; its place is a class in a package of your own")
             raise UserError(
-                f"{refused}, so it could run any code; if you trust the package {package}, add --trust {package} or "
-                f"set {VARIABLE}={package}"
+                f"{refused}, so it could run any code; if you trust the package {package}, add --trust {package}, or "
+                f"run attendgen trust {package} once"
             )
 
 
@@ -131,19 +165,26 @@ def _is_of_trusted_package(target: str) -> bool:
 
     A package's modules hold what they import: `mypaper.torch.load` is not a part of mypaper.
     """
-    packages = tuple(f"{package}." for package in _trusted())
-    if not f"{target}.".startswith(packages):
+    if not _is_trusted_package(target):
         return False
     try:
         found = get_object(target)
     except Exception:  # Hydra says what is wrong with it when it is instantiated
         return True
     owner, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
-    return f"{owner}.".startswith(packages) or f"{owner}.{name}" in NAMES
+    return _is_trusted_package(f"{owner}") or f"{owner}.{name}" in NAMES
+
+
+def _is_trusted_package(name: str) -> bool:
+    """Return whether a module or what it holds lies in a package that the user trusts."""
+    if f"{name}.".startswith(tuple(f"{package}." for package in _trusted())):
+        return True
+    package = name.partition(".")[0]
+    return package not in LIBRARIES and is_remembered(package)
 
 
 def _trusted() -> list[str]:
-    """Return the packages that the user trusts."""
+    """Return the packages that the user trusts by --trust or the environment variable."""
     names = [part.strip() for part in os.environ.get(VARIABLE, "").split(",")]
     return [name for name in names if name and name.partition(".")[0] not in NEVER_TRUSTED]
 

@@ -21,11 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from attendgen.config.instantiate import get_first_line
 from attendgen.config.overrides import expand_profiler, make_paths_absolute
 from attendgen.config.resolvers import register_resolvers
-from attendgen.config.trust import trust
+from attendgen.config.saved import to_plain_dict
+from attendgen.config.trust import iterate_values, trust, trust_used
 from attendgen.hydra_app.callbacks import RefusedError, RunFolder, SweepFolder, remove_unstarted_run
 from attendgen.hydra_app.like import is_like, make_hydra_overrides, refuse_folder_of_run, restore_config
 from attendgen.runs.folder import is_further_process, require_free, require_no_run
-from attendgen.runs.layout import CHECKPOINTS, CONFIG, FIT_METRICS, HYDRA, LOG
+from attendgen.runs.layout import CHECKPOINTS, CONFIG, FIT_METRICS, HYDRA, LOG, clean_argument
 from attendgen.runs.run import Run
 from attendgen.sweeps.trial import run_trial
 from attendgen.training.checks import require_own_folder, require_own_paths, require_training
@@ -63,11 +64,22 @@ def run_job(config: DictConfig) -> float | None:
         make_paths_absolute(config)
         require_own_folder(config, folder)
         expand_profiler(config)
+        if not is_child:
+            trust_used(find_own_targets(config))
         return run_trial(config, folder) if is_trial else train(config, folder)
     except UserError:
         if not is_child and not is_trial and not (folder / CHECKPOINTS).exists():
             remove_unstarted_run(folder)
         raise
+
+
+def find_own_targets(config: DictConfig) -> list[object]:
+    """Return the classes that the user's own command line and configs name; a saved run's config is not the user's."""
+    if config.get("like"):
+        changes = (clean_argument(override).partition("=") for override in HydraConfig.get().overrides.task)
+        return [value for key, _, value in changes if key.rpartition(".")[2] == "_target_"]
+    values = iterate_values(to_plain_dict(config), "config")
+    return [value for field, value in values if field.rpartition(".")[2] == "_target_"]
 
 
 def run_hydra(arguments: list[str]) -> Path | None:

@@ -30,7 +30,7 @@ from attendgen.utils.files import read_json, replacing, write_json, write_text
 def save_run(folder: Path, config: dict[str, Any], vocabulary: AnyVocabulary) -> None:
     """Write what a run needs beside its weights, and begin its history."""
     save_vocabulary(vocabulary, folder / VOCABULARY)
-    write_json(folder / ENVIRONMENT, describe_environment(folder))
+    write_json(folder / ENVIRONMENT, describe_environment(folder, config))
     begin_session(folder, list_settings(folder))
     save_config(folder, config)
 
@@ -50,7 +50,7 @@ def save_resumed(folder: Path, config: dict[str, Any], changes: Sequence[str], s
         changes: settings from the command line.
         step: after which the run goes on.
     """
-    now = describe_environment(folder, ["resume=" + str(folder), *changes])
+    now = describe_environment(folder, config, ["resume=" + str(folder), *changes])
     first = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {}
     other = {key: value for key, value in now.items() if key != "started" and first.get(key) != value}
     begin_session(folder, list(changes), step, environment=other)

@@ -1,4 +1,4 @@
-"""Files that come with the package, in the wheel or in the source tree: configs, toy pairs, bundled models."""
+"""Files that come with the package, in the wheel or in the source tree."""
 
 from pathlib import Path
 
@@ -9,6 +9,11 @@ SOURCE = Path(__file__).parents[3]
 def get_conf_dir() -> Path:
     """Return the folder of Hydra configs."""
     return INSTALLED / "conf" if INSTALLED.is_dir() else SOURCE / "conf"
+
+
+def get_template(name: str) -> Path:
+    """Return the folder of a template."""
+    return (INSTALLED if INSTALLED.is_dir() else SOURCE) / "templates" / name
 
 
 def bundled_file(name: str) -> str:

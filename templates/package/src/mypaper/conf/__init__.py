@@ -1,0 +1,1 @@
+"""Configs, laid out like AttendGen's own."""
