@@ -6,7 +6,7 @@ All three train the model of `model=captioner` (random weights, random features 
 forward, cross-entropy with the doubly stochastic penalty, backward.
 
 - reference: one image copy per caption; features, words and logits are projected inside the loop over time.
-- equations: the model with `AttentiveLSTM(fast=False)` and `AdditiveAttention(fused=False)`.
+- equations: the model with `BahdanauDecoder(fast=False)` and `AdditiveAttention(fused=False)`.
 - fast: the model as it is trained.
 
 The default of 16 words per caption is the mean length of `flickr8k_soft`'s batches of 32 images. Each measurement runs
@@ -70,10 +70,12 @@ def run_reference(model: Captioner, features: Tensor, inputs: Tensor) -> tuple[T
     attention: Any = decoder.attention
     deep_hidden: Any = model.deep_hidden
     deep_context: Any = model.deep_context
+    first_hidden: Any = model.first_hidden
+    first_cell: Any = model.first_cell
     copies = features.repeat_interleave(inputs.size(1), dim=0)  # rows regions dim
     tokens = inputs.flatten(0, 1)
     mean = model.feature_proj(copies).mean(dim=1)
-    hidden, cell = torch.tanh(model.first_hidden(mean)), torch.tanh(model.first_cell(mean))
+    hidden, cell = torch.tanh(first_hidden(mean)), torch.tanh(first_cell(mean))
     logits, alphas = [], []
     for t in range(tokens.size(1)):
         word = model.embedding(tokens[:, t])

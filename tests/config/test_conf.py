@@ -88,6 +88,7 @@ ATTENTION = ["general", "scaled_general", "additive", "mean"]
 CASES = [(name, "bahdanau", each) for name in ("multi30k_fr_en", "multi30k_fr_en_words") for each in ATTENTION]
 CASES += [("multi30k_fr_en", decoder, "additive") for decoder in DECODERS if decoder != "bahdanau"]
 CASES += [(name, None, each) for name in ("novels", "shapes", "flickr8k_soft") for each in ATTENTION]
+CASES += [(name, decoder, "additive") for name in ("novels", "shapes") for decoder in DECODERS]
 TINY = {"multi30k": ["model.encoder_hidden=4"], "flickr8k": ["model.encoder.pretrained=false"]}
 
 

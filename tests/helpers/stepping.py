@@ -26,7 +26,8 @@ def assert_steps_equal(model: Any, memory: Any, state: Any, inputs: Tensor, forc
     logits, alphas = forced
     for t in range(inputs.size(1)):
         log_probs, alpha, state = model.step(inputs[:, t], state, memory)
-        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1), **tolerance)
+        # `step` returns single precision
+        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1).to(log_probs.dtype), **tolerance)
         torch.testing.assert_close(alpha, alphas[:, t], **tolerance)
 
 

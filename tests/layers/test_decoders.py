@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from attendgen.layers.attention import AdditiveAttention, GeneralAttention
-from attendgen.layers.decoders import BahdanauDecoder, LuongDecoder
-from attendgen.layers.state import Memory
+from attendgen.layers.bahdanau import BahdanauDecoder
+from attendgen.layers.luong import LuongDecoder
+from attendgen.layers.state import Memory, iterate_tensors, repeat_rows
 
 INPUTS, HIDDEN, MEMORY, SOURCE, TIME, BATCH = 3, 5, 4, 6, 7, 3
 DECODERS = {
@@ -24,26 +25,31 @@ def decoder(request):
 def make_memory(decoder: torch.nn.Module, lengths: tuple[int, ...] = (6, 4, 1)) -> Memory:
     values = torch.randn(len(lengths), SOURCE, MEMORY)
     mask = torch.arange(SOURCE) < torch.tensor(lengths).unsqueeze(1)
-    return Memory(decoder.attention.keys(values), values, mask)
+    return Memory(decoder.keys(values), values, mask)
 
 
-def make_state(decoder: torch.nn.Module, rows: int = BATCH):
-    return decoder.initial_state(torch.randn(rows, decoder.layers, HIDDEN), torch.randn(rows, decoder.layers, HIDDEN))
+def make_state(decoder: torch.nn.Module, memory: Memory, times: int = 1):
+    rows = len(memory.values)
+    first = [torch.randn(rows, decoder.layers, HIDDEN) for _ in range(2)]
+    return repeat_rows(decoder.initial_state(*first, memory), times)
 
 
 def test_single_steps_equal_all_steps_at_once(decoder):
-    memory, state, inputs = make_memory(decoder), make_state(decoder), torch.randn(BATCH, TIME, INPUTS)
-    features, alphas = decoder(inputs, state, memory)
+    memory, inputs = make_memory(decoder), torch.randn(BATCH, TIME, INPUTS)
+    state = make_state(decoder, memory)
+    features, alphas, last = decoder(inputs, state, memory)
     assert features.shape == (BATCH, TIME, decoder.features)
     for t in range(TIME):
         feature, alpha, state = decoder.step(inputs[:, t], state, memory)
         torch.testing.assert_close((feature, alpha), (features[:, t], alphas[:, t]))
+    torch.testing.assert_close(tuple(iterate_tensors(state)), tuple(iterate_tensors(last)))
 
 
 def test_rows_that_share_a_memory_equal_a_repeated_memory(decoder):
-    memory, state, inputs = make_memory(decoder), make_state(decoder, 2 * BATCH), torch.randn(2 * BATCH, TIME, INPUTS)
-    repeated = Memory(*(part.repeat_interleave(2, dim=0) for part in memory))
-    for left, right in zip(decoder(inputs, state, memory), decoder(inputs, state, repeated), strict=True):
+    memory, inputs = make_memory(decoder), torch.randn(2 * BATCH, TIME, INPUTS)
+    state = make_state(decoder, memory, times=2)
+    found = [decoder(inputs, state, given) for given in (memory, repeat_rows(memory, 2))]
+    for left, right in zip(*map(iterate_tensors, found), strict=True):
         torch.testing.assert_close(left, right)
 
 
@@ -51,8 +57,9 @@ def test_rows_that_share_a_memory_equal_a_repeated_memory(decoder):
 @pytest.mark.parametrize("layers", [1, 2])
 def test_luong_equals_torchs_cells_and_the_papers_equations(input_feeding, layers):
     decoder = LuongDecoder(INPUTS, HIDDEN, MEMORY, GeneralAttention, input_feeding=input_feeding, layers=layers)
-    memory, state, inputs = make_memory(decoder), make_state(decoder), torch.randn(BATCH, TIME, INPUTS)
-    features, alphas = decoder(inputs, state, memory)
+    memory, inputs = make_memory(decoder), torch.randn(BATCH, TIME, INPUTS)
+    state = make_state(decoder, memory)
+    features, alphas, _ = decoder(inputs, state, memory)
     cells = []
     for layer in range(layers):
         cell = torch.nn.LSTMCell(HIDDEN if layer else INPUTS + HIDDEN * input_feeding, HIDDEN)
@@ -75,6 +82,7 @@ def test_luong_equals_torchs_cells_and_the_papers_equations(input_feeding, layer
 
 
 def test_every_parameter_has_a_gradient(decoder):
-    features, _ = decoder(torch.randn(BATCH, TIME, INPUTS), make_state(decoder), make_memory(decoder))
+    memory = make_memory(decoder)
+    features, _, _ = decoder(torch.randn(BATCH, TIME, INPUTS), make_state(decoder, memory), memory)
     features.square().sum().backward()
     assert [name for name, parameter in decoder.named_parameters() if not parameter.grad.any()] == []

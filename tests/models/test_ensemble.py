@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attendgen.decoding.beam import beam_search
 from attendgen.layers.attention import AdditiveAttention
-from attendgen.layers.decoders import LuongDecoder
+from attendgen.layers.luong import LuongDecoder
 from attendgen.layers.state import iterate_tensors, take_rows
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.small_cnn import SmallCNN

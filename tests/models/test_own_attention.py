@@ -16,8 +16,9 @@ from attendgen.layers.attention import (
     attend,
     has_weighted_sum,
 )
-from attendgen.layers.decoders import BahdanauDecoder, LuongDecoder
+from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import ArgmaxSampler
+from attendgen.layers.luong import LuongDecoder
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.models.lm.context import ContextLanguageModel
@@ -111,16 +112,16 @@ def attention(request):
 
 @pytest.fixture(params=MODELS)
 def model(request, attention):
-    model = MODELS[request.param](attention).eval()
+    model = MODELS[request.param](attention).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():  # an untrained model hardly depends on its context
-            parameter.mul_(3)
+            parameter.mul_(4)
     return model
 
 
 def make_source(model: nn.Module) -> torch.Tensor:
     if isinstance(model, Captioner):
-        return torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+        return torch.randn(2, 9, 12, dtype=torch.double)
     return pad([[3, 4, 5, 6], [7, 8]])
 
 
@@ -131,8 +132,24 @@ def test_single_steps_equal_teacher_forcing(model):
         forced = tuple(part[:, 0] for part in model(source, inputs.unsqueeze(1)))
     else:
         forced = model(source, inputs)
-    # different functions would differ by 0.1 and more, rounding by less than 0.0001
-    assert_steps_equal(model, memory, state, inputs, forced, atol=1e-3, rtol=1e-4)
+    assert_steps_equal(model, memory, state, inputs, forced, atol=1e-5, rtol=1e-6)
+
+
+def test_gradients_of_single_steps_equal_those_of_teacher_forcing(model):
+    source, inputs = make_source(model), torch.randint(1, VOCAB_SIZE, (2, TIME))
+    several = inputs.unsqueeze(1) if isinstance(model, Captioner) else inputs
+    logits = model(source, several)[0].reshape(2, TIME, -1)
+    (memory, state), stepped = model.encode(source), []
+    for tokens in inputs.unbind(1):
+        log_probs, _, state = model.step(tokens, state, memory)
+        stepped.append(log_probs)
+    weights = torch.randn(2, TIME, VOCAB_SIZE, dtype=torch.double)
+    gradients = [
+        torch.autograd.grad((log_probs * weights).sum(), list(model.parameters()), materialize_grads=True)
+        for log_probs in (logits.log_softmax(dim=-1), torch.stack(stepped, dim=1).double())
+    ]
+    for forced, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, forced, atol=1e-5, rtol=1e-5)
 
 
 def test_hypotheses_share_their_memory(model):
@@ -169,6 +186,6 @@ def test_a_layer_with_hooks_or_a_forward_of_its_own_declares_nothing():
 def test_hard_attention_needs_a_weighted_sum(attention):
     with pytest.raises(UserError, match=r"model\.attention: hard attention .*context_is_weighted_sum"):
         captioner(attention, inference_attention="argmax")
-    soft = captioner(attention).eval()
+    soft = captioner(attention).double().eval()
     with pytest.raises(UserError, match=r"model\.attention: hard attention"):
         soft.forward_sampled(make_source(soft), torch.randint(1, VOCAB_SIZE, (2, 1, 4)), ArgmaxSampler())

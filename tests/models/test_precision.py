@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention
-from attendgen.layers.decoders import LuongDecoder
+from attendgen.layers.luong import LuongDecoder
 from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.models.lm.lstm import LSTMLanguageModel
 from attendgen.models.lm.textgenerate import TextGenerateLanguageModel

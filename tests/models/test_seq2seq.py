@@ -5,7 +5,7 @@ import torch
 
 from attendgen.data.batch import pad
 from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention
-from attendgen.layers.decoders import LuongDecoder
+from attendgen.layers.luong import LuongDecoder
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.utils.special_tokens import PAD
 from helpers.stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attendgen.decoding.protocol import Decoded
-from attendgen.layers.state import LSTMState, Memory, take_rows
+from attendgen.layers.state import AttentiveState, Memory, take_rows
 from attendgen.metrics.cider import CiderD
 from attendgen.tasks.self_critical import SelfCriticalTask
 from helpers.errors import refusal
@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
     task: SelfCriticalTask
     loss: Tensor
-    encoded: list[tuple[Memory, LSTMState]]
+    encoded: list[tuple[Memory, AttentiveState]]
     masks: list[dict[str, Tensor]]
     decoded: list[Decoded]
 
@@ -95,7 +95,7 @@ def score_caption(step: Step, image: int, tokens: list[int], attention: Tensor) 
     for t, (token, drawn) in enumerate(zip([1, *tokens[:-1]], tokens, strict=True)):
         word = model.embedding(torch.tensor([token])) * masks["word"]
         weights = attention[t]
-        state, attended = model.decoder.step(word, state, memory, lambda alpha, w=weights: w.view_as(alpha))
+        state, attended = model.decoder.attend_step(word, state, memory, lambda alpha, w=weights: w.view_as(alpha))
         deep = model.deep_hidden(state.hidden * masks["hidden"]) + model.deep_context(attended.gated)
         logits = model.output((word + deep).tanh() * masks["deep"])[0] / TEMPERATURE
         log_prob += (logits[drawn] - logits[ALLOWED].logsumexp(0)).item()

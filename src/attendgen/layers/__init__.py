@@ -10,17 +10,19 @@ if TYPE_CHECKING:
     from attendgen.layers.attention import DotAttention as DotAttention
     from attendgen.layers.attention import GeneralAttention as GeneralAttention
     from attendgen.layers.attention import MeanAttention as MeanAttention
-    from attendgen.layers.attentive_lstm import AttentiveLSTM as AttentiveLSTM
-    from attendgen.layers.decoders import BahdanauDecoder as BahdanauDecoder
-    from attendgen.layers.decoders import Decoder as Decoder
-    from attendgen.layers.decoders import LuongDecoder as LuongDecoder
+    from attendgen.layers.attention import PastAttention as PastAttention
+    from attendgen.layers.bahdanau import BahdanauDecoder as BahdanauDecoder
+    from attendgen.layers.decoder import Decoder as Decoder
+    from attendgen.layers.decoder import HardDecoder as HardDecoder
     from attendgen.layers.hard_attention import ArgmaxSampler as ArgmaxSampler
     from attendgen.layers.hard_attention import CategoricalSampler as CategoricalSampler
     from attendgen.layers.hard_attention import SemiSampler as SemiSampler
     from attendgen.layers.hard_attention import StraightThroughGumbelSampler as StraightThroughGumbelSampler
     from attendgen.layers.lstm import BidirectionalLSTM as BidirectionalLSTM
+    from attendgen.layers.luong import LuongDecoder as LuongDecoder
     from attendgen.layers.ngram_embedding import NGramEmbedding as NGramEmbedding
     from attendgen.layers.sliding_attention import SlidingAttention as SlidingAttention
+    from attendgen.layers.state import AttentionPast as AttentionPast
     from attendgen.layers.state import LSTMState as LSTMState
     from attendgen.layers.state import Memory as Memory
 
@@ -28,18 +30,20 @@ __all__ = [
     "AdditiveAttention",
     "ArgmaxSampler",
     "Attention",
-    "AttentiveLSTM",
+    "AttentionPast",
     "BahdanauDecoder",
     "BidirectionalLSTM",
     "CategoricalSampler",
     "Decoder",
     "DotAttention",
     "GeneralAttention",
+    "HardDecoder",
     "LSTMState",
     "LuongDecoder",
     "MeanAttention",
     "Memory",
     "NGramEmbedding",
+    "PastAttention",
     "SemiSampler",
     "SlidingAttention",
     "StraightThroughGumbelSampler",
@@ -49,18 +53,20 @@ _PUBLIC = {
     "AdditiveAttention": "attention",
     "ArgmaxSampler": "hard_attention",
     "Attention": "attention",
-    "AttentiveLSTM": "attentive_lstm",
-    "BahdanauDecoder": "decoders",
+    "AttentionPast": "state",
+    "BahdanauDecoder": "bahdanau",
     "BidirectionalLSTM": "lstm",
     "CategoricalSampler": "hard_attention",
-    "Decoder": "decoders",
+    "Decoder": "decoder",
     "DotAttention": "attention",
     "GeneralAttention": "attention",
+    "HardDecoder": "decoder",
     "LSTMState": "state",
-    "LuongDecoder": "decoders",
+    "LuongDecoder": "luong",
     "MeanAttention": "attention",
     "Memory": "state",
     "NGramEmbedding": "ngram_embedding",
+    "PastAttention": "attention",
     "SemiSampler": "hard_attention",
     "SlidingAttention": "sliding_attention",
     "StraightThroughGumbelSampler": "hard_attention",

@@ -7,13 +7,14 @@ memory; `forward` is then called as often as needed with the same keys.
 
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attendgen.layers.additive_kernel import additive_scores
+from attendgen.layers.state import AttentionPast, Memory
 from attendgen.utils.errors import UserError
 
 Activation = Callable[[Tensor], Tensor]
@@ -28,6 +29,8 @@ class Attention(Protocol):
     context is `alpha @ memory`, with alpha a function of the query, the keys and the mask alone, may declare
     `context_is_weighted_sum = True` in the class that defines its `forward`. Only such a layer can serve hard
     attention, and only its products are reordered to save time: it may then be given a product of the memory.
+
+    See `PastAttention` for layers that use the attention weights of the steps before.
     """
 
     def keys(self, memory: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
@@ -41,6 +44,67 @@ class Attention(Protocol):
         mask: Bool[Tensor, "batch source"] | None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
         """Return the context of each query, and the attention weights alpha."""
+
+
+class PastAttention(Protocol):
+    """The interface of an attention layer that is told where each query's row attended in the steps before.
+
+    Decoders carry the past in their state and compute one step at a time. With hard attention the past holds the
+    weights of the sampled locations.
+
+    Attributes:
+        uses_past: True.
+    """
+
+    uses_past: bool
+
+    def keys(self, memory: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
+        """Return the keys that queries are compared with."""
+
+    def __call__(
+        self,
+        query: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "batch source key"],
+        memory: Float[Tensor, "batch source memory"],
+        mask: Bool[Tensor, "batch source"] | None,
+        past: AttentionPast,
+    ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
+        """Return the context of each query, and the attention weights alpha."""
+
+
+def uses_past(attention: Any) -> bool:
+    """Return whether a layer is called with the attention weights of the steps before."""
+    return bool(getattr(attention, "uses_past", False))
+
+
+def start_past(attention: Any, memory: Memory) -> AttentionPast | None:
+    """Return the past before the first step, zeros; None if the layer does not use it."""
+    if not uses_past(attention):
+        return None
+    values = memory.values
+    # sums over many steps need single precision
+    zeros = values.new_zeros(values.shape[:2], dtype=torch.promote_types(values.dtype, torch.float))
+    return AttentionPast(zeros, zeros)
+
+
+def extend_past(past: AttentionPast | None, weights: Float[Tensor, "rows source"]) -> AttentionPast | None:
+    """Return the past after a step with these attention weights."""
+    return None if past is None else AttentionPast(weights.to(past.total.dtype), past.total + weights)
+
+
+def look_at(
+    attention: Any, query: Float[Tensor, "rows time dim"], memory: Memory, past: AttentionPast | None = None
+) -> tuple[Float[Tensor, "rows time memory"], Float[Tensor, "rows time source"]]:
+    """Return the contexts and alphas of queries; several rows may share one row of the memory.
+
+    Args:
+        past: of a layer that uses it; there is one query per row then.
+    """
+    batch = memory.values.size(0)
+    grouped = query.reshape(batch, -1, query.size(-1))  # batch query dim
+    more = () if past is None else (AttentionPast(*(part.unflatten(0, (batch, -1)) for part in past)),)
+    contexts, alphas = attention(grouped, *memory, *more)
+    return contexts.reshape(*query.shape[:2], -1), alphas.reshape(*query.shape[:2], -1)
 
 
 def has_weighted_sum(attention: Attention) -> bool:

@@ -1,4 +1,7 @@
-"""Memories and decoder states: named tuples of batch-first tensors, which may nest.
+"""Memories and decoder states: trees of batch-first tensors.
+
+A tree is a tensor, None, or a tuple, named tuple or list of trees. Its tensors may have any number and size of further
+dimensions, which may grow from step to step, as those of a cache of keys and values do. A state has at least one.
 
 Shapes: a memory has one row per input; a state has `rows` = inputs x hypotheses of each, input by input.
 """
@@ -12,9 +15,13 @@ from torch import Tensor
 
 
 class Memory(NamedTuple):
-    """What a decoder attends to; `mask` is True where the source is real, None where all of it is."""
+    """What a decoder attends to; `mask` is True where the source is real, None where all of it is.
 
-    keys: Float[Tensor, "batch source key"]
+    Attributes:
+        keys: what the decoder computes once per memory: a tensor, or any tree of batch-first tensors.
+    """
+
+    keys: Any
     values: Float[Tensor, "batch source memory"]
     mask: Bool[Tensor, "batch source"] | None
 
@@ -30,6 +37,24 @@ class LSTMState(NamedTuple):
 
     hidden: Float[Tensor, "rows *layers hidden"]
     cell: Float[Tensor, "rows *layers hidden"]
+
+
+class AttentionPast(NamedTuple):
+    """Where the steps before attended: the weights of the last step, and their sum over all steps; zeros at first.
+
+    Attention layers are given those of each query: batch query source.
+    """
+
+    last: Float[Tensor, "*rows source"]
+    total: Float[Tensor, "*rows source"]
+
+
+class AttentiveState(NamedTuple):
+    """State of an LSTM with attention; `past` is None if its attention does not use it."""
+
+    hidden: Float[Tensor, "rows hidden"]
+    cell: Float[Tensor, "rows hidden"]
+    past: AttentionPast | None = None
 
 
 class AttentionWindow(NamedTuple):
@@ -61,10 +86,7 @@ class Member(NamedTuple):
 
 
 def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
-    """Return a tree of the same structure with `function` applied to its tensors (and those of `others` beside them).
-
-    A tree is a tensor, None, or a tuple, named tuple or list of trees.
-    """
+    """Return a tree of the same structure with `function` applied to its tensors and those of `others` beside them."""
     if tree is None:
         return None
     if isinstance(tree, Tensor):
@@ -102,6 +124,11 @@ def get_mask(memory: Any) -> Bool[Tensor, "batch source"] | None:
 def take_rows(tree: Any, rows: Int[Tensor, " rows"]) -> Any:
     """Choose (repeat, reorder) the rows of a state's or a memory's tensors by index."""
     return map_tensors(lambda part: part.index_select(0, rows), tree)
+
+
+def repeat_rows(tree: Any, times: int) -> Any:
+    """Repeat each row of a tree's tensors, so that `times` rows stand side by side for each."""
+    return map_tensors(lambda part: part.repeat_interleave(times, dim=0), tree)
 
 
 def to_float32(tree: Any) -> Any:

@@ -4,8 +4,9 @@ attendgen train experiment=flickr8k_soft
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attendgen.layers.attention import Attention
-from attendgen.layers.attentive_lstm import AttentiveLSTM
+from attendgen.layers.bahdanau import BahdanauDecoder
+from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
 from attendgen.layers.hard_attention import INFERENCE_ATTENTION, AttentionSampler
-from attendgen.layers.state import LSTMState, Memory
+from attendgen.layers.state import Memory, repeat_rows
 from attendgen.models.encoders.base import GridEncoder, ImageModel
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
@@ -30,7 +32,7 @@ class AttentionSamples(NamedTuple):
 
 
 class Captioner(ImageModel):
-    """Grid encoder, attention over its annotation vectors, and an LSTM decoder with deep output.
+    """Grid encoder, attention over its annotation vectors, and a decoder with deep output.
 
     The annotation vectors of the paper (3.1.1) are called features here.
 
@@ -44,12 +46,15 @@ class Captioner(ImageModel):
         embedding_dim, hidden: sizes of the word embeddings and of the decoder's state.
         feature_dim: size to which the features are first reduced (linear and ReLU); None attends to them as they are,
             as the paper does.
-        context_gate: "none", "scalar" (beta of 4.2.1) or "vector".
+        context_gate: of the default decoder: "none", "scalar" (beta of 4.2.1) or "vector".
         init_state_layers: of f_init, the perceptrons that make the first state from the mean feature, 1 or 2.
-        deep_output: predict from [word, state, context] (equation 7); false predicts from the state.
+        deep_output: predict from the word and the decoder's features, by default [state, context] (equation 7); false
+            predicts from the features, by default the state.
         dropout, word_dropout, memory_dropout: on the output layer's input, on word embeddings, on features.
         inference_attention: how decoding attends: "soft", or hard by "argmax" or "sample".
-        fast: see `AttentiveLSTM`.
+        fast: of the default decoder, see `BahdanauDecoder`.
+        decoder: makes the decoder from the sizes of its `inputs`, `hidden` and `memory` and from `attention`; a
+            `BahdanauDecoder` unless given.
 
     Raises:
         UserError: there is no such inference attention, gate, or number of layers; or the attention cannot be hard.
@@ -71,6 +76,7 @@ class Captioner(ImageModel):
         memory_dropout: float = 0.0,
         inference_attention: str = "soft",
         fast: bool = True,
+        decoder: Callable[..., Decoder] | None = None,
     ) -> None:
         super().__init__()
         if inference_attention not in INFERENCE_ATTENTION:
@@ -81,14 +87,21 @@ class Captioner(ImageModel):
         memory = feature_dim or encoder.dim
         self.feature_proj = nn.Sequential(nn.Linear(encoder.dim, memory), nn.ReLU()) if feature_dim else nn.Identity()
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
-        self.first_hidden = _make_perceptron(memory, hidden, init_state_layers)
-        self.first_cell = _make_perceptron(memory, hidden, init_state_layers)
-        self.decoder = AttentiveLSTM(embedding_dim, hidden, memory, attention, context_gate, fast)
+        default = functools.partial(BahdanauDecoder, context_gate=context_gate, fast=fast)
+        make = default if decoder is None else decoder
+        made = make(inputs=embedding_dim, hidden=hidden, memory=memory, attention=attention)
+        self.hidden = hidden
+        sizes = (memory, made.layers * hidden, init_state_layers)
+        self.first_hidden = _make_perceptron(*sizes) if made.layers else None
+        self.first_cell = _make_perceptron(*sizes) if made.layers else None
+        self.decoder: Any = made
+        self.can_be_hard = isinstance(made, HardDecoder)  # and hands over state and context apart
         if self.is_hard:
-            self.decoder.require_weighted_sum()
-        self.deep_hidden = nn.Linear(hidden, embedding_dim) if deep_output else None
-        self.deep_context = nn.Linear(memory, embedding_dim, bias=False) if deep_output else None
-        self.output = nn.Linear(embedding_dim if deep_output else hidden, vocab_size)
+            self.require_hard_attention()
+        features = hidden if self.can_be_hard else made.features
+        self.deep_hidden = nn.Linear(features, embedding_dim) if deep_output else None
+        self.deep_context = nn.Linear(memory, embedding_dim, bias=False) if deep_output and self.can_be_hard else None
+        self.output = nn.Linear(embedding_dim if deep_output else features, vocab_size)
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = nn.Dropout(word_dropout)
         self.memory_dropout = memory_dropout
@@ -102,21 +115,40 @@ class Captioner(ImageModel):
         """Whether decoding attends to one location per word."""
         return self.sampler is not None
 
+    def require_hard_attention(self) -> None:
+        """Check that the decoder can attend to sampled locations.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if not self.can_be_hard:
+            raise UserError(
+                f"model.decoder: {type(self.decoder).__name__} cannot attend to one sampled location; train soft "
+                "attention, or use the default decoder"
+            )
+        self.decoder.require_weighted_sum()
+
     def encode(
         self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
-    ) -> tuple[Memory, LSTMState]:
+    ) -> tuple[Memory, Any]:
         """Return the memory to attend to and the first state, from the mean feature (equations 5 and 6)."""
         values = self.feature_proj(self.encode_images(images))
         values = functional.dropout(values, self.memory_dropout, self.training or self.masks is not None)
+        memory = Memory(self.decoder.keys(values), values, None)
         mean = values.mean(dim=1)
-        state = LSTMState(torch.tanh(self.first_hidden(mean)), torch.tanh(self.first_cell(mean)))
-        return Memory(self.decoder.attention.keys(values), values, None), state
+        first = [
+            mean.new_zeros(len(mean), 0, self.hidden)
+            if make is None
+            else torch.tanh(make(mean)).unflatten(-1, (-1, self.hidden))
+            for make in (self.first_hidden, self.first_cell)
+        ]
+        return memory, self.decoder.initial_state(*first, memory)
 
     def logits(
         self,
         word: Float[Tensor, "*rows embedding"],
         hidden: Float[Tensor, "*rows hidden"],
-        context_output: Float[Tensor, "*rows features"],
+        context_output: Float[Tensor, "*rows features"] | None = None,
         samples: int = 1,
     ) -> Float[Tensor, "*rows vocab"]:
         """Return L_o tanh(E y + L_h h + L_z z); without deep output L_o h.
@@ -124,22 +156,29 @@ class Captioner(ImageModel):
         Equation 7 has no tanh; the authors' code has.
 
         Args:
-            context_output: L_z z.
+            hidden: h, or all features of a decoder that does not hand over its context apart.
+            context_output: L_z z, if the context is apart.
             samples: rows per caption, which share their dropout.
         """
         if self.deep_hidden is None:
             return self.output(self._drop(hidden, samples, "hidden"))
-        deep = torch.tanh(word + self.deep_hidden(self._drop(hidden, samples, "hidden")) + context_output)
+        deep = word + self.deep_hidden(self._drop(hidden, samples, "hidden"))
+        deep = torch.tanh(deep if context_output is None else deep + context_output)
         return self.output(self._drop(deep, samples, "deep"))
 
     def step(
-        self, tokens: Int[Tensor, " rows"], state: LSTMState, memory: Memory
-    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows regions"], LSTMState]:
+        self, tokens: Int[Tensor, " rows"], state: Any, memory: Memory
+    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows regions"], Any]:
         """Return log-probabilities of the next word after `tokens`, the weights of the sum, and the new state."""
         word = self._embed(tokens)
-        state, attended = self.decoder.step(word, state, memory, self.sampler)
-        context = attended.gated if self.deep_context is None else self.deep_context(attended.gated)
-        return self.logits(word, state.hidden, context).float().log_softmax(dim=-1), attended.weights, state
+        if self.can_be_hard:
+            state, attended = self.decoder.attend_step(word, state, memory, self.sampler)
+            features, weights = state.hidden, attended.weights
+            context = None if self.deep_context is None else self.deep_context(attended.gated)
+        else:
+            features, weights, state = self.decoder.step(word, state, memory)
+            context = None
+        return self.logits(word, features, context).float().log_softmax(dim=-1), weights, state
 
     def forward(
         self,
@@ -151,9 +190,8 @@ class Captioner(ImageModel):
         An image is encoded, and its features are projected, once for all its captions.
         """
         memory, state = self.encode(images)
-        state = LSTMState(*(part.repeat_interleave(inputs.size(1), dim=0) for part in state))
         words = self._embed(inputs.flatten(0, 1))
-        steps = self.decoder(words, state, memory, None, self._readout)
+        steps = self._attend(words, repeat_rows(state, inputs.size(1)), memory)
         logits = self.logits(words, steps.hidden, steps.contexts)
         return logits.unflatten(0, inputs.shape[:2]), steps.alphas.unflatten(0, inputs.shape[:2])
 
@@ -175,7 +213,7 @@ class Captioner(ImageModel):
     def score_sampled(
         self,
         memory: Memory,
-        state: LSTMState,
+        state: Any,
         inputs: Int[Tensor, "batch captions time"],
         sampler: AttentionSampler | None,
         num_samples: int = 1,
@@ -183,7 +221,7 @@ class Captioner(ImageModel):
     ) -> AttentionSamples:
         """Compute `forward_sampled` from a memory and a first state; without a sampler the attention is soft."""
         captions, samples = inputs.size(1), num_samples + with_soft
-        state = LSTMState(*(part.repeat_interleave(captions * samples, dim=0) for part in state))
+        state = repeat_rows(state, captions * samples)
         words = self._embed(inputs.flatten(0, 1)).repeat_interleave(samples, dim=0)
 
         def sample_all_but_last(alpha: Tensor) -> Tensor:
@@ -191,7 +229,7 @@ class Captioner(ImageModel):
             grouped = alpha.unflatten(1, (-1, samples))  # batch captions samples regions
             return torch.cat([sampler(grouped[:, :, :num_samples]), grouped[:, :, num_samples:]], dim=2).flatten(1, 2)
 
-        steps = self.decoder(words, state, memory, sample_all_but_last if with_soft else sampler, self._readout)
+        steps = self._attend(words, state, memory, sample_all_but_last if with_soft else sampler)
         logits = self.logits(words, steps.hidden, steps.contexts, samples)
         parts = (logits, steps.alphas, steps.weights)
         return AttentionSamples(*(part.unflatten(0, (-1, captions, samples)) for part in parts))
@@ -205,7 +243,7 @@ class Captioner(ImageModel):
         """
         sizes = {
             "word": (self.embedding.embedding_dim, self.word_dropout.p),
-            "hidden": (self.decoder.hidden, self.dropout.p),
+            "hidden": ((self.output if self.deep_hidden is None else self.deep_hidden).in_features, self.dropout.p),
             "deep": (self.output.in_features, self.dropout.p),
         }
         ones = self.output.weight.new_ones
@@ -215,9 +253,21 @@ class Captioner(ImageModel):
         finally:
             self.masks = None
 
-    @property
-    def _readout(self) -> Tensor | None:
-        return None if self.deep_context is None else self.deep_context.weight
+    def _attend(
+        self,
+        words: Float[Tensor, "rows time embedding"],
+        state: Any,
+        memory: Memory,
+        sampler: AttentionSampler | None = None,
+    ) -> AttendedSteps:
+        """Compute all steps; the contexts are multiplied with L_z, or None if they are not apart."""
+        if self.can_be_hard:
+            readout = None if self.deep_context is None else self.deep_context.weight
+            return self.decoder.attend_steps(words, state, memory, sampler, readout)
+        if sampler is not None:
+            self.require_hard_attention()
+        features, alphas, state = self.decoder(words, state, memory)
+        return AttendedSteps(features, None, alphas, alphas, state)
 
     def _embed(self, tokens: Int[Tensor, " rows *time"]) -> Float[Tensor, "rows *time embedding"]:
         vectors = self.embedding(tokens)
@@ -237,8 +287,6 @@ def _make_perceptron(inputs: int, outputs: int, layers: int) -> nn.Module:
     """Return a linear layer, or two with tanh between; the caller applies tanh to the output."""
     if layers not in (1, 2):
         raise UserError(f"model.init_state_layers={layers}: expected 1 or 2")
-    return (
-        nn.Linear(inputs, outputs)
-        if layers == 1
-        else nn.Sequential(nn.Linear(inputs, outputs), nn.Tanh(), nn.Linear(outputs, outputs))
-    )
+    if layers == 1:
+        return nn.Linear(inputs, outputs)
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.Tanh(), nn.Linear(outputs, outputs))

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
-from attendgen.layers.decoders import BahdanauDecoder, Decoder
+from attendgen.layers.bahdanau import BahdanauDecoder
+from attendgen.layers.decoder import Decoder
 from attendgen.layers.lstm import BidirectionalLSTM, TorchState, run_lstm, tie_weights
 from attendgen.layers.state import Memory
 from attendgen.utils.special_tokens import PAD
@@ -63,7 +64,10 @@ class Seq2Seq(nn.Module):
         self.decoder = decoder(inputs=embedding_dim, hidden=hidden, memory=memory, attention=attention)
         # a one-way encoder of the decoder's size hands its state over as it is
         same_size = not bidirectional and encoder_hidden == hidden and self.decoder.layers == 1
-        self.bridge = None if same_size else nn.Linear(memory, 2 * self.decoder.layers * hidden)
+        self.bridge = (
+            None if same_size or not self.decoder.layers else nn.Linear(memory, 2 * self.decoder.layers * hidden)
+        )
+        self.hidden = hidden
         self.readout = nn.Linear(self.decoder.features, embedding_dim) if tied else None
         self.output = nn.Linear(embedding_dim if tied else self.decoder.features, target_vocab_size)
         if tied:
@@ -76,13 +80,13 @@ class Seq2Seq(nn.Module):
         embedded = self.dropout(self.source_embedding(source))
         if isinstance(self.encoder, BidirectionalLSTM):
             values, read = self.encoder(embedded, mask)
-            state = self._bridge(read)
+            cell = torch.empty(0)  # handed over through the bridge only
         else:
-            values, (hidden, cell) = self._read_forwards(self.encoder, embedded, mask)
-            state = (hidden[-1:], cell[-1:]) if self.bridge is None else self._bridge(hidden[-1])
+            values, (hiddens, cells) = self._read_forwards(self.encoder, embedded, mask)
+            read, cell = hiddens[-1], cells[-1]
         values = self.dropout(values)
-        hidden, cell = (part.transpose(0, 1) for part in state)
-        return Memory(self.decoder.attention.keys(values), values, mask), self.decoder.initial_state(hidden, cell)
+        memory = Memory(self.decoder.keys(values), values, mask)
+        return memory, self.decoder.initial_state(*self._bridge(read, cell), memory)
 
     def _read_forwards(
         self, encoder: nn.LSTM, embedded: Float[Tensor, "batch source embedding"], mask: Bool[Tensor, "batch source"]
@@ -94,10 +98,17 @@ class Seq2Seq(nn.Module):
         values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=mask.size(1))
         return values, state
 
-    def _bridge(self, read: Float[Tensor, "batch memory"]) -> TorchState:
-        """Return the first hidden states and cells of the decoder's layers from what the encoder read."""
-        assert self.bridge is not None
-        return torch.tanh(self.bridge(read)).unflatten(-1, (2, self.decoder.layers, -1)).permute(1, 2, 0, 3).unbind(0)
+    def _bridge(
+        self, read: Float[Tensor, "batch memory"], cell: Tensor
+    ) -> tuple[Float[Tensor, "batch layers hidden"], Float[Tensor, "batch layers hidden"]]:
+        """Return the first hidden states and cells of the decoder's layers from the encoder's last state."""
+        if self.bridge is not None:
+            first = torch.tanh(self.bridge(read)).unflatten(-1, (2, self.decoder.layers, self.hidden))
+            return first[:, 0], first[:, 1]
+        if self.decoder.layers:
+            return read.unsqueeze(1), cell.unsqueeze(1)
+        nothing = read.new_zeros(len(read), 0, self.hidden)
+        return nothing, nothing
 
     def logits(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocab"]:
         """Return scores of the next token from the decoder's features."""
@@ -118,5 +129,5 @@ class Seq2Seq(nn.Module):
     ) -> tuple[Float[Tensor, "batch target vocab"], Float[Tensor, "batch target source"]]:
         """Teacher forcing: return logits of each next token given the true ones before it, and the attention."""
         memory, state = self.encode(source)
-        features, alphas = self.decoder(self.dropout(self.target_embedding(inputs)), state, memory)
+        features, alphas, _ = self.decoder(self.dropout(self.target_embedding(inputs)), state, memory)
         return self.logits(features), alphas

@@ -30,9 +30,9 @@ class HardAttentionTask(CaptioningTask):
 
     def __init__(self, *arguments: Any, estimator: Estimator, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        decoder: Any = getattr(self.model, "decoder", None)
-        if hasattr(decoder, "require_weighted_sum"):
-            decoder.require_weighted_sum()
+        require = getattr(self.model, "require_hard_attention", None)
+        if require is not None:
+            require()
         self.estimator = estimator
         register_parts(self, "estimator", estimator)
 

@@ -10,7 +10,7 @@ from attendgen.data.batch import CaptionBatch, is_token
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded
-from attendgen.layers.state import LSTMState, Memory
+from attendgen.layers.state import Memory
 from attendgen.losses.cross_entropy import token_nll
 from attendgen.losses.score_function import leave_one_out, log_probability
 from attendgen.losses.self_critical import ReplaySampler, self_critical
@@ -114,11 +114,11 @@ class SelfCriticalTask(CaptioningTask):
         }
 
     @torch.no_grad()
-    def _decode(self, memory: Memory, state: LSTMState, config: DecodingConfig) -> Decoded:
+    def _decode(self, memory: Memory, state: Any, config: DecodingConfig) -> Decoded:
         decoded = decode(self.model, memory, state, config, self.vocabulary.suppressed())
         return Decoded(*(part.clone() for part in decoded))  # tensors of inference mode may not enter a gradient
 
-    def _score_samples(self, memory: Memory, state: LSTMState, drawn: Decoded) -> Tensor:
+    def _score_samples(self, memory: Memory, state: Any, drawn: Decoded) -> Tensor:
         """Return the log-probability of each sample: batch, samples."""
         inputs = torch.cat([torch.full_like(drawn.tokens[..., :1], SOS), drawn.tokens[..., :-1]], dim=-1)
         replay = ReplaySampler(drawn.attention) if self.model.is_hard else None

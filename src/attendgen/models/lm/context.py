@@ -3,34 +3,40 @@
 attendgen train experiment=novels
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
-from attendgen.layers.lstm import read_lstm, run_lstm, step_lstm
-from attendgen.layers.state import LSTMState, Memory
+from attendgen.layers.decoder import Decoder
+from attendgen.layers.lstm import run_lstm
+from attendgen.layers.luong import LuongDecoder
+from attendgen.layers.state import Memory
 from attendgen.utils.special_tokens import PAD
 
 
 class ContextLanguageModel(nn.Module):
-    """Bidirectional LSTM over a context, and an LSTM decoder that attends to it after each step.
+    """Bidirectional LSTM over a context, and a decoder that attends to it.
 
     Only the context, which lies wholly to the left of every predicted character, is read in both directions; the
-    continuation is read forwards, so no prediction sees the character it must predict. Attention comes after the
-    recurrence (Luong et al. 2015, 3), so training computes all characters of a window at once.
+    continuation is read forwards, so no prediction sees the character it must predict. The default decoder attends
+    after the recurrence (Luong et al. 2015, 3), so training computes all characters of a window at once.
 
     Shapes: `batch` windows of `context` characters and `time` characters of continuation.
 
     Args:
         vocab_size: size of the vocabulary.
         attention: makes the attention layer from `query` and `memory` sizes.
+        decoder: makes the decoder from the sizes of its `inputs`, `hidden` and `memory` and from `attention`; a
+            `LuongDecoder` without input feeding unless given.
         embedding_dim, encoder_hidden, hidden: sizes of the character embeddings, of the encoder's state in each
             direction, and of the decoder's state.
-        layers: of the decoder.
-        dropout: on the memory, between the decoder's layers, and on the decoder's output.
+        layers: of the default decoder.
+        dropout: on the memory, on the decoder's features, and within the default decoder.
         context_len, chunk_len: characters that generation reads, and continues before it reads again.
     """
 
@@ -45,27 +51,33 @@ class ContextLanguageModel(nn.Module):
         dropout: float = 0.0,
         context_len: int = 64,
         chunk_len: int = 192,
+        decoder: Callable[..., Decoder] | None = None,
     ) -> None:
         super().__init__()
         memory = 2 * encoder_hidden
-        self.layers = layers
+        self.hidden = hidden
         self.context_len = context_len
         self.chunk_len = chunk_len
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
         self.encoder = nn.LSTM(embedding_dim, encoder_hidden, batch_first=True, bidirectional=True)
-        self.bridge = nn.Linear(memory, 2 * layers * hidden)
-        self.decoder = nn.LSTM(embedding_dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        self.attention = attention(query=hidden, memory=memory)
-        self.combine = nn.Linear(hidden + memory, hidden)
-        self.output = nn.Linear(hidden, vocab_size)
+        parallel = functools.partial(
+            LuongDecoder, input_feeding=False, layers=layers, dropout=dropout, bias=True, hidden_dropout=dropout
+        )
+        make = parallel if decoder is None else decoder
+        self.decoder = make(inputs=embedding_dim, hidden=hidden, memory=memory, attention=attention)
+        self.bridge = nn.Linear(memory, 2 * self.decoder.layers * hidden) if self.decoder.layers else None
+        self.output = nn.Linear(self.decoder.features, vocab_size)
         self.dropout = nn.Dropout(dropout)
 
-    def encode(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, LSTMState]:
+    def encode(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, Any]:
         """Read right-padded contexts, of which all-<pad> ones are empty: memory and first state of the decoder."""
         memory, final = self._read_both_ways(context)
-        state = torch.tanh(self.bridge(final)).unflatten(-1, (2, self.layers, -1))
-        state = state * (context != PAD).any(dim=1).view(-1, 1, 1, 1)  # zero after an empty context
-        return memory, LSTMState(*state.unbind(1))
+        if self.bridge is None:
+            first = final.new_zeros(len(context), 2, 0, self.hidden)
+        else:
+            first = torch.tanh(self.bridge(final)).unflatten(-1, (2, self.decoder.layers, self.hidden))
+        first = first * (context != PAD).any(dim=1).view(-1, 1, 1, 1)  # zero after an empty context
+        return memory, self.decoder.initial_state(first[:, 0], first[:, 1], memory)
 
     def _read_both_ways(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, Float[Tensor, "batch final"]]:
         """Return the memory, and both directions' last states."""
@@ -81,34 +93,21 @@ class ContextLanguageModel(nn.Module):
             outputs, (hidden, _) = run_lstm(self.encoder, packed)
             values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=context.size(1))
         values = self.dropout(values)
-        return Memory(self.attention.keys(values), values, mask), torch.cat([hidden[-2], hidden[-1]], dim=-1)
-
-    def predict(
-        self, hidden: Float[Tensor, "rows time hidden"], memory: Memory
-    ) -> tuple[Float[Tensor, "rows time vocab"], Float[Tensor, "rows time source"]]:
-        """Return logits from the decoder's states, and their attention weights."""
-        # the hypotheses of one input share its memory
-        batch, time = memory.values.size(0), hidden.size(1)
-        query = hidden.reshape(batch, -1, hidden.size(-1))
-        contexts, alphas = self.attention(query, *memory)
-        contexts = contexts.reshape(-1, time, contexts.size(-1)).to(hidden.dtype)
-        combined = torch.tanh(self.combine(torch.cat([self.dropout(hidden), contexts], dim=-1)))
-        return self.output(self.dropout(combined)), alphas.reshape(-1, time, alphas.size(-1))
+        return Memory(self.decoder.keys(values), values, mask), torch.cat([hidden[-2], hidden[-1]], dim=-1)
 
     def continue_from(
-        self, inputs: Int[Tensor, "rows time"], state: LSTMState, memory: Memory
-    ) -> tuple[Float[Tensor, "rows time vocab"], Float[Tensor, "rows time source"], LSTMState]:
+        self, inputs: Int[Tensor, "rows time"], state: Any, memory: Memory
+    ) -> tuple[Float[Tensor, "rows time vocab"], Float[Tensor, "rows time source"], Any]:
         """Return logits after each of `inputs`, the attention weights, and the new state."""
-        hidden, state = read_lstm(self.decoder, self.embedding(inputs), state)
-        return *self.predict(hidden, memory), state
+        features, alphas, state = self.decoder(self.embedding(inputs), state, memory)
+        return self.output(self.dropout(features)), alphas, state
 
     def step(
-        self, tokens: Int[Tensor, " rows"], state: LSTMState, memory: Memory
-    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows source"], LSTMState]:
+        self, tokens: Int[Tensor, " rows"], state: Any, memory: Memory
+    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows source"], Any]:
         """Return log-probabilities of the next character after `tokens`, the attention weights, and the new state."""
-        state = step_lstm(self.decoder, self.embedding(tokens), state)
-        logits, alphas = self.predict(state.hidden[:, -1:], memory)
-        return logits[:, 0].float().log_softmax(dim=-1), alphas[:, 0], state
+        features, alpha, state = self.decoder.step(self.embedding(tokens), state, memory)
+        return self.output(self.dropout(features)).float().log_softmax(dim=-1), alpha, state
 
     def forward(
         self, context: Int[Tensor, "batch context"], inputs: Int[Tensor, "batch time"]

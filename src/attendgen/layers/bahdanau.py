@@ -1,7 +1,7 @@
-"""An LSTM that attends to a memory before each step, by its equations and by a fast path."""
+"""An LSTM decoder that attends to its memory before each step, by its equations and by a fast path."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,56 +9,31 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from attendgen.layers.attention import Attention, has_weighted_sum
+from attendgen.layers.attention import Attention, extend_past, has_weighted_sum, look_at, start_past
+from attendgen.layers.decoder import AttendedStep, AttendedSteps
 from attendgen.layers.hard_attention import AttentionSampler
-from attendgen.layers.state import LSTMState, Memory
+from attendgen.layers.state import AttentiveState, Memory
 from attendgen.utils.errors import UserError
 
 
-class DecoderSteps(NamedTuple):
-    """What all steps of an attentive LSTM computed.
-
-    Attributes:
-        contexts: after their gate; multiplied with `readout` if one was given.
-        alphas: attention weights.
-        weights: with which the memory was summed: alpha, or what a sampler made of it.
-    """
-
-    hidden: Float[Tensor, "rows time hidden"]
-    contexts: Float[Tensor, "rows time features"]
-    alphas: Float[Tensor, "rows time source"]
-    weights: Float[Tensor, "rows time source"]
-
-
-class AttentionStep(NamedTuple):
-    """What one step attended to: the context before its gate, alpha, the weights of the sum, and the gate beta."""
-
-    context: Float[Tensor, "rows memory"]
-    alpha: Float[Tensor, "rows source"]
-    weights: Float[Tensor, "rows source"]
-    beta: Float[Tensor, "rows gate"] | None
-
-    @property
-    def gated(self) -> Float[Tensor, "rows memory"]:
-        """The context times beta, or the context without a gate."""
-        return self.context if self.beta is None else self.beta * self.context
-
-
-class AttentiveLSTM(nn.Module):
+class BahdanauDecoder(nn.Module):
     """An LSTM fed [x_t, z_t], where the context z_t is attended with h_{t-1} (Bahdanau et al. 2015; Xu et al. 2015).
 
-    Several state rows may share one row of the memory: the memory is then neither copied nor projected again.
+    The features are [h_t, z_t]. Several state rows may share one row of the memory: the memory is then neither copied
+    nor projected again.
 
     Args:
         inputs, hidden, memory: sizes of x, h and the memory's vectors.
         attention: makes the attention layer from `query` and `memory` sizes.
         context_gate: scale the context by beta_t = sigmoid(W h_{t-1} + b): "scalar" (Xu et al. 2015, 4.2.1), or
             "vector" for one number per dimension of the context; "none" does not scale it.
-        fast: compute all steps of known inputs by `fast_forward`; false follows the equations step by step.
+        fast: compute all steps of known inputs by `attend_fast`; false follows the equations step by step.
 
     Raises:
         UserError: there is no such gate.
     """
+
+    layers = 1
 
     def __init__(
         self,
@@ -74,6 +49,7 @@ class AttentiveLSTM(nn.Module):
         if context_gate not in sizes:
             raise UserError(f"model.context_gate={context_gate}: unknown; choose one of {', '.join(sizes)}")
         self.hidden = hidden
+        self.features = hidden + memory
         self.fast = fast
         self.attention = attention(query=hidden, memory=memory)
         self.input_gates = nn.Linear(inputs, 4 * hidden)
@@ -96,13 +72,38 @@ class AttentiveLSTM(nn.Module):
                 "set `context_is_weighted_sum = True` in that class if it is this product"
             )
 
+    def keys(self, values: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
+        """Return the keys of the attention layer."""
+        return self.attention.keys(values)
+
+    def initial_state(
+        self, hidden: Float[Tensor, "batch layers hidden"], cell: Float[Tensor, "batch layers hidden"], memory: Memory
+    ) -> AttentiveState:
+        """Return the first state from that of the one layer."""
+        return AttentiveState(hidden[:, 0], cell[:, 0], start_past(self.attention, memory))
+
     def step(
+        self, inputs: Float[Tensor, "rows inputs"], state: AttentiveState, memory: Memory
+    ) -> tuple[Float[Tensor, "rows features"], Float[Tensor, "rows source"], AttentiveState]:
+        """Compute one step: [h_t, z_t], alpha, and the new state."""
+        state, attended = self.attend_step(inputs, state, memory)
+        return torch.cat([state.hidden, attended.gated], dim=-1), attended.alpha, state
+
+    def forward(
+        self, inputs: Float[Tensor, "rows time inputs"], state: AttentiveState, memory: Memory
+    ) -> tuple[Float[Tensor, "rows time features"], Float[Tensor, "rows time source"], AttentiveState]:
+        """Compute all steps of known inputs: [h_t, z_t], alpha, and the last state."""
+        steps = self.attend_steps(inputs, state, memory)
+        assert steps.contexts is not None
+        return torch.cat([steps.hidden, steps.contexts], dim=-1), steps.alphas, steps.state
+
+    def attend_step(
         self,
         inputs: Float[Tensor, "rows inputs"],
-        state: LSTMState,
+        state: AttentiveState,
         memory: Memory,
         sampler: AttentionSampler | None = None,
-    ) -> tuple[LSTMState, AttentionStep]:
+    ) -> tuple[AttentiveState, AttendedStep]:
         """Compute one step; return the new state and what was attended to.
 
         z_t = beta_t attention(h_{t-1}, memory); [i, f, g, o] = W_x x_t + W_z z_t + W_h h_{t-1} + b;
@@ -116,35 +117,38 @@ class AttentiveLSTM(nn.Module):
         """
         attended = self.attend(state, memory, sampler)
         read = torch.cat([attended.gated, state.hidden], dim=-1)
-        return self.update(self.input_gates(inputs) + self.recurrent_gates(read), state), attended
+        return self.update(self.input_gates(inputs) + self.recurrent_gates(read), state, attended), attended
 
-    def attend(self, state: LSTMState, memory: Memory, sampler: AttentionSampler | None) -> AttentionStep:
+    def attend(self, state: AttentiveState, memory: Memory, sampler: AttentionSampler | None) -> AttendedStep:
         """Return what h_{t-1} attends to."""
-        query = state.hidden.unflatten(0, (memory.values.size(0), -1))  # batch query hidden
-        context, alpha = self.attention(query, *memory)
+        contexts, alphas = look_at(self.attention, state.hidden.unsqueeze(1), memory, state.past)
+        context, alpha = contexts.squeeze(1), alphas.squeeze(1)
         weights = alpha
         if sampler is not None:
             self.require_weighted_sum()
-            weights = sampler(alpha)
-            context = weights @ memory.values.to(weights.dtype)
+            drawn = sampler(alpha.unflatten(0, (memory.values.size(0), -1)))  # batch query source
+            context = (drawn @ memory.values.to(drawn.dtype)).flatten(0, 1)
+            weights = drawn.flatten(0, 1)
         beta = None if self.context_gate is None else torch.sigmoid(self.context_gate(state.hidden))
-        context = context.flatten(0, 1).to(state.hidden.dtype)
-        return AttentionStep(context, alpha.flatten(0, 1), weights.flatten(0, 1), beta)
+        return AttendedStep(context.to(state.hidden.dtype), alpha, weights, beta)
 
-    def update(self, gates: Float[Tensor, "rows gates"], state: LSTMState) -> LSTMState:
-        """Return the new state, given the pre-activations of the gates."""
+    def update(
+        self, gates: Float[Tensor, "rows gates"], state: AttentiveState, attended: AttendedStep
+    ) -> AttentiveState:
+        """Return the new state, given the pre-activations of the gates and what was attended to."""
         i, f, g, o = gates.chunk(4, dim=-1)
         cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)
-        return LSTMState(torch.sigmoid(o) * torch.tanh(cell), cell)
+        past = extend_past(state.past, attended.weights)
+        return AttentiveState(torch.sigmoid(o) * torch.tanh(cell), cell, past)
 
-    def forward(
+    def attend_steps(
         self,
         inputs: Float[Tensor, "rows time inputs"],
-        state: LSTMState,
+        state: AttentiveState,
         memory: Memory,
         sampler: AttentionSampler | None = None,
         readout: Float[Tensor, "features memory"] | None = None,
-    ) -> DecoderSteps:
+    ) -> AttendedSteps:
         """Compute all steps of known inputs.
 
         Args:
@@ -152,26 +156,26 @@ class AttentiveLSTM(nn.Module):
             readout: a matrix with which the contexts are multiplied in the end.
         """
         if self.fast:
-            return self.fast_forward(inputs, state, memory, sampler, readout)
+            return self.attend_fast(inputs, state, memory, sampler, readout)
         hidden, attended = [], []
         for step_inputs in inputs.unbind(1):
-            state, step = self.step(step_inputs, state, memory, sampler)
+            state, step = self.attend_step(step_inputs, state, memory, sampler)
             hidden.append(state.hidden)
             attended.append(step)
         contexts = torch.stack([step.gated for step in attended], dim=1)
         contexts = contexts if readout is None else functional.linear(contexts, readout)
         alphas, weights = (torch.stack(parts, dim=1) for parts in list(zip(*attended, strict=True))[1:3])
-        return DecoderSteps(torch.stack(hidden, dim=1), contexts, alphas, weights)
+        return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state)
 
-    def fast_forward(
+    def attend_fast(
         self,
         inputs: Float[Tensor, "rows time inputs"],
-        state: LSTMState,
+        state: AttentiveState,
         memory: Memory,
         sampler: AttentionSampler | None = None,
         readout: Float[Tensor, "features memory"] | None = None,
-    ) -> DecoderSteps:
-        """Compute `forward` faster, with the same result up to rounding.
+    ) -> AttendedSteps:
+        """Compute `attend_steps` faster, with the same result up to rounding.
 
         Three things save time: W_x x_t is one product for all steps; the gradient of W_z and W_h is one product
         (`_DeferredWeightGradient`); and W_z is multiplied with the memory instead of with each context where that is
@@ -196,7 +200,7 @@ class AttentiveLSTM(nn.Module):
                 factor = torch.cat([context, state.hidden], dim=-1)
                 attended = attended._replace(context=context)
             factors.append(factor.detach())
-            state = self.update(gates + functional.linear(factor, weight), state)
+            state = self.update(gates + functional.linear(factor, weight), state, attended)
             hidden.append(state.hidden)
             steps.append(attended)
         alphas = torch.stack([step.alpha for step in steps], dim=1)
@@ -206,7 +210,7 @@ class AttentiveLSTM(nn.Module):
         else:
             contexts = torch.stack([step.context for step in steps], dim=1)
             contexts = contexts if reorders or readout is None else functional.linear(contexts, readout)
-        return DecoderSteps(torch.stack(hidden, dim=1), contexts, alphas, weights)
+        return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state)
 
     def _reorders(self, memory: Memory, contexts: int) -> bool:
         """Return whether W_z may be multiplied with each memory vector, and that is less work than with each context.

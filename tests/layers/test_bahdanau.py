@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from attendgen.layers.attention import AdditiveAttention
-from attendgen.layers.attentive_lstm import AttentiveLSTM
+from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import ArgmaxSampler
-from attendgen.layers.state import LSTMState, Memory
+from attendgen.layers.state import AttentiveState, Memory, iterate_tensors
 from attendgen.utils.errors import UserError
 
 INPUTS, HIDDEN, MEMORY, SOURCE, TIME = 3, 5, 4, 6, 7
@@ -14,14 +14,14 @@ INPUTS, HIDDEN, MEMORY, SOURCE, TIME = 3, 5, 4, 6, 7
 
 @pytest.fixture(params=["none", "scalar", "vector"])
 def layer(request):
-    return AttentiveLSTM(INPUTS, HIDDEN, MEMORY, partial(AdditiveAttention, dim=8), context_gate=request.param)
+    return BahdanauDecoder(INPUTS, HIDDEN, MEMORY, partial(AdditiveAttention, dim=8), context_gate=request.param)
 
 
-def make_memory(layer: AttentiveLSTM, values: torch.Tensor, mask: torch.Tensor | None = None) -> Memory:
+def make_memory(layer: BahdanauDecoder, values: torch.Tensor, mask: torch.Tensor | None = None) -> Memory:
     return Memory(layer.attention.keys(values), values, mask)
 
 
-def make_cell(layer: AttentiveLSTM) -> torch.nn.LSTMCell:
+def make_cell(layer: BahdanauDecoder) -> torch.nn.LSTMCell:
     """Return torch's own cell over [x, z] with the layer's weights."""
     cell = torch.nn.LSTMCell(INPUTS + MEMORY, HIDDEN)
     with torch.no_grad():
@@ -39,7 +39,7 @@ def test_equals_torchs_cell_over_the_input_and_the_context(layer):
     memory = make_memory(layer, values, mask)
     x = torch.randn(batch, TIME, INPUTS)
     hidden, cell = torch.randn(batch, HIDDEN), torch.randn(batch, HIDDEN)
-    states, contexts, alphas, _ = layer(x, LSTMState(hidden, cell), memory)
+    states, contexts, alphas, *_ = layer.attend_steps(x, AttentiveState(hidden, cell), memory)
     reference = make_cell(layer)
     for t in range(TIME):
         context, alpha = layer.attention(hidden.unsqueeze(1), *memory)
@@ -58,20 +58,22 @@ def test_rows_that_share_a_memory_equal_a_repeated_memory(layer):
     values = torch.randn(batch, SOURCE, MEMORY)
     mask = torch.arange(SOURCE) < torch.tensor([6, 4]).unsqueeze(1)
     x = torch.randn(batch * group, TIME, INPUTS)
-    state = LSTMState(torch.randn(batch * group, HIDDEN), torch.randn(batch * group, HIDDEN))
-    shared = layer(x, state, make_memory(layer, values, mask))
+    state = AttentiveState(torch.randn(batch * group, HIDDEN), torch.randn(batch * group, HIDDEN))
+    shared = layer.attend_steps(x, state, make_memory(layer, values, mask))
     repeated = make_memory(layer, values.repeat_interleave(group, dim=0), mask.repeat_interleave(group, dim=0))
-    for left, right in zip(shared, layer(x, state, repeated), strict=True):
+    for left, right in zip(
+        iterate_tensors(shared), iterate_tensors(layer.attend_steps(x, state, repeated)), strict=True
+    ):
         torch.testing.assert_close(left, right)
 
 
 def test_single_steps_equal_all_steps_at_once(layer):
     memory = make_memory(layer, torch.randn(2, SOURCE, MEMORY))
     x = torch.randn(2, TIME, INPUTS)
-    state = LSTMState(torch.randn(2, HIDDEN), torch.randn(2, HIDDEN))
-    hidden, contexts, alphas, _ = layer(x, state, memory)
+    state = AttentiveState(torch.randn(2, HIDDEN), torch.randn(2, HIDDEN))
+    hidden, contexts, alphas, *_ = layer.attend_steps(x, state, memory)
     for t in range(TIME):
-        state, attended = layer.step(x[:, t], state, memory)
+        state, attended = layer.attend_step(x[:, t], state, memory)
         found = (state.hidden, attended.gated, attended.alpha)
         torch.testing.assert_close(found, (hidden[:, t], contexts[:, t], alphas[:, t]))
 
@@ -97,9 +99,9 @@ def test_the_fast_path_has_the_results_and_gradients_of_the_equations(
     results, gradients = {}, {}
     for fast in (True, False):
         layer.fast = fast
-        steps = layer(x, LSTMState(*first), make_memory(layer, values, mask), sampler, readout)
-        loss = sum((part * weighting).sum() for part, weighting in zip(steps, weightings, strict=True))
-        results[fast], gradients[fast] = tuple(steps), torch.autograd.grad(loss, differentiated)
+        steps = layer.attend_steps(x, AttentiveState(*first), make_memory(layer, values, mask), sampler, readout)
+        loss = sum((part * weighting).sum() for part, weighting in zip(steps[:4], weightings, strict=True))
+        results[fast], gradients[fast] = tuple(iterate_tensors(steps)), torch.autograd.grad(loss, differentiated)
     torch.testing.assert_close(results[True], results[False])
     torch.testing.assert_close(gradients[True], gradients[False])
     assert all(gradient.any() for gradient in gradients[True])
@@ -107,16 +109,16 @@ def test_the_fast_path_has_the_results_and_gradients_of_the_equations(
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_fast_selects_the_fast_path(fast, monkeypatch):
-    layer = AttentiveLSTM(INPUTS, HIDDEN, MEMORY, partial(AdditiveAttention, dim=8), fast=fast)
-    calls, fast_forward = [], layer.fast_forward
-    monkeypatch.setattr(layer, "fast_forward", lambda *given: calls.append(given) or fast_forward(*given))
-    state = LSTMState(torch.zeros(1, HIDDEN), torch.zeros(1, HIDDEN))
+    layer = BahdanauDecoder(INPUTS, HIDDEN, MEMORY, partial(AdditiveAttention, dim=8), fast=fast)
+    calls, attend_fast = [], layer.attend_fast
+    monkeypatch.setattr(layer, "attend_fast", lambda *given: calls.append(given) or attend_fast(*given))
+    state = AttentiveState(torch.zeros(1, HIDDEN), torch.zeros(1, HIDDEN))
     layer(torch.randn(1, TIME, INPUTS), state, make_memory(layer, torch.randn(1, SOURCE, MEMORY)))
     assert len(calls) == fast
 
 
 def test_the_weight_is_multiplied_with_the_memory_where_that_is_less_work():
-    layer = AttentiveLSTM(INPUTS, HIDDEN, 1280, partial(AdditiveAttention, dim=8), context_gate="scalar")
+    layer = BahdanauDecoder(INPUTS, HIDDEN, 1280, partial(AdditiveAttention, dim=8), context_gate="scalar")
     regions = make_memory(layer, torch.randn(1, 49, 1280))
     assert layer._reorders(regions, 80)
     assert not layer._reorders(regions, 12)  # one caption
@@ -129,4 +131,4 @@ def test_the_forget_gate_has_an_initial_bias_of_one(layer):
 
 def test_an_unknown_gate_is_refused():
     with pytest.raises(UserError, match=r"model\.context_gate=double: unknown; choose one of none, scalar, vector"):
-        AttentiveLSTM(INPUTS, HIDDEN, MEMORY, partial(AdditiveAttention, dim=8), context_gate="double")
+        BahdanauDecoder(INPUTS, HIDDEN, MEMORY, partial(AdditiveAttention, dim=8), context_gate="double")
