@@ -36,14 +36,14 @@ def save_published(path: Path, **changes: torch.Tensor | None) -> dict[str, torc
 
 def refuse(path: Path, kind: str = "textgenerate") -> str:
     """Return the message of an import that writes nothing."""
-    message = refusal(import_run, kind, path, path.parent / "run")
+    message = refusal(import_run, kind, [path], path.parent / "run")
     assert not (path.parent / "run").exists()
     return message
 
 
 def test_imported_run_predicts_as_the_original_equations(tmp_path: Path):
     weights = save_published(tmp_path / "model.pt")
-    import_run("textgenerate", tmp_path / "model.pt", tmp_path / "run")
+    import_run("textgenerate", [tmp_path / "model.pt"], tmp_path / "run")
     model = load(tmp_path / "run")
     text = "Élan, “it was” the best"
     scored = model.score(text[:4], text[4:])
@@ -62,7 +62,7 @@ def test_imported_run_predicts_as_the_original_equations(tmp_path: Path):
 
 def test_imported_run_continues_and_scores_texts(tmp_path: Path):
     save_published(tmp_path / "model.pt")
-    import_run("textgenerate", tmp_path / "model.pt", tmp_path / "run")
+    import_run("textgenerate", [tmp_path / "model.pt"], tmp_path / "run")
     run = Run.find(tmp_path / "run")
     assert set(load(run).generate("A", max_length=40, temperature=1.0, seed=1)[0].text) <= set(string.printable)
     (tmp_path / "text.txt").write_text("“Où?”\n", encoding="utf-8")
@@ -101,14 +101,14 @@ def test_file_that_would_run_code_is_refused(tmp_path: Path):
 
 def test_run_is_not_overwritten(tmp_path: Path):
     save_published(tmp_path / "model.pt")
-    import_run("textgenerate", tmp_path / "model.pt", tmp_path / "run")
-    message = refusal(import_run, "textgenerate", tmp_path / "model.pt", tmp_path / "run")
+    import_run("textgenerate", [tmp_path / "model.pt"], tmp_path / "run")
+    message = refusal(import_run, "textgenerate", [tmp_path / "model.pt"], tmp_path / "run")
     assert "holds a run already" in message
 
 
 @pytest.mark.slow
 def test_published_weights_score_their_own_training_text(shared: Path, tmp_path: Path):
-    import_run("textgenerate", shared / "checkpoints" / "textgenerate_novels.pt", tmp_path / "run")
+    import_run("textgenerate", [shared / "checkpoints" / "textgenerate_novels.pt"], tmp_path / "run")
     run = Run.find(tmp_path / "run")
     scores = evaluate(run, run.config, texts=sorted((shared / "data" / "novels").glob("*.txt")))
     assert scores["bits_per_character"] == pytest.approx(2.05, abs=0.03)  # references.md

@@ -12,14 +12,21 @@ from attendgen.utils.errors import UserError
 
 
 def import_checkpoint(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="textgenerate: a model of Text-Generation.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Its checkpoint.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="textgenerate: a model of Text-Generation; sgrvinod: a captioner of the tutorial."
+        ),
+    ],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Its checkpoint; for sgrvinod also its word map.")
+    ],
     out: OutRun,
 ) -> None:
     """Make a run of another project's checkpoint."""
     from attendgen.postprocess.importing import import_run
 
-    import_run(kind, file, out)
+    import_run(kind, files, out)
     print(f"run: {out}", file=sys.stderr)
 
 

@@ -22,6 +22,9 @@ from attendgen.models.encoders.base import GridEncoder, ImageModel
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
 
+# of the decoder's first state; the paper says none, the authors' code has tanh
+INIT_STATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "none": lambda values: values}
+
 
 class AttentionSamples(NamedTuple):
     """Logits, alpha and sampled weights of each caption, for several sequences of sampled locations."""
@@ -48,6 +51,7 @@ class Captioner(ImageModel):
             as the paper does.
         context_gate: of the default decoder: "none", "scalar" (beta of 4.2.1) or "vector".
         init_state_layers: of f_init, the perceptrons that make the first state from the mean feature, 1 or 2.
+        init_state_activation: of the first state, one of `INIT_STATE_ACTIVATIONS`.
         deep_output: predict from the word and the decoder's features, by default [state, context] (equation 7); false
             predicts from the features, by default the state.
         dropout, word_dropout, memory_dropout: on the output layer's input, on word embeddings, on features.
@@ -70,6 +74,7 @@ class Captioner(ImageModel):
         feature_dim: int | None = None,
         context_gate: str = "scalar",
         init_state_layers: int = 1,
+        init_state_activation: str = "tanh",
         deep_output: bool = True,
         dropout: float = 0.5,
         word_dropout: float = 0.0,
@@ -82,6 +87,10 @@ class Captioner(ImageModel):
         if inference_attention not in INFERENCE_ATTENTION:
             choices = ", ".join(INFERENCE_ATTENTION)
             raise UserError(f"model.inference_attention={inference_attention}: unknown; choose one of {choices}")
+        if init_state_activation not in INIT_STATE_ACTIVATIONS:
+            choices = " or ".join(INIT_STATE_ACTIVATIONS)
+            raise UserError(f"model.init_state_activation={init_state_activation}: unknown; choose {choices}")
+        self.init_activation = INIT_STATE_ACTIVATIONS[init_state_activation]
         self.sampler = INFERENCE_ATTENTION[inference_attention]
         self.encoder = encoder
         memory = feature_dim or encoder.dim
@@ -139,7 +148,7 @@ class Captioner(ImageModel):
         first = [
             mean.new_zeros(len(mean), 0, self.hidden)
             if make is None
-            else torch.tanh(make(mean)).unflatten(-1, (-1, self.hidden))
+            else self.init_activation(make(mean)).unflatten(-1, (-1, self.hidden))
             for make in (self.first_hidden, self.first_cell)
         ]
         return memory, self.decoder.initial_state(*first, memory)

@@ -1,9 +1,10 @@
 """Importing other projects' checkpoints as runs, without executing anything that is in them.
 
 attendgen import textgenerate FILE --out RUN
+attendgen import sgrvinod CHECKPOINT WORDMAP --out RUN
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from attendgen.config.instantiate import instantiate
 from attendgen.config.resolvers import register_resolvers
+from attendgen.postprocess.sgrvinod import read_tutorial
 from attendgen.runs.checkpoint import read_weights
 from attendgen.runs.save import require_new, save_model_as_run
 from attendgen.text.normalizers import PRINTABLE
@@ -65,23 +67,60 @@ def compose_experiment(experiment: str, overrides: list[str]) -> DictConfig:
         return compose("train", [f"experiment={experiment}", *overrides])
 
 
-IMPORTERS: dict[str, Callable[[Path], Imported]] = {"textgenerate": read_textgenerate}
-
-
-def import_run(kind: str, path: Path, folder: Path) -> None:
-    """Write a run directory of another project's checkpoint.
+def read_sgrvinod(checkpoint: Path, word_map: Path) -> Imported:
+    """Read a captioner of sgrvinod's tutorial, see `attendgen.postprocess.sgrvinod`.
 
     Raises:
-        UserError: the kind is unknown, the file is wrong, or the folder holds a run.
+        UserError: a file is missing, broken, or of another model.
+    """
+    read = read_tutorial(checkpoint, word_map)
+    fixed = [
+        "model/encoder=resnet101",
+        "model.encoder.weights=null",
+        "model.encoder.size=256",
+        "model.encoder.grid_size=14",
+        "model.feature_dim=null",
+        "model.attention.activation=relu",
+        "model.context_gate=vector",
+        "model.init_state_activation=none",
+        "model.deep_output=false",
+        "decoding.beam_size=5",
+    ]
+    return Imported(
+        compose_experiment("coco_soft", [*fixed, *read.settings]), "captioner", read.vocabulary, read.weights
+    )
+
+
+class Importer(NamedTuple):
+    """Reads the files of another project."""
+
+    files: tuple[str, ...]
+    read: Callable[..., Imported]
+
+
+IMPORTERS = {
+    "textgenerate": Importer(("CHECKPOINT",), read_textgenerate),
+    "sgrvinod": Importer(("CHECKPOINT", "WORDMAP"), read_sgrvinod),
+}
+
+
+def import_run(kind: str, paths: Sequence[Path], folder: Path) -> None:
+    """Write a run directory of another project's files.
+
+    Raises:
+        UserError: the kind is unknown, a file is wrong, or the folder holds a run.
     """
     if kind not in IMPORTERS:
         raise UserError(f"import {kind}: unknown; choose one of {', '.join(IMPORTERS)}")
+    importer = IMPORTERS[kind]
+    if len(paths) != len(importer.files):
+        raise UserError(f"import {kind}: {len(paths)} files; expected {' '.join(importer.files)}")
     require_new(folder)
-    config, family, vocabulary, weights = IMPORTERS[kind](path)
+    config, family, vocabulary, weights = importer.read(*paths)
     config.name = kind
     model = instantiate(config.model, "model", **vocabulary.sizes())
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{path}: weights of another model: {str(error).splitlines()[-1].strip()}") from error
+        raise UserError(f"{paths[0]}: weights of another model: {str(error).splitlines()[-1].strip()}") from error
     save_model_as_run(folder, config, family, vocabulary, model)

@@ -15,6 +15,7 @@ class TorchvisionEncoder(GridEncoder):
     Args:
         name: resnet18 to resnet152, vgg11 to vgg19.
         weights: a name that torchvision knows, which fetches the weights; None draws random ones.
+        grid_size: average the map to this number of rows and columns (adaptive pooling); None keeps its own.
         size, freeze, unfreeze_stages: see `GridEncoder`.
 
     Raises:
@@ -28,6 +29,7 @@ class TorchvisionEncoder(GridEncoder):
         size: int = 224,
         freeze: bool = True,
         unfreeze_stages: int = 0,
+        grid_size: int | None = None,
     ) -> None:
         require_packages({"torchvision": "encoders"})
         import torchvision
@@ -40,5 +42,7 @@ class TorchvisionEncoder(GridEncoder):
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"model.encoder.weights={weights}: cannot be loaded for {name}: {error}") from error
         backbone = nn.Sequential(*list(network.children())[:-2]) if family == "resnet" else network.features[:-1]
+        if grid_size is not None:
+            backbone.append(nn.AdaptiveAvgPool2d(grid_size))
         dim = network.fc.in_features if family == "resnet" else 512
         super().__init__(backbone, dim, size, freeze=freeze, name=name, unfreeze_stages=unfreeze_stages)
