@@ -59,7 +59,8 @@ def test_every_option_composes_and_its_targets_exist(group: str, name: str) -> N
 
 def test_every_group_is_tested() -> None:
     folders = {str(path.parent.relative_to(get_conf_dir())) for path in get_conf_dir().rglob("*.yaml")}
-    elsewhere = {"ablation", "experiment", "sweep"}  # below, and in test_overrides.py and tests/sweeps
+    # below, in test_overrides.py, tests/sweeps and tests/training/test_debug.py
+    elsewhere = {"ablation", "debug", "experiment", "sweep"}
     assert folders - elsewhere - {".", "hydra", "hydra/job_logging", "local", "paths"} == GROUPS.keys()
 
 

@@ -54,12 +54,14 @@ def test_the_parts_of_ones_own_train_together(attendgen: Command, folder: Path) 
         write_examples(page, folder)
     pair = '{"question": "tu vas bien ?", "answer": "Je vais bien."}\n'
     (folder / "pairs.jsonl").write_text(3 * pair, encoding="utf-8")
-    parts = ("model=mine", "model/attention=distance", "data=json_pairs", "task=regularized")
-    trained = attendgen("train", "--config-dir", "conf", "experiment=toy_chat", *parts, *QUICK, "hydra.run.dir=run")
+    parts = ("model=mine", "model/attention=distance", "data=json_pairs", "task=regularized", "logger=notebook")
+    quick = [setting for setting in QUICK if setting != "logger=none"]
+    trained = attendgen("train", "--config-dir", "conf", "experiment=toy_chat", *parts, *quick, "hydra.run.dir=run")
     assert trained.code == 0, trained.err
     parts = ("model/decoder=gru", "model/attention=distance", *QUICK, "hydra.run.dir=gru")
     trained = attendgen("train", "--config-dir", "conf", "experiment=toy_chat", *parts)
     assert trained.code == 0, trained.err
+    assert (folder / "run" / "notebook" / "metrics.csv").is_file()
     config = yaml.safe_load((folder / "run" / "config.yaml").read_text(encoding="utf-8"))
     chosen = [config["model"], config["model"]["attention"], config["data"], config["task"]]
     assert all(part["_target_"].startswith("mypackage.") for part in chosen)

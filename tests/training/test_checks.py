@@ -32,7 +32,7 @@ CSV = "{_target_: lightning.pytorch.loggers.CSVLogger, name: '', version: '', sa
 ELSEWHERE = {
     "callbacks.best.dirpath": {"callbacks": {"best": {"dirpath": "OTHERS"}}},
     "callbacks.last.folder": {"callbacks": {"last": {"folder": "OTHERS"}}},
-    "logger.save_dir": {"logger": yaml.safe_load(CSV)},
+    "logger.csv.save_dir": {"logger": {"csv": yaml.safe_load(CSV)}},
     "trainer.profiler.dirpath": {
         "trainer": {"profiler": {"_target_": "lightning.pytorch.profilers.SimpleProfiler", "dirpath": "OTHERS"}}
     },

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from attendgen.callbacks.gradient_norm import GradientNorm as GradientNorm
     from attendgen.callbacks.hyperparameters import Hyperparameters as Hyperparameters
     from attendgen.callbacks.log_samples import LogSamples as LogSamples
+    from attendgen.callbacks.media import ImageLogger as ImageLogger
+    from attendgen.callbacks.media import TextLogger as TextLogger
     from attendgen.callbacks.step_seed import StepSeed as StepSeed
     from attendgen.callbacks.throughput import Throughput as Throughput
 
@@ -19,9 +21,11 @@ __all__ = [
     "FiniteLoss",
     "GradientNorm",
     "Hyperparameters",
+    "ImageLogger",
     "LastCheckpoint",
     "LogSamples",
     "StepSeed",
+    "TextLogger",
     "Throughput",
 ]
 
@@ -30,9 +34,11 @@ _PUBLIC = {
     "FiniteLoss": "finite_loss",
     "GradientNorm": "gradient_norm",
     "Hyperparameters": "hyperparameters",
+    "ImageLogger": "media",
     "LastCheckpoint": "checkpoints",
     "LogSamples": "log_samples",
     "StepSeed": "step_seed",
+    "TextLogger": "media",
     "Throughput": "throughput",
 }
 __getattr__, __dir__ = attach(__name__, _PUBLIC)

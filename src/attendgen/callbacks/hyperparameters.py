@@ -1,4 +1,4 @@
-"""Hyperparameters beside the final scores in TensorBoard's hparams view."""
+"""Settings and final scores of a run in its loggers, in TensorBoard's in the hparams view."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from attendgen.callbacks.guard import Guard
+from attendgen.callbacks.media import log_settings
 from attendgen.runs.layout import TRIAL, read_overrides
 
 
@@ -28,8 +30,8 @@ NOT_LOGGED = ("callbacks", "hydra", "isolate", "logger", "paths", "sweep")
 class Hyperparameters(lightning.Callback):
     """Log a run's settings, and the scores of its best checkpoint as `final/<name>`.
 
-    In a sweep only the overridden settings are logged; the full config would hide them. They are written at the first
-    validation, when the names of the scores are known.
+    TensorBoard's view needs the names of the scores, so it gets the settings at the first validation; in a sweep it
+    gets only those given on the command line, because the full config would hide them.
     """
 
     def __init__(self, config: dict[str, Any], metric: str) -> None:
@@ -39,6 +41,15 @@ class Hyperparameters(lightning.Callback):
         self.metric = metric
         self.validations: list[dict[str, float]] = []
         self.names: list[str] = []
+        self.guard = Guard("the hyperparameters are")
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log the settings in all loggers but TensorBoard's."""
+        settings = {name: value for name, value in self.config.items() if name.split(".")[0] not in NOT_LOGGED}
+        for logger in trainer.loggers:
+            if trainer.is_global_zero and not isinstance(logger, TensorBoardLogger):
+                with self.guard():
+                    log_settings(logger, settings)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Remember the scores, and log the settings once."""
@@ -53,26 +64,33 @@ class Hyperparameters(lightning.Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Log the scores of the best checkpoint."""
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-        if not isinstance(trainer.logger, TensorBoardLogger) or best is None:
+        if best is None:
             return
         if not self.names:  # a resumed run that had no epoch left
             self._declare(trainer, [self.metric])
         # of a resumed run the best validation may have been before
         at_best = next((scores for scores in self.validations if scores.get(self.metric) == float(best)), {})
         final = {**at_best, self.metric: float(best)}
-        trainer.logger.log_metrics({name_final_score(name): final[name] for name in self.names if name in final})
+        scores = {name_final_score(name): final[name] for name in self.names if name in final}
+        for logger in trainer.loggers:
+            with self.guard():
+                logger.log_metrics(scores, trainer.global_step)
 
     def _declare(self, trainer: lightning.Trainer, names: list[str]) -> None:
         # a metric that is not declared with the first hyperparameters is left out of the view
         self.names = sorted({self.metric, *names}, key=lambda name: (name != self.metric, name))
-        if isinstance(trainer.logger, TensorBoardLogger):
-            folder = Path(trainer.default_root_dir)
-            given = {key: value for key, value in read_overrides(folder).items() if key.split(".")[0] not in NOT_LOGGED}
-            # numbers as numbers; the command line has text
-            settings = {key: self.config.get(key, value) for key, value in given.items()}
-            if not (folder / TRIAL).exists():
-                settings |= self.settings
-            trainer.logger.log_hyperparams(settings, {name_final_score(name): float("nan") for name in self.names})
+        declared = {name_final_score(name): float("nan") for name in self.names}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                with self.guard():
+                    logger.log_hyperparams(self._choose(Path(trainer.default_root_dir)), declared)
+
+    def _choose(self, folder: Path) -> dict[str, Any]:
+        """Return the settings for TensorBoard's view."""
+        given = {key: value for key, value in read_overrides(folder).items() if key.split(".")[0] not in NOT_LOGGED}
+        # numbers as numbers; the command line has text
+        settings = {key: self.config.get(key, value) for key, value in given.items()}
+        return settings if (folder / TRIAL).exists() else settings | self.settings
 
 
 def name_final_score(name: str) -> str:

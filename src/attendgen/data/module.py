@@ -123,8 +123,8 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
             self.dataset(split)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the shuffled batches of the training split."""
-        return self.make_loader("train", shuffle=True)
+        """Return the shuffled batches of the training split; unshuffled if a few of them are learnt by heart."""
+        return self.make_loader("train", shuffle=not getattr(self.trainer, "overfit_batches", 0))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the batches of `eval_split`, every example once."""

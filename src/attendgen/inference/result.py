@@ -1,7 +1,7 @@
 """Outputs of a model as text, with scores and attention."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attendgen.data.batch import is_token
+from attendgen.decoding.attention_maps import spread_over_text
 from attendgen.decoding.protocol import Decoded
 from attendgen.text.vocabulary import Vocabulary
 
@@ -59,6 +60,18 @@ def make_results(decoded: Decoded, row: int, vocabulary: Vocabulary, source: Seq
             )
         )
     return found
+
+
+def spread_attention(result: Result, read: Sequence[str]) -> Result:
+    """Return a continuation by a stateful model with its attention over the whole text, what was read and it itself.
+
+    Args:
+        read: the tokens before the continuation.
+    """
+    if not result.attention.size:  # the model does not attend
+        return result
+    weights = spread_over_text(torch.from_numpy(result.attention), len(read))
+    return replace(result, source=[*read, *result.tokens], attention=weights.numpy())
 
 
 def score_forced(

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 
-from attendgen.decoding.attention_maps import spread_over_text
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded, StatefulModel
 from attendgen.decoding.sampling import RandomStreams
 from attendgen.inference.base import TrainedModel, takes_argument
-from attendgen.inference.result import Result, concat_parts, make_results, score_forced
+from attendgen.inference.result import Result, concat_parts, make_results, score_forced, spread_attention
 from attendgen.layers.state import take_rows
 from attendgen.utils.errors import UserError
 
@@ -117,13 +116,8 @@ class TextGenerator(TrainedModel):
         """Return a continuation of `read` that was made part by part."""
         if not self.is_stateful:
             return make_results(concat_parts(parts, first_attention_only=True), row, self.vocabulary, read)
-        results = []
-        for result in make_results(concat_parts(parts), row, self.vocabulary):
-            if result.attention.size:  # else the model does not attend
-                weights = spread_over_text(torch.from_numpy(result.attention), len(read))
-                result = replace(result, source=[*read, *result.tokens], attention=weights.numpy())
-            results.append(result)
-        return results
+        results = make_results(concat_parts(parts), row, self.vocabulary)
+        return [spread_attention(result, read) for result in results]
 
     def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
         """Return the continuations of each of several contexts.

@@ -21,14 +21,16 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # a run resumes from the last, or
 RECORD = "attendgen"  # a checkpoint's key of the config, the vocabulary and the seconds of training
 FIT_SECONDS = "fit_seconds"
 WEIGHTS = "weights.safetensors"  # of a bundled model
+LOGGERS = "loggers.json"  # the ids of the runs of W&B and MLflow, which a resumed run continues
 TENSORBOARD = "tensorboard"
+LOGS = (TENSORBOARD, "csv", "wandb", "mlflow")  # of loggers
 
 HYDRA = ".hydra"
 OVERRIDES = Path(HYDRA, "overrides.yaml")
 TRIAL = Path(HYDRA, "trial.yaml")  # the config of a sweep's trial, which the trial's process reads
 
-FILES = (LOG, CONFIG, VOCABULARY, ENVIRONMENT, HISTORY, FIT_METRICS)  # that every training writes
-FOLDERS = (HYDRA, CHECKPOINTS, TENSORBOARD)
+FILES = (LOG, CONFIG, VOCABULARY, ENVIRONMENT, HISTORY, FIT_METRICS, LOGGERS)  # that a training writes
+FOLDERS = (HYDRA, CHECKPOINTS, *LOGS)
 BEFORE_CONFIG = (HYDRA, LOG, VOCABULARY, ENVIRONMENT, HISTORY)  # written before the config
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from attendgen.data.batch import Batch, StepTotals, count_targets
 from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
-from attendgen.decoding.protocol import DecodingFunction
+from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
 from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
@@ -137,6 +137,10 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         for name, value in {"loss": loss, **logged}.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name in self.shown_terms, sync_dist=True)
         return loss
+
+    def generate(self, batch: Any) -> Decoded:  # noqa: ANN401  # the batches of a subclass
+        """Decode outputs for a batch."""
+        raise NotImplementedError
 
     def nll(self, batch: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401  # the batches of a subclass
         """Return the summed negative log-likelihood in nats of a batch's targets, and their number."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 
 from attendgen.decoding.config import DecodingConfig
-from attendgen.decoding.protocol import Decoded, DecodingFunction
+from attendgen.decoding.protocol import DecodingFunction
 from attendgen.metrics.protocol import Metric, require_metrics, score_texts
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import BaseTask, gather_outputs
@@ -59,10 +59,6 @@ class GeneratingTask(BaseTask[VocabularyKind]):
     @property
     def output_vocabulary(self) -> Vocabulary:
         """The vocabulary of the outputs."""
-        raise NotImplementedError
-
-    def generate(self, batch: Any) -> Decoded:  # noqa: ANN401  # the batches of a subclass
-        """Decode outputs for a batch."""
         raise NotImplementedError
 
     def get_references(self) -> Mapping[int, Sequence[str]]:

@@ -4,9 +4,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attendgen.data.batch import StreamBatch, WindowBatch
+from attendgen.data.batch import StreamBatch, WindowBatch, is_token
 from attendgen.decoding.config import DecodingConfig
-from attendgen.decoding.protocol import DecodingFunction, StatefulModel
+from attendgen.decoding.decode import decode
+from attendgen.decoding.protocol import Decoded, DecodingFunction, StatefulModel
 from attendgen.layers.state import count_rows, iterate_tensors, map_tensors
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits_per_token import perplexity
@@ -104,6 +105,17 @@ class LanguageModelTask(BaseTask[Vocabulary]):
         """Return the mean cross-entropy per character of the step."""
         nll, _ = masked_cross_entropy(predictions.logits, batch.outputs)
         return {"cross_entropy": LossTerm(nll / self.loss_denominators(batch).tokens)}
+
+    def generate(self, batch: WindowBatch | StreamBatch) -> Decoded:
+        """Continue the contexts of windows, or a chunk of each stream."""
+        if isinstance(batch, WindowBatch):
+            read, prefix = batch.context, batch.inputs[:, 0]
+        else:
+            last = is_token(batch.inputs).sum(dim=1, keepdim=True) - 1
+            read, prefix = batch.inputs, batch.inputs.gather(1, last.clamp(min=0)).squeeze(1)
+        memory, state = self.model.encode(read)
+        suppressed = self.vocabulary.suppressed(eos=True)
+        return decode(self.model, memory, state, self.decoding, suppressed, prefix=prefix, eos_id=None)
 
     def on_validation_epoch_end(self) -> None:
         """Log bits and perplexity per character over all processes."""

@@ -10,15 +10,15 @@ from pathlib import Path
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from attendgen.config.instantiate import get_first_line
 from attendgen.config.saved import record_config
-from attendgen.runs.layout import ERROR, TENSORBOARD
+from attendgen.runs.layout import ERROR
 from attendgen.runs.save import save_resumed, save_run
 from attendgen.runs.status import NOT_FINISHED, RunStatus, end_session
 from attendgen.training.components import Components, build_components
+from attendgen.training.loggers import close_loggers, describe_places, save_ids
 from attendgen.training.summary import get_best_score, write_summary
 from attendgen.training.trainer import describe_device, make_trainer
 from attendgen.utils.errors import Interrupted, UserError
@@ -52,16 +52,21 @@ def train(config: DictConfig, folder: Path, resume: bool = False, changes: Seque
         if trainer.is_global_zero:
             save_settings(config, folder, components, resume, changes)
             log.info("device: %s", describe_device(trainer))
+            save_ids(folder, loggers)
         setup_seconds = time.monotonic() - started
-        fit(trainer, components, folder)
+        try:
+            fit(trainer, components, folder)
+            places = describe_places(trainer.loggers) if trainer.is_global_zero else []
+        finally:
+            close_loggers(trainer.loggers)
         score = get_best_score(trainer)
         if trainer.is_global_zero:
             seconds = {"fit_seconds": round(record.get_seconds(), 2), "setup_seconds": round(setup_seconds, 2)}
             write_summary(config, folder, trainer, score, seconds)
             if resume:
                 (folder / ERROR).unlink(missing_ok=True)  # of a trial of a sweep that had failed
-            if any(isinstance(logger, TensorBoardLogger) for logger in loggers):
-                log.info("watch: tensorboard --logdir %s", folder / TENSORBOARD)
+            for place in places:
+                log.info("log: %s", place)
         return score
 
 

@@ -23,10 +23,10 @@ from attendgen.training.loggers import make_loggers
 
 
 class TrainerParts(NamedTuple):
-    """A trainer, its loggers, and the callback that counts the seconds of the training."""
+    """A trainer, its loggers by name, and the callback that counts the seconds of the training."""
 
     trainer: lightning.Trainer
-    loggers: list[Logger]
+    loggers: dict[str, Logger]
     record: RunRecord
 
 
@@ -48,12 +48,12 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
         Hyperparameters(to_plain_dict(config), config.monitor.metric),
     ]
     # a run that starts over because it has no checkpoint keeps nothing of its log
-    loggers = make_loggers(config.logger, None if not resume else resumed.step if resumed else 0)
+    loggers = make_loggers(config.get("logger"), folder, None if not resume else resumed.step if resumed else 0)
     trainer: lightning.Trainer = instantiate(
         config.trainer,
         "trainer",
         callbacks=callbacks,
-        logger=loggers or False,
+        logger=list(loggers.values()) or False,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=str(folder),
     )
