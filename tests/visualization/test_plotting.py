@@ -12,6 +12,7 @@ from PIL import Image
 
 from attendgen.utils.errors import UserError
 from attendgen.visualization import plotting
+from attendgen.visualization.regions import Grid, spread_weights
 
 FRENCH = "Où étais-tu cet été, Noël ? À l'île de Ré, près du château où l'œuvre naît là-bas…"[:80]
 WORDS = ["L￭", "￭'￭", "homme", "élégant", "traverse", "la", "forêt", "près", "de", "l￭", "￭'￭", "église", "￭."]
@@ -119,7 +120,7 @@ def test_fonts_have_every_glyph(recwarn):
 def test_dollar_signs_are_not_formulas():
     broken = r"$\frac$"
     plotting.to_array(plotting.plot_alignment([broken], [broken], np.ones((1, 1)), broken))
-    plotting.to_array(plotting.plot_caption(Image.new("RGB", (9, 9)), [broken], np.ones((1, 4)), broken))
+    plotting.to_array(plotting.plot_caption(Image.new("RGB", (9, 9)), [broken], np.ones((1, 4)), Grid(2, 2), broken))
 
 
 def test_longer_texts_have_larger_figures():
@@ -138,14 +139,14 @@ def test_attended_region_is_the_brightest(size, cell):
     alpha = np.zeros(49)
     alpha[cell] = 0.01
     width, height = size
-    light = plotting.stretch_weights(alpha, height, width)
+    light = spread_weights(alpha, Grid(7, 7), height, width)
     assert light.shape == (height, width)
     assert light.min() >= 0
     y, x = np.unravel_index(light.argmax(), light.shape)
     if min(size) >= 7:
         assert (int((y + 0.5) * 7 / height), int((x + 0.5) * 7 / width)) == divmod(cell, 7)
 
-    lit = plotting.highlight(Image.new("RGB", size, (200, 100, 50)), alpha)
+    lit = plotting.highlight(Image.new("RGB", size, (200, 100, 50)), alpha, Grid(7, 7))
     assert lit.shape == (height, width, 3)
     assert lit.sum(axis=2)[y, x] == lit.sum(axis=2).max()
     if min(size) >= 16:
@@ -157,16 +158,18 @@ def test_attended_region_is_the_brightest(size, cell):
 def test_brightness_is_relative_to_the_greatest_weight():
     image = Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 50).convert("RGB")
     alpha = draw_weights(1, 16)[0]
-    assert np.array_equal(plotting.highlight(image, alpha), plotting.highlight(image, alpha / 1024))
+    assert np.array_equal(
+        plotting.highlight(image, alpha, Grid(4, 4)), plotting.highlight(image, alpha / 1024, Grid(4, 4))
+    )
 
 
 def test_uniform_attention_is_uniform_light():
-    assert plotting.stretch_weights(np.full(196, 1 / 196), 30, 40) == pytest.approx(1 / 196)
+    assert spread_weights(np.full(196, 1 / 196), Grid(14, 14), 30, 40) == pytest.approx(1 / 196)
 
 
 @pytest.mark.parametrize("bad", [np.full(4, np.nan), np.zeros(4)])
 def test_image_without_attention_is_dark(bad):
-    assert plotting.highlight(Image.new("RGB", (8, 8), "white"), bad).max() < 100
+    assert plotting.highlight(Image.new("RGB", (8, 8), "white"), bad, Grid(2, 2)).max() < 100
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK"])
@@ -174,7 +177,7 @@ def test_caption_panels_show_the_image_then_each_word(mode):
     words = ["un", "chien", "$court$", "près", "de", "l'eau", "<eos>"]
     alpha = np.eye(49)[:7]
     image = Image.new("RGB", (300, 200), (255, 0, 0)).convert(mode)
-    figure = plotting.plot_caption(image, words, alpha, "un chien court près de l'eau")
+    figure = plotting.plot_caption(image, words, alpha, Grid(7, 7), "un chien court près de l'eau")
     assert [axes.get_title() for axes in figure.axes] == ["", *words]
     assert [text.get_text() for text in figure.texts] == ["un chien court près de l'eau"]
     tops = [round(axes.get_position().y1, 6) for axes in figure.axes]
@@ -194,7 +197,7 @@ def test_caption_panels_show_the_image_then_each_word(mode):
 @pytest.mark.parametrize("size", [(16, 16), (1000, 50), (50, 1000), (1, 1), (2000, 3)])
 def test_panels_of_odd_images(size):
     words = ["un", "anticonstitutionnellement" * 2, "anticonstitutionnellement", "b", "c", "d"]
-    figure = plotting.plot_caption(Image.new("RGB", size), words, draw_weights(6, 16), "")
+    figure = plotting.plot_caption(Image.new("RGB", size), words, draw_weights(6, 16), Grid(4, 4), "")
     assert is_whole(figure)
     titles = get_boxes(figure, [axes.title for axes in figure.axes if axes.get_title()])
     panels = get_boxes(figure, figure.axes)
@@ -205,15 +208,15 @@ def test_panels_of_odd_images(size):
 
 
 def test_caption_of_no_words_is_the_image():
-    assert len(plotting.plot_caption(Image.new("RGB", (9, 9)), [], np.zeros((0, 49))).axes) == 1
+    assert len(plotting.plot_caption(Image.new("RGB", (9, 9)), [], np.zeros((0, 49)), Grid(7, 7)).axes) == 1
 
 
-def test_caption_panels_refuse_regions_that_are_not_a_grid():
+def test_caption_panels_refuse_other_numbers_of_regions_or_words():
     image = Image.new("RGB", (9, 9))
-    with pytest.raises(ValueError, match="50 regions are not a square grid"):
-        plotting.plot_caption(image, ["a"], np.ones((1, 50)))
+    with pytest.raises(UserError, match="7 x 7 regions and 0 without a place, but 50 attention weights"):
+        plotting.plot_caption(image, ["a"], np.ones((1, 50)), Grid(7, 7))
     with pytest.raises(ValueError, match="alpha has 1 rows, but there are 2 words"):
-        plotting.plot_caption(image, ["a", "b"], np.ones((1, 49)))
+        plotting.plot_caption(image, ["a", "b"], np.ones((1, 49)), Grid(7, 7))
 
 
 def test_to_array_returns_the_pixels_of_the_figure():
@@ -241,7 +244,7 @@ def test_saved_png_shows_the_figure(tmp_path):
 
 
 def test_saved_pdf_and_svg(tmp_path):
-    figure = plotting.plot_caption(Image.new("RGB", (20, 10)), ["forêt"], np.ones((1, 4)))
+    figure = plotting.plot_caption(Image.new("RGB", (20, 10)), ["forêt"], np.ones((1, 4)), Grid(2, 2))
     plotting.save(figure, tmp_path / "a.pdf")
     plotting.save(figure, tmp_path / "a.svg")
     data = (tmp_path / "a.pdf").read_bytes()

@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import lightning
 import torch
-from torch import Tensor
 
 from attendgen.callbacks.guard import Guard
 from attendgen.callbacks.media import can_show, show_image, show_text
 from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, WindowBatch
-from attendgen.data.captions.images import open_image
+from attendgen.data.captions.images import open_image, to_pixels
 from attendgen.inference.result import Result, make_results, spread_attention
+from attendgen.layers.state import map_tensors
 from attendgen.utils.special_tokens import PAD
+from attendgen.visualization.regions import locate_regions
 
 SHOWN = 60  # characters of a text
 
@@ -52,8 +53,7 @@ class LogSamples(lightning.Callback):
     ) -> None:
         """Keep the first rows of the first batch."""
         if batch_idx == 0:
-            parts: dict[str, Any] = {name: part for name, part in batch._asdict().items() if isinstance(part, Tensor)}
-            self.batch = batch._replace(**{name: part[: self.count] for name, part in parts.items()})
+            self.batch = map_tensors(lambda part: part[: self.count], batch._replace(totals=None))
 
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -68,7 +68,7 @@ class LogSamples(lightning.Callback):
                 show_text(logger, "samples", text, trainer.global_step)
             drawn = [sample for sample in samples if sample.result.attention.size][: self.figures]
             for number, sample in enumerate(drawn):
-                pixels = draw(sample)
+                pixels = draw(sample, pl_module)
                 for logger in loggers:
                     show_image(logger, f"attention/{number}", pixels, trainer.global_step)
 
@@ -119,7 +119,7 @@ def show_stream(task: Any, batch: StreamBatch, row: int, result: Result) -> Logg
     return LoggedSample(label, spread_attention(_shorten(result), read))
 
 
-def draw(sample: LoggedSample) -> Any:
+def draw(sample: LoggedSample, task: Any) -> Any:
     """Return the pixels of a sample's attention."""
     from attendgen.visualization import plotting
 
@@ -127,7 +127,9 @@ def draw(sample: LoggedSample) -> Any:
     if sample.image is None:
         figure = plotting.plot_alignment(result.source, result.tokens, result.attention)
     else:
-        figure = plotting.plot_caption(open_image(sample.image), result.tokens, result.attention)
+        image, encoder = open_image(sample.image), task.model.encoder
+        (regions,) = locate_regions(encoder, to_pixels(image, encoder.size).unsqueeze(0).to(task.device))
+        figure = plotting.plot_caption(image, result.tokens, result.attention, regions)
     return plotting.to_array(figure)
 
 

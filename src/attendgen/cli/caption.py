@@ -48,7 +48,7 @@ def caption(
     for path, name, image in zip(images, names, opened, strict=True):
         results = model.caption(image, **decoding)
         best = results[0]
-        figure = plotting.plot_caption(image, best.tokens, best.attention)
+        figure = plotting.plot_caption(image, best.tokens, best.attention, best.regions)
         plotting.save(figure, out / name)
         entries.append((best.text, f"{path.name}, log-probability {best.log_probs.sum():.2f}", figure))
         for result in results:

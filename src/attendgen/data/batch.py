@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from attendgen.layers.encoder import Features
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 
@@ -62,7 +63,7 @@ class CaptionBatch(NamedTuple):
     """
 
     index: Int[Tensor, " batch"]  # type: ignore[assignment]  # hides tuple.index
-    images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
+    images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features
     inputs: Int[Tensor, "batch captions time"]
     outputs: Int[Tensor, "batch captions time"]
     totals: StepTotals | None = None

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.config.instantiate import instantiate
-from attendgen.data.captions.features import ImageEncoder
 from attendgen.data.captions.nearest import NearestCaptions
+from attendgen.layers.encoder import ImageEncoder
 from attendgen.text.vocabulary import AnyVocabulary, VocabularyKind
 from attendgen.utils.errors import UserError
 

@@ -1,6 +1,7 @@
 """Trained captioners: an image in, captions out."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from attendgen.decoding.decode import decode
 from attendgen.inference.base import TrainedModel
 from attendgen.inference.result import Result, make_results
 from attendgen.runs.run import Run
+from attendgen.visualization.regions import locate_regions
 
 
 class ImageCaptioner(TrainedModel):
@@ -56,4 +58,5 @@ class ImageCaptioner(TrainedModel):
         retrieved = self.get_retriever(number)(features) if number else None
         memory, state = self.model.encode(features)
         decoded = decode(self.model, memory, state, decoding, self.vocabulary.suppressed(), retrieved=retrieved)
-        return make_results(decoded, 0, self.vocabulary)
+        (regions,) = locate_regions(self.model.encoder, pixels)
+        return [replace(result, regions=regions) for result in make_results(decoded, 0, self.vocabulary)]

@@ -12,6 +12,7 @@ from attendgen.data.batch import is_token
 from attendgen.decoding.attention_maps import spread_over_text
 from attendgen.decoding.protocol import Decoded
 from attendgen.text.vocabulary import Vocabulary
+from attendgen.visualization.regions import Regions
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Result:
         log_probs: natural log-probability of each token [tokens].
         source: the tokens attended to; empty for an image.
         attention: the weights with which each token was predicted [tokens, source or regions].
+        regions: where the regions lie in the image; None if it is not an image, or they have no place in it.
     """
 
     text: str
@@ -34,6 +36,7 @@ class Result:
     log_probs: Float[np.ndarray, "tokens"]
     source: list[str]
     attention: Float[np.ndarray, "tokens source"]
+    regions: Regions = None
 
 
 def make_results(decoded: Decoded, row: int, vocabulary: Vocabulary, source: Sequence[str] = ()) -> list[Result]:

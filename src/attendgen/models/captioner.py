@@ -16,9 +16,10 @@ from torch.nn import functional
 from attendgen.layers.attention import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
+from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
 from attendgen.layers.hard_attention import INFERENCE_ATTENTION, AttentionSampler
 from attendgen.layers.state import Memory, repeat_rows
-from attendgen.models.encoders.base import GridEncoder, ImageModel
+from attendgen.models.encoders.base import ImageModel
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
 
@@ -67,7 +68,7 @@ class Captioner(ImageModel):
     def __init__(
         self,
         vocab_size: int,
-        encoder: GridEncoder,
+        encoder: ImageEncoder,
         attention: Callable[..., Attention],
         embedding_dim: int = 512,
         hidden: int = 512,
@@ -138,13 +139,14 @@ class Captioner(ImageModel):
         self.decoder.require_weighted_sum()
 
     def encode(
-        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
+        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features
     ) -> tuple[Memory, Any]:
         """Return the memory to attend to and the first state, from the mean feature (equations 5 and 6)."""
-        values = self.feature_proj(self.encode_images(images))
+        values, mask = split_mask(self.encode_images(images))
+        values = self.feature_proj(values)
         values = functional.dropout(values, self.memory_dropout, self.training or self.masks is not None)
-        memory = Memory(self.decoder.keys(values), values, None)
-        mean = values.mean(dim=1)
+        memory = Memory(self.decoder.keys(values), values, mask)
+        mean = average_regions(values, mask)
         first = [
             mean.new_zeros(len(mean), 0, self.hidden)
             if make is None
@@ -191,7 +193,7 @@ class Captioner(ImageModel):
 
     def forward(
         self,
-        images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"],
+        images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features,
         inputs: Int[Tensor, "batch captions time"],
     ) -> tuple[Float[Tensor, "batch captions time vocab"], Float[Tensor, "batch captions time regions"]]:
         """Teacher forcing with soft attention: logits of each next word given the true ones before it, and alpha.
@@ -206,7 +208,7 @@ class Captioner(ImageModel):
 
     def forward_sampled(
         self,
-        images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"],
+        images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features,
         inputs: Int[Tensor, "batch captions time"],
         sampler: AttentionSampler,
         num_samples: int = 1,

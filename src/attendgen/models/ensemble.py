@@ -14,8 +14,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attendgen.layers.encoder import Features, ImageEncoder
 from attendgen.layers.state import Member
-from attendgen.models.encoders.base import GridEncoder, ImageModel
+from attendgen.models.encoders.base import ImageModel
 from attendgen.utils.errors import UserError
 
 Parts = tuple[Any, ...]  # the memories or the states of all members
@@ -104,7 +105,7 @@ class Ensemble(nn.Module):
         padded = [functional.pad(alpha.float(), (widest - alpha.size(-1), 0)) for alpha in alphas]
         return torch.stack([alpha * (weight / total) for weight, alpha in zip(weights, padded, strict=True)]).sum(dim=0)
 
-    def encode(self, source: Tensor) -> tuple[Parts, Parts]:
+    def encode(self, source: Any) -> tuple[Parts, Parts]:
         """Return the members' memories and first states."""
         memories, states = zip(*(member.encode(source) for member in self.models), strict=True)
         return memories, states
@@ -118,7 +119,7 @@ class Ensemble(nn.Module):
         return self.mix(scores), self.average_attention(alphas), states
 
     def forward(
-        self, source: Tensor, inputs: Int[Tensor, "*rows time"]
+        self, source: Any, inputs: Int[Tensor, "*rows time"]
     ) -> tuple[Float[Tensor, "*rows time vocab"], Float[Tensor, "*rows time source"]]:
         """Teacher forcing: return log-probabilities of each next token given the true ones before it, and attention."""
         scores, alphas = zip(*(member(source, inputs) for member in self.models), strict=True)
@@ -147,7 +148,7 @@ class CaptionerEnsemble(ImageModel, Ensemble):
     def __init__(
         self,
         members: Sequence[Callable[..., nn.Module]],
-        encoder: GridEncoder,
+        encoder: ImageEncoder,
         weights: Sequence[float] | None = None,
         **sizes: int,
     ) -> None:
@@ -157,14 +158,14 @@ class CaptionerEnsemble(ImageModel, Ensemble):
         self.encoder = encoder
 
     def encode(
-        self, source: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
+        self, source: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features
     ) -> tuple[Parts, Parts]:
         """Return the members' memories and first states; an image is encoded once."""
         return super().encode(self.encode_images(source))
 
     def forward(
         self,
-        source: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"],
+        source: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features,
         inputs: Int[Tensor, "batch captions time"],
     ) -> tuple[Float[Tensor, "batch captions time vocab"], Float[Tensor, "batch captions time regions"]]:
         """Teacher forcing; an image is encoded once for all members and captions."""

@@ -21,7 +21,8 @@ from attendgen.data.batch import is_token
 from attendgen.data.captions.features import get_signature
 from attendgen.data.module import require_split
 from attendgen.decoding.protocol import StatefulModel
-from attendgen.models.encoders.base import GridEncoder, ImageModel
+from attendgen.layers.encoder import ImageEncoder
+from attendgen.models.encoders.base import ImageModel
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, StatefulEnsemble
 from attendgen.postprocess.find import find_compatible_runs
 from attendgen.postprocess.fit import Batches, open_task
@@ -221,7 +222,7 @@ def compute_log_ratios(
     return log_probs - log_probs.gather(-1, targets[mask].expand(len(log_probs), -1).unsqueeze(-1))
 
 
-def _require_same_encoder(names: Sequence[str], encoders: Sequence[GridEncoder]) -> None:
+def _require_same_encoder(names: Sequence[str], encoders: Sequence[ImageEncoder]) -> None:
     """Check that captioners have the same encoder.
 
     Raises:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from safetensors import safe_open
 
@@ -26,8 +27,8 @@ from attendgen.utils.resources import bundled_models
 
 log = logging.getLogger(__name__)
 
+NO_WEIGHTS = {"weights": None, "pretrained": False}  # of an encoder that does not say how it is built without weights
 DATA_VARIABLE = "ATTENDGEN_DATA"  # where data sets are, as in conf/paths
-NO_WEIGHTS = {"weights": None, "pretrained": False}  # the encoders' fields
 
 
 @dataclass
@@ -178,8 +179,16 @@ def _get_trained_settings(config: DictConfig) -> dict[str, Any]:
 
 
 def skip_pretrained_weights(encoder: DictConfig) -> None:
-    """Change an encoder's settings so that it fetches no weights when it is made."""
-    encoder.update({key: value for key, value in NO_WEIGHTS.items() if key in encoder})
+    """Change an encoder's settings so that it reads and fetches no weights when it is made.
+
+    Its class may say how, by `without_weights`; else `weights` and `pretrained` are the usual fields.
+    """
+    declared = None
+    with contextlib.suppress(Exception):  # of a class that does not exist, which is reported when it is made
+        declared = getattr(get_object(encoder["_target_"]), "without_weights", None)
+    usual = {name: value for name, value in NO_WEIGHTS.items() if name in encoder}
+    OmegaConf.set_struct(encoder, False)
+    encoder.update(usual if declared is None else declared)
 
 
 def _holds_encoder(path: Path) -> bool:

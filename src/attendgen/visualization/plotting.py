@@ -20,6 +20,7 @@ from PIL import Image
 
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import replacing
+from attendgen.visualization.regions import Boxes, Grid, Regions, spread_weights
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 100
@@ -98,17 +99,28 @@ def plot_alignment(
 
 
 def plot_caption(
-    image: Image.Image, words: Sequence[str], alpha: Float[np.ndarray, "words regions"], caption: str = ""
+    image: Image.Image,
+    words: Sequence[str],
+    alpha: Float[np.ndarray, "words regions"],
+    regions: Regions,
+    caption: str = "",
 ) -> Figure:
     """Draw an image, and once per word lit by the word's attention weights (Xu et al. 2015, figure 3).
 
     The brightness of each panel is relative to its greatest weight, so that weak attention is visible.
 
+    Args:
+        regions: where they lie in the image. If they have no place there, the weights are drawn as a heat map of words
+            over regions.
+
     Raises:
-        ValueError: the regions are not a square grid, or there is not one row per word.
+        ValueError: there is not one row per word.
+        UserError: there are fewer weights than regions.
     """
     if len(alpha) != len(words):
         raise ValueError(f"alpha has {len(alpha)} rows, but there are {len(words)} words")
+    if regions is None:
+        return plot_alignment([str(number) for number in range(1, alpha.shape[1] + 1)], words, alpha, caption)
     stretch = math.sqrt(image.width / image.height)
     # an image beyond 40 to 1 is distorted to stay visible
     width, height = min(max(PANEL * stretch, 0.32), PAGE), min(max(PANEL / stretch, 0.32), PAGE)
@@ -124,7 +136,7 @@ def plot_caption(
     resized = image.convert("RGB").resize(
         (round(width * SAVED_DPI), round(height * SAVED_DPI)), Image.Resampling.BICUBIC
     )
-    lit = [np.asarray(resized), *(highlight(resized, weights) for weights in alpha)]
+    lit = [np.asarray(resized), *(highlight(resized, weights, regions) for weights in alpha)]
     for index, (word, pixels) in enumerate(zip(("", *words), lit, strict=True)):
         row, column = divmod(index, columns)
         left = MARGIN + column * (slot + gap) + (slot - width) / 2
@@ -137,42 +149,20 @@ def plot_caption(
     return figure
 
 
-def highlight(image: Image.Image, weights: Float[np.ndarray, "regions"]) -> UInt8[np.ndarray, "height width 3"]:
+def highlight(
+    image: Image.Image, weights: Float[np.ndarray, "regions"], regions: Grid | Boxes
+) -> UInt8[np.ndarray, "height width 3"]:
     """Return an image in color where its regions are attended to, dark and gray elsewhere.
 
     Raises:
-        ValueError: the regions are not a square grid.
+        UserError: there are fewer weights than regions.
     """
-    light = stretch_weights(weights, image.height, image.width)[..., None].astype(np.float32)
+    light = spread_weights(weights, regions, image.height, image.width)[..., None].astype(np.float32)
     light /= light.max() or 1
     color = np.asarray(image.convert("RGB"), dtype=np.float32)
     gray = np.asarray(image.convert("L"), dtype=np.float32)[..., None]
     bright = (1 - LIFT) * color + LIFT * 255
     return (light * bright + (1 - light) * DARK * gray).round().astype(np.uint8)
-
-
-def stretch_weights(
-    weights: Float[np.ndarray, "regions"], height: int, width: int
-) -> Float[np.ndarray, "height width"]:
-    """Stretch the weights of a square grid of regions over an image of any shape, and smooth them by a Gaussian.
-
-    Encoders resize the whole image to a square, so the grid covers all of it.
-
-    Raises:
-        ValueError: the regions are not a square grid.
-    """
-    side = math.isqrt(weights.size)
-    if side * side != weights.size or not side:
-        raise ValueError(f"{weights.size} regions are not a square grid")
-    grid = np.nan_to_num(weights).reshape(side, side)  # a diverged model must not stop the plots of its training
-    return _smoothing(height, side) @ grid @ _smoothing(width, side).T
-
-
-def _smoothing(pixels: int, cells: int) -> Float[np.ndarray, "pixels cells"]:
-    """Return the normalized Gaussian weights of the cells for each pixel, with a standard deviation of half a cell."""
-    centers = (np.arange(pixels) + 0.5) / pixels * cells
-    kernel = np.exp(-0.5 * ((centers[:, None] - np.arange(cells) - 0.5) / 0.5) ** 2)
-    return kernel / kernel.sum(axis=1, keepdims=True)
 
 
 def to_array(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:

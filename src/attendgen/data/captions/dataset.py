@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 from attendgen.data.batch import CaptionBatch, shift_targets
 from attendgen.data.captions.sources import CaptionedImage, ImageId
 from attendgen.data.packed import Packed, PackedIds, PackedStrings
+from attendgen.layers.encoder import Features
 
-Example = tuple[int, Tensor, list[list[int] | None]]
+Example = tuple[int, Tensor | Features, list[list[int] | None]]
 
 
 class CaptionedImages(Packed[CaptionedImage]):
@@ -58,7 +59,7 @@ class CaptionedImages(Packed[CaptionedImage]):
 class Images(Protocol):
     """Images or their features by index."""
 
-    def __getitem__(self, index: int) -> Tensor: ...
+    def __getitem__(self, index: int) -> Tensor | Features: ...
 
 
 class CaptionDataset(Dataset[Example]):
@@ -95,6 +96,8 @@ def collate(examples: Sequence[Example]) -> CaptionBatch:
     index, images, captions = zip(*examples, strict=True)
     inputs, outputs = shift_targets([row for rows in captions for row in rows])
     shape = (-1, len(captions[0]))
-    return CaptionBatch(
-        torch.tensor(index), torch.stack(images), inputs.unflatten(0, shape), outputs.unflatten(0, shape)
-    )
+    if isinstance(images[0], Features):
+        stacked: Tensor | Features = Features(*(torch.stack(parts) for parts in zip(*images, strict=True)))
+    else:
+        stacked = torch.stack(images)
+    return CaptionBatch(torch.tensor(index), stacked, inputs.unflatten(0, shape), outputs.unflatten(0, shape))

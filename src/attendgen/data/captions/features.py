@@ -4,14 +4,13 @@ import copy
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -19,34 +18,11 @@ from tqdm.auto import tqdm
 
 from attendgen.data.captions.digests import digest_images
 from attendgen.data.captions.images import PREPROCESSING, augment, open_image, to_pixels
+from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
 from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.files import lock, read_json, write_json
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class ImageEncoder(Protocol):
-    """A module that turns square images of `size` pixels into feature vectors, such as `models.encoders` makes."""
-
-    name: str
-    size: int
-    frozen: bool
-
-    def __call__(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch regions dim"]:
-        """Return one feature vector per region."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the weights, as `nn.Module` does."""
-
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Move or convert the weights, as `nn.Module` does."""
-
-    def eval(self) -> Any:
-        """Set evaluation mode, as `nn.Module` does."""
-
-    def modules(self) -> Iterator[nn.Module]:
-        """Yield the modules, as `nn.Module` does."""
 
 
 def get_image_encoder(model: nn.Module) -> ImageEncoder | None:
@@ -106,14 +82,15 @@ class PixelData(Dataset[Tensor]):
 
 
 class FeatureCache:
-    """Half-precision features [images, regions, dim] on disk, one row per image."""
+    """Half-precision features [images, regions, dim] on disk, one row per image; a second file holds their mask."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._rows: np.ndarray | None = None
+        self._mask: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_rows": None}  # workers map the file themselves
+        return {"path": self.path, "_rows": None, "_mask": None}  # workers map the files themselves
 
     @property
     def rows(self) -> np.ndarray:
@@ -122,17 +99,34 @@ class FeatureCache:
             self._rows = np.load(self.path, mmap_mode="r")
         return self._rows
 
-    def __getitem__(self, index: int) -> Float[Tensor, "regions dim"]:
-        return torch.from_numpy(self.rows[index].astype(np.float32))
+    @property
+    def mask(self) -> np.ndarray | None:
+        """Return the memory-mapped mask; None if all images have the same number of regions."""
+        if self._mask is None and get_mask_path(self.path).is_file():
+            self._mask = np.load(get_mask_path(self.path), mmap_mode="r")
+        return self._mask
+
+    def __getitem__(self, index: int) -> Float[Tensor, "regions dim"] | Features:
+        features = self.take([index])
+        return features[0] if isinstance(features, Tensor) else Features(*(part[0] for part in features))
 
     def means(self, each: int = 256) -> Float[Tensor, "images dim"]:
         """Return the mean feature of every image, `each` images read at a time."""
         starts = tqdm(range(0, len(self.rows), each), desc="mean features", leave=False)
-        return torch.cat([torch.from_numpy(self.rows[i : i + each].mean(axis=1, dtype=np.float32)) for i in starts])
+        if self.mask is None:
+            return torch.cat([torch.from_numpy(self.rows[i : i + each].mean(axis=1, dtype=np.float32)) for i in starts])
+        ranges = [range(i, min(i + each, len(self.rows))) for i in starts]
+        return torch.cat([average_regions(*split_mask(self.take(indices))) for indices in ranges])
 
-    def take(self, indices: Sequence[int]) -> Float[Tensor, "batch regions dim"]:
-        """Return rows as one single-precision tensor."""
-        return torch.from_numpy(self.rows[list(indices)].astype(np.float32))
+    def take(self, indices: Sequence[int]) -> Float[Tensor, "batch regions dim"] | Features:
+        """Return rows as one single-precision tensor, with their mask if there is one."""
+        values = torch.from_numpy(self.rows[list(indices)].astype(np.float32))
+        return values if self.mask is None else Features(values, torch.from_numpy(self.mask[list(indices)]))
+
+
+def get_mask_path(path: Path) -> Path:
+    """Return the file of the mask of a feature cache."""
+    return path.with_suffix(".mask.npy")
 
 
 def find_missing(images: Sequence[Path]) -> list[Path]:
@@ -208,21 +202,36 @@ def fill_cache(
     """Compute all features into `partial`, from where `progress` says the last call stopped; rename it to `final`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = fold_batch_norms(encoder).to(device, memory_format=torch.channels_last)
-    regions, dim = encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)).shape[1:]
+    probe, masked = split_mask(encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)))
+    regions, dim = probe.shape[1:]
     done = read_json(progress)["done"] if progress.is_file() and partial.stat().st_size else 0
     shape = (len(images), regions, dim)
     rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.float16, shape if not done else None)
+    mask = None
+    if masked is not None:
+        mask = np.lib.format.open_memmap(get_mask_path(partial), "r+" if done else "w+", np.bool_, shape[:2])
     log.info("caching %d x %s features (%.0f MB) in %s", *shape[:1], shape[1:], rows.nbytes / 1e6, final)
     loader = DataLoader(Subset(images, range(done, len(images))), batch_size, num_workers=workers)
     with tqdm(total=len(images), initial=done, unit="image", desc=f"{encoder.name} features") as bar:
         for number, pixels in enumerate(loader, 1):
-            features = encoder(pixels.to(device, memory_format=torch.channels_last))
+            features, real = split_mask(encoder(pixels.to(device, memory_format=torch.channels_last)))
+            if features.size(1) != regions:
+                raise UserError(
+                    f"model.encoder: {regions} regions in one batch, {features.size(1)} in another; pad them to one "
+                    "number and return a mask, or set data.cache=null"
+                )
             rows[done : done + len(pixels)] = features.cpu().numpy()
+            if mask is not None and real is not None:
+                mask[done : done + len(pixels)] = real.cpu().numpy()
             done += len(pixels)
             bar.update(len(pixels))
             if number % 8 == 0 or done == len(images):
                 rows.flush()
+                if mask is not None:
+                    mask.flush()
                 write_json(progress, {"done": done, "of": len(images)})
     del rows
+    if mask is not None:
+        get_mask_path(partial).replace(get_mask_path(final))
     partial.replace(final)
     progress.unlink(missing_ok=True)

@@ -10,12 +10,13 @@ from torch.utils.data import DataLoader
 
 from attendgen.data.captions.checks import find_broken
 from attendgen.data.captions.dataset import CaptionDataset, CaptionedImages, Images, collate
-from attendgen.data.captions.features import FeatureCache, ImageEncoder, PixelData, cache_features, find_missing
+from attendgen.data.captions.features import FeatureCache, PixelData, cache_features, find_missing
 from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.data.captions.sources import CaptionedImage, CaptionSource, ImageId
 from attendgen.data.loader import make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.packed import PackedIds, without_garbage_collection
+from attendgen.layers.encoder import ImageEncoder
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError, format_some
 

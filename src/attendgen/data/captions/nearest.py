@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attendgen.data.batch import pad
+from attendgen.layers.encoder import Features, average_regions, split_mask
 
 MIN_STD = 1e-3  # of a feature that hardly differs between images
 
@@ -42,13 +43,13 @@ class NearestCaptions:
     def _normalize(self, means: Float[Tensor, "images dim"]) -> Float[Tensor, "images dim"]:
         return functional.normalize((means - self.mean) / self.std, dim=-1)
 
-    def find(self, features: Float[Tensor, "batch regions dim"]) -> Int[Tensor, "batch number"]:
+    def find(self, features: Float[Tensor, "batch regions dim"] | Features) -> Int[Tensor, "batch number"]:
         """Return the indices of the nearest training images, the nearest first."""
-        queries = self._normalize(features.mean(dim=1).to(self.directions))
+        queries = self._normalize(average_regions(*split_mask(features)).to(self.directions))
         return (queries @ self.directions.T).topk(self.number, dim=1).indices
 
-    def __call__(self, features: Float[Tensor, "batch regions dim"]) -> list[Int[Tensor, "_m _length"]]:
+    def __call__(self, features: Float[Tensor, "batch regions dim"] | Features) -> list[Int[Tensor, "_m _length"]]:
         """Return all captions of each image's nearest training images, padded."""
         chosen = self.find(features).tolist()
         captions = [pad([ids for index in indices for ids in self.captions[index]]) for indices in chosen]
-        return [rows.to(features.device) for rows in captions]
+        return [rows.to(split_mask(features)[0].device) for rows in captions]

@@ -1,19 +1,23 @@
 """The interface of convolutional encoders: an image in, a grid of annotation vectors out (Xu et al. 2015, 3.1.1)."""
 
+import copy
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from attendgen.layers.encoder import Features
 from attendgen.utils.errors import UserError
+from attendgen.visualization.regions import Grid
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class GridEncoder(nn.Module):
-    """A backbone that turns pixels into `grid x grid` feature vectors of length `dim`.
+    """A backbone that turns pixels into a grid of feature vectors of length `dim`.
 
     Pixels come in as bytes and are normalized here, so that loaders and caches need not know the backbone's
     convention. A frozen encoder stays in evaluation mode and keeps no gradients.
@@ -76,17 +80,27 @@ class GridEncoder(nn.Module):
             grid = self.backbone(pixels)  # batch dim rows columns
         return grid.flatten(2).transpose(1, 2)
 
+    @torch.no_grad()
+    def locate(self, images: UInt8[Tensor, "batch 3 height width"]) -> list[Grid]:
+        """Return where the regions lie in each image: a grid over all of it."""
+        backbone = copy.deepcopy(self.backbone).eval() if self.backbone.training else self.backbone
+        rows, columns = backbone((images[:1] - self.mean) / self.std).shape[2:]
+        return [Grid(rows, columns)] * len(images)
+
 
 class ImageModel(nn.Module):
-    """A model that reads images through its `encoder`."""
+    """A model that reads images through its `encoder`, see `layers.encoder.ImageEncoder`."""
 
-    encoder: GridEncoder
+    encoder: Any
 
     def encode_images(
-        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
-    ) -> Float[Tensor, "batch regions dim"]:
+        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features
+    ) -> Float[Tensor, "batch regions dim"] | Features:
         """Return the features of images; cached features are returned as they are."""
-        return self.encoder(images) if images.ndim == 4 else images
+        if not isinstance(images, Tensor) or images.ndim == 3:
+            return images
+        features = self.encoder(images)
+        return features if isinstance(features, Tensor) else Features(*features)
 
 
 @torch.no_grad()

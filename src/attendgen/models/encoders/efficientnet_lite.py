@@ -2,8 +2,9 @@
 
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -161,6 +162,8 @@ class EfficientNetLite(GridEncoder):
     Raises:
         UserError: the variant or a stage is unknown, or the weights' package is not installed.
     """
+
+    without_weights: ClassVar[Mapping[str, Any]] = {"pretrained": False}
 
     def __init__(
         self,

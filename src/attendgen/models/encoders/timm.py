@@ -1,6 +1,8 @@
 """Encoders from timm."""
 
 import importlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,6 +37,8 @@ class TimmEncoder(GridEncoder):
     Raises:
         UserError: timm is not installed, has no such model, or cannot fetch the weights.
     """
+
+    without_weights: ClassVar[Mapping[str, Any]] = {"pretrained": False}
 
     def __init__(
         self, name: str, pretrained: bool = False, size: int = 224, freeze: bool = True, unfreeze_stages: int = 0

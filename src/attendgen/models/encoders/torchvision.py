@@ -1,5 +1,8 @@
 """ResNet and VGG encoders from torchvision."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from torch import nn
 
 from attendgen.models.encoders.base import GridEncoder
@@ -21,6 +24,8 @@ class TorchvisionEncoder(GridEncoder):
     Raises:
         UserError: the model or its weights are unknown, or the weights cannot be fetched.
     """
+
+    without_weights: ClassVar[Mapping[str, Any]] = {"weights": None}
 
     def __init__(
         self,
