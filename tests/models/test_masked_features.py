@@ -13,6 +13,7 @@ from attendgen.layers.attention import AdditiveAttention
 from attendgen.layers.encoder import Features, average_regions
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.base import GridEncoder
+from attendgen.models.transformer_captioner import TransformerCaptioner
 from helpers.errors import refusal
 from helpers.tiny_data import image
 
@@ -30,9 +31,11 @@ class Detector(GridEncoder):
         return values, torch.arange(values.size(1)) < count.unsqueeze(1)
 
 
-@pytest.fixture
-def model() -> Captioner:
+@pytest.fixture(params=["lstm", "transformer"])
+def model(request) -> Captioner | TransformerCaptioner:
     torch.manual_seed(2)
+    if request.param == "transformer":
+        return TransformerCaptioner(9, Detector(), dim=8, heads=2, layers=2, region_layers=1).eval()
     return Captioner(9, Detector(), partial(AdditiveAttention, dim=5), embedding_dim=6, hidden=7, feature_dim=3).eval()
 
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from attendgen.layers.encoder import Features, ImageEncoder, split_mask
 from attendgen.layers.lstm import tie_weights
 from attendgen.layers.state import take_rows
 from attendgen.layers.transformer import (
@@ -17,7 +18,7 @@ from attendgen.layers.transformer import (
     TransformerState,
     count_tokens,
 )
-from attendgen.models.encoders.base import GridEncoder, ImageModel
+from attendgen.models.encoders.base import ImageModel
 
 
 class TransformerCaptioner(ImageModel):
@@ -44,7 +45,7 @@ class TransformerCaptioner(ImageModel):
     def __init__(
         self,
         vocab_size: int,
-        encoder: GridEncoder,
+        encoder: ImageEncoder,
         dim: int = 256,
         heads: int = 4,
         layers: int = 2,
@@ -70,12 +71,12 @@ class TransformerCaptioner(ImageModel):
         self.memory_dropout = nn.Dropout(memory_dropout)
 
     def encode(
-        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"]
+        self, images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features
     ) -> tuple[TransformerMemory, TransformerState]:
         """Return the keys and values to attend to, and the decoder's first state."""
-        features = self.memory_dropout(self.encode_images(images))
-        values = self.regions(self.feature_proj(features), None)
-        return self.decoder.project(values, None), self.decoder.initial_state(len(values))
+        features, mask = split_mask(self.encode_images(images))
+        values = self.regions(self.feature_proj(self.memory_dropout(features)), mask)
+        return self.decoder.project(values, mask), self.decoder.initial_state(len(values))
 
     def read(
         self, inputs: Int[Tensor, "rows time"], state: TransformerState, memory: TransformerMemory
@@ -94,7 +95,7 @@ class TransformerCaptioner(ImageModel):
 
     def forward(
         self,
-        images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"],
+        images: UInt8[Tensor, "batch 3 size size"] | Float[Tensor, "batch regions dim"] | Features,
         inputs: Int[Tensor, "batch captions time"],
     ) -> tuple[Float[Tensor, "batch captions time vocab"], Float[Tensor, "batch captions time regions"]]:
         """Teacher forcing: return logits of each next word given the true ones before it, and the attention.
