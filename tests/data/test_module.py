@@ -1,5 +1,6 @@
 """The base of all data modules, and how a data module is opened from a config."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,3 +129,25 @@ def test_open_data_refuses_bad_splits_and_other_classes(tmp_path):
 def test_data_without_images_retrieve_no_captions() -> None:
     told = refusal(BaseDataModule[Any]().nearest_captions, 2)
     assert told == "decoding.retrieval_captions=2: the data module has no nearest_captions()"
+
+
+class Dicts(BaseDataModule):
+    """A module from scratch that keeps its splits in a dict."""
+
+    def __init__(self, splits: dict[str, list[int]]) -> None:
+        super().__init__()
+        self.parts = splits
+
+    def dataset(self, split: str) -> Any:
+        if split == "val":
+            return Path("/no/such/file").read_text()
+        return self.parts[split]
+
+
+def test_a_split_that_a_module_lacks_or_cannot_read_is_one_line() -> None:
+    data = Dicts({"train": [1]})
+    assert refusal(data.open_split, "test") == "data: Dicts has no split test"
+    assert refusal(data.open_split, "dev") == "data: /no/such/file: No such file or directory"
+    data.parts["test"] = [2]
+    data.open_split("test")
+    assert data.eval_split == "test"

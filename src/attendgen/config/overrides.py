@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.config.instantiate import get_first_line
+from attendgen.config.paths import get_path_fields, make_declared_paths_absolute
 from attendgen.config.trust import OWN_FIELD
 from attendgen.utils.errors import UserError
 
@@ -35,7 +36,7 @@ def override_config(config: DictConfig, overrides: list[str]) -> DictConfig:
         raise UserError(f"{' '.join(overrides)}: {get_first_line(error)}") from error
     changed = [override.partition("=")[0] for override in overrides]
     for key in changed:
-        if key == "data.root" or (key in PATHS and "data.root" not in changed):
+        if key == "data.root" or (key in PATHS and "data.root" not in changed) or _is_declared(config, key):
             files = OmegaConf.select(config, key)
             names = list(files) if isinstance(files, ListConfig) else [] if files is None else [files]
             if not all(isinstance(name, str) for name in names):
@@ -43,6 +44,13 @@ def override_config(config: DictConfig, overrides: list[str]) -> DictConfig:
             paths = [str(Path(name).absolute()) for name in names]
             OmegaConf.update(config, key, paths[0] if isinstance(files, str) else paths or None, merge=False)
     return config
+
+
+def _is_declared(config: DictConfig, key: str) -> bool:
+    """Return whether the class that takes a field declares it as a file or a folder."""
+    group, _, name = key.rpartition(".")
+    settings = OmegaConf.select(config, group) if group else None
+    return isinstance(settings, DictConfig) and key not in PATHS and name in get_path_fields(settings.get("_target_"))
 
 
 def _apply(config: DictConfig, override: str) -> None:
@@ -101,6 +109,8 @@ def make_paths_absolute(config: DictConfig) -> None:
         config.init_from = str(Path(config.init_from).absolute())
     if isinstance(config.data.get("root"), str) and not OmegaConf.is_interpolation(config.data, "root"):
         config.data.root = str(Path(config.data.root).absolute())
+    for group in ("data", "model", "task"):
+        make_declared_paths_absolute(config[group])
     for key in ("data", "cache", "outputs", "run"):
         config.paths[key] = str(Path(config.paths[key]).absolute())
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 import lightning
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
-from attendgen.config.instantiate import instantiate
+from attendgen.config.instantiate import get_first_line, instantiate
 from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.layers.encoder import ImageEncoder
 from attendgen.text.vocabulary import AnyVocabulary, VocabularyKind
@@ -43,9 +43,13 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
     with texts. `connect` is called before any of its data is read.
 
     Attributes:
+        path_fields: names of arguments that are files or folders, which a run keeps as absolute paths; arguments that
+            are annotated as `Path` need not be named.
         vocabulary: given by `connect`; None before.
         eval_split: the split that the validation loop reads.
     """
+
+    path_fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +119,14 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
             UserError: the data has no such split, or its files are missing or broken.
         """
         self.eval_split = canonical_split(split)
-        self.setup("validate")
+        try:
+            self.setup("validate")
+        except KeyError as error:  # of a module that keeps its splits in a dict
+            if error.args != (self.eval_split,):
+                raise
+            raise UserError(f"data: {type(self).__name__} has no split {split}") from error
+        except OSError as error:
+            raise UserError(f"data: {get_first_line(error)}") from error
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that a stage needs."""

@@ -20,6 +20,8 @@ class PretrainedEmbeddings:
         freeze: do not train the vectors from the file; those of other words are trained.
     """
 
+    path_fields = ("file",)
+
     def __init__(self, file: str, freeze: bool = False) -> None:
         self.file = Path(file)
         self.freeze = freeze
