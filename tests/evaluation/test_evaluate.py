@@ -60,7 +60,7 @@ def test_meteor_is_added_if_java_works(captioner, java, tmp_path):
         'while read -r line; do case $line in SCORE*) echo 1 2;; EVAL*) printf "0.5\\n0.5\\n0.25\\n";; esac; done\n'
     )
     run = Run.find(captioner)
-    scores = evaluate(run, run.config, "val", tmp_path)
+    scores = evaluate(run, out=tmp_path)
     assert scores["meteor"] == 0.25
     assert json.loads((tmp_path / FILES[1]).read_text()) == scores
 
@@ -72,6 +72,6 @@ def test_captions_and_scores_are_kept_if_meteor_is_interrupted(captioner, java, 
     monkeypatch.setattr(meteor, "meteor", interrupt)
     run = Run.find(captioner)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(run, run.config, "val", tmp_path)
+        evaluate(run, out=tmp_path)
     assert len(json.loads((tmp_path / FILES[0]).read_text())) == 2
     assert "bleu4" in json.loads((tmp_path / FILES[1]).read_text())

@@ -44,8 +44,8 @@ def test_fitted_weights_predict_a_split_best(runs: SharedRuns, tmp_path: Path) -
     assert list(fitted.config.model.weights) == pytest.approx(found)
 
     def measure_bits(*weights: float) -> float:
-        config = fitted.override([f"model.weights=[{','.join(map(repr, weights))}]"])
-        return evaluate(fitted, config, "val", tmp_path)["bits_per_character"]
+        change = f"model.weights=[{','.join(map(repr, weights))}]"
+        return evaluate(fitted, overrides=[change], out=tmp_path)["bits_per_character"]
 
     least = measure_bits(*found)
     for change in ((0.1, 0.0), (-0.1, 0.0), (0.0, 0.1), (0.0, -0.1)):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from attendgen.evaluation import evaluate as evaluation
 from attendgen.evaluation.evaluate import evaluate
 from attendgen.inference.load import load
+from attendgen.metrics import meteor
 from attendgen.postprocess.ensembling import make_ensemble
 from attendgen.runs.bundle import bundle
 from attendgen.runs.run import Run
@@ -46,12 +46,14 @@ def test_texts_are_continued_and_scored_by_the_weighted_product(runs: SharedRuns
 def test_images_are_captioned_through_one_encoder(
     runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "is_java_present", lambda: False)  # METEOR takes long to start
+    monkeypatch.setattr(meteor, "is_java_present", lambda: False)  # METEOR takes long to start
     out = tmp_path / "both"
     combine(runs, [CAPTIONS, WIDE_CAPTIONS], out)
     run = Run.find(out)
-    evaluate(run, run.override(["decoding.beam_size=3"]), "val", tmp_path)
-    captions = {row["image_id"]: row["caption"] for row in json.loads((tmp_path / "captions_val.json").read_text())}
+    evaluate(run, out=tmp_path, beam_size=3)
+    captions = {
+        row["image_id"]: row["caption"] for row in json.loads((tmp_path / "captions_val.beam3.json").read_text())
+    }
     assert len(captions) == 2
     name, caption = next(iter(captions.items()))
     found = load(out).caption(Path(run.config.data.root) / "Images" / name, beam_size=3)[0]

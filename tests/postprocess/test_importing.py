@@ -66,7 +66,7 @@ def test_imported_run_continues_and_scores_texts(tmp_path: Path):
     run = Run.find(tmp_path / "run")
     assert set(load(run).generate("A", max_length=40, temperature=1.0, seed=1)[0].text) <= set(string.printable)
     (tmp_path / "text.txt").write_text("“Où?”\n", encoding="utf-8")
-    scores = evaluate(run, run.config, texts=[tmp_path / "text.txt"])
+    scores = evaluate(run, texts=[tmp_path / "text.txt"])
     assert scores["characters"] == 6
     assert scores["unknown_characters"] == 0
     assert json.loads((tmp_path / "run" / "metrics_text.json").read_text()) == scores
@@ -110,5 +110,5 @@ def test_run_is_not_overwritten(tmp_path: Path):
 def test_published_weights_score_their_own_training_text(shared: Path, tmp_path: Path):
     import_run("textgenerate", [shared / "checkpoints" / "textgenerate_novels.pt"], tmp_path / "run")
     run = Run.find(tmp_path / "run")
-    scores = evaluate(run, run.config, texts=sorted((shared / "data" / "novels").glob("*.txt")))
+    scores = evaluate(run, texts=sorted((shared / "data" / "novels").glob("*.txt")))
     assert scores["bits_per_character"] == pytest.approx(2.05, abs=0.03)  # references.md

@@ -122,7 +122,7 @@ def test_rescaled_run_predicts_the_split_better(find_run, tmp_path, name):
     score = {"stream": ("bits_per_character", math.log(2)), "captions": ("cross_entropy", 1.0)}[name]
     for folder, nll in ((found.folder, before), (tmp_path / "made", after)):
         there = Run.find(folder)
-        scores = evaluate(there, there.config, "val", tmp_path)
+        scores = evaluate(there, out=tmp_path)
         assert scores[score[0]] * score[1] == pytest.approx(nll, abs=1e-5)
 
 

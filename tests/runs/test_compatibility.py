@@ -43,7 +43,7 @@ def test_the_run_opens_and_generates(path: Path) -> None:
 
 def test_the_run_has_the_scores_that_it_had(tmp_path: Path) -> None:
     run = Run.find(SAVED)
-    scores = evaluate(run, run.override(["decoding.max_length=8"]), out=tmp_path)
+    scores = evaluate(run, out=tmp_path, max_length=8)
     assert scores["cross_entropy"] == pytest.approx(json.loads((SAVED / "metrics.json").read_text())["cross_entropy"])
 
 

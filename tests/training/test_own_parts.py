@@ -81,7 +81,7 @@ def test_decoding_of_ones_own_is_used_everywhere(tmp_path: Path, train_own: Trai
     with pytest.raises(UserError, match=r"decoding: mypaper\.Repeat has no setting 'beam_size'"):
         outputs(model, tmp_path, beam_size=2)
     if experiment == "toy_chat":
-        evaluate(Run.find(folder), Run.find(folder).config)
+        evaluate(folder)
         written = set((folder / "outputs_val.txt").read_text().splitlines())
         assert written == {model.vocabulary.target.decode([6] * 4)}
 

@@ -140,7 +140,7 @@ def test_a_resumed_run_can_select_by_another_metric(train: Train) -> None:
     folder = train("toy_chat", "epochs=1", "validate_every=1", "decoding.max_length=8", "callbacks.samples=null")
     run_hydra([f"resume={folder}", "epochs=2", "monitor.metric=val/bleu"])
     scores = json.loads((folder / "metrics_fit.json").read_text())
-    evaluated = evaluate(Run.find(folder), Run.find(folder).config)
+    evaluated = evaluate(folder)
     assert scores["val/bleu"] == pytest.approx(evaluated["bleu"])
     assert yaml.safe_load((folder / "config.yaml").read_text())["callbacks"]["best"]["monitor"] == "${monitor.metric}"
 
@@ -158,7 +158,7 @@ def test_the_best_checkpoint_of_a_resumed_run_keeps_its_own_settings(
     assert run.config.model == alone.config.model
     assert (run.config.model.attention.scaled, run.config.model.dropout) == (True, 0.0)
     assert run.config.data.batch_size == 7, "settings on which the weights do not depend are the last ones"
-    scores = [evaluate(one, one.config, out=tmp_path) for one in (run, alone)]
+    scores = [evaluate(one, out=tmp_path) for one in (run, alone)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     assert "trained with other settings than config.yaml's" in capfd.readouterr().err
     assert Run.find(folder).override(["model.dropout=0.1"]).model.dropout == 0.1

@@ -13,6 +13,7 @@ from attendgen.cli.new import new
 from attendgen.cli.runs import runs
 from attendgen.cli.train import train
 from attendgen.cli.trust import trust
+from attendgen.cli.variadic import VariadicCommand
 from attendgen.utils.exit_codes import run_command
 
 app = typer.Typer(
@@ -23,16 +24,16 @@ app = typer.Typer(
     help="Train, compare and look inside attention-based text generators.",
 )
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(train)
-app.command(context_settings={"ignore_unknown_options": False})(evaluate)
+app.command(cls=VariadicCommand)(evaluate)
 app.command()(generate)
 app.command()(caption)
 app.command("import")(import_checkpoint)
 app.command()(ensemble)
 app.command()(merge)
 app.command()(rescale)
-app.command()(runs)
 app.command()(new)
 app.command()(trust)
+app.command(cls=VariadicCommand)(runs)
 
 
 def main() -> None:

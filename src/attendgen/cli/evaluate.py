@@ -1,21 +1,42 @@
 """attendgen evaluate."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attendgen.cli.options import OverrideArguments, RunArgument, Trust
+from attendgen.cli.options import Trust
 from attendgen.utils.errors import UserError
 from attendgen.utils.tables import print_table
 
+if TYPE_CHECKING:
+    from attendgen.evaluation.options import EvaluationOptions
+    from attendgen.evaluation.scores import Scores
+
+SOME_FAILED = 3
+
 
 def evaluate(
-    run: RunArgument,
-    arguments: OverrideArguments = None,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE ...]",
+            help="Run directories, .ckpt files or names of bundled models; changes of their configs, such as "
+            "decoding.beam_size=5 or data.root=DIR.",
+        ),
+    ],
     split: Annotated[str, typer.Option(help="train, val (or dev) or test.")] = "val",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the scores and outputs; default: the run directory.")
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Part of the files' names; default: made from the changed settings."),
+    ] = None,
+    save_attention: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Write attention, tokens and log-probabilities of the whole split."),
     ] = None,
     text: Annotated[
         list[Path] | None, typer.Option(help="Score a language model on text files instead of a split.")
@@ -28,23 +49,56 @@ def evaluate(
         float, typer.Option(metavar="SHARE", help="Decay of dynamic evaluation towards the trained weights per step.")
     ] = 0.0,
     trust: Trust = None,
-) -> None:
-    """Score a trained model: print a table and write metrics_<split>.json and the outputs."""
+) -> int:
+    """Score trained models: print a table and write metrics_<split>.json, its settings and the outputs."""
     if dynamic_decay and dynamic_eval_lr is None:
         raise UserError("--dynamic-decay: needs --dynamic-eval-lr RATE")
-    texts = list(text or [])
-    overrides = []
-    for argument in arguments or []:
-        if text and "=" not in argument:
-            texts.append(Path(argument))  # --text A B C
-        else:
-            overrides.append(argument)
+    runs, overrides = split_arguments(arguments)
+    from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions
 
-    from attendgen.evaluation.evaluate import DynamicEvaluation
-    from attendgen.evaluation.evaluate import evaluate as score
+    dynamic = None if dynamic_eval_lr is None else DynamicEvaluation(dynamic_eval_lr, dynamic_decay)
+    options = EvaluationOptions(split, overrides, out, tag, tuple(text or ()), dynamic, save_attention)
+    return evaluate_one(runs[0], options) if len(runs) == 1 else evaluate_several(runs, options)
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return the runs and the overrides among arguments; a run's path may hold "=" if it exists.
+
+    Raises:
+        UserError: there is no run.
+    """
+    overrides = [argument for argument in arguments if "=" in argument and not Path(argument).exists()]
+    runs = list(dict.fromkeys(argument for argument in arguments if argument not in overrides))
+    if not runs:
+        raise UserError(f"evaluate: no RUN among {' '.join(arguments)}; see --help")
+    return runs, overrides
+
+
+def evaluate_one(run: str, options: "EvaluationOptions") -> int:
+    """Score a run and print its scores."""
+    from attendgen.evaluation.evaluate import evaluate_run
     from attendgen.runs.run import Run
 
-    found = Run.find(run)
-    dynamic = None if dynamic_eval_lr is None else DynamicEvaluation(dynamic_eval_lr, dynamic_decay)
-    scores = score(found, found.override(overrides), split, out, texts, dynamic)
+    scores = evaluate_run(Run.find(run), options)
     print_table(["score", "value"], [[name, f"{value:.6g}"] for name, value in scores.items()])
+    return 0
+
+
+def evaluate_several(runs: list[str], options: "EvaluationOptions") -> int:
+    """Score several runs and print a table of them; return 3 if one failed, with a line that says why."""
+    from attendgen.evaluation.evaluate import evaluate_many
+
+    done: dict[str, Scores] = {}
+    for number, (run, scores) in enumerate(evaluate_many(runs, options), start=1):
+        if isinstance(scores, Exception):
+            reason = str(scores) if isinstance(scores, UserError) else f"{type(scores).__name__}: {scores}"
+            reason = " ".join(reason.split())
+            print(f"attendgen: {reason if run in reason else f'{run}: {reason}'}", file=sys.stderr)
+        else:
+            done[run] = scores
+            print(f"{number} of {len(runs)}: {run}", file=sys.stderr)
+    if done:
+        names = list(dict.fromkeys(name for scores in done.values() for name in scores))
+        rows = [[run, *(f"{s[name]:.4g}" if name in s else "" for name in names)] for run, s in done.items()]
+        print_table(["run", *names], rows)
+    return 0 if len(done) == len(runs) else SOME_FAILED

@@ -1,21 +1,28 @@
 """Score a trained model on a split or on any text files."""
 
+import contextlib
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import TQDMProgressBar
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from attendgen.config.instantiate import instantiate
 from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.module import BaseDataModule, open_data, require_split
 from attendgen.evaluation.dynamic import measure_dynamic_bits
+from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, describe_evaluation
+from attendgen.evaluation.recorder import AttentionSpool, Recorder
+from attendgen.evaluation.scores import Scores
+from attendgen.inference.result import Result
 from attendgen.metrics.bits_per_token import perplexity
-from attendgen.runs.layout import CAPTIONS, METRICS, OUTPUTS
+from attendgen.runs.layout import CAPTIONS, METRICS, OUTPUTS, SETTINGS, SIGNATURE
 from attendgen.runs.run import Run
 from attendgen.tasks.base import BaseTask
 from attendgen.utils.errors import UserError
@@ -24,61 +31,155 @@ from attendgen.utils.logging import silence_warnings
 from attendgen.utils.packages import require_packages
 
 
-@dataclass(frozen=True)
-class DynamicEvaluation:
-    """The settings of dynamic evaluation: a learning rate, and the decay towards the trained weights per step."""
+class DataSource:
+    """Opens data modules; runs with the same data settings and vocabulary, one after the other, share one."""
 
-    lr: float
-    decay: float = 0.0
+    def __init__(self) -> None:
+        self.key: str | None = None
+        self.data: BaseDataModule[Any] | None = None
+
+    def open(self, config: DictConfig, run: Run, model: nn.Module) -> BaseDataModule[Any]:
+        """Return the data module of a run.
+
+        Raises:
+            UserError: see `open_data`.
+        """
+        encoder = get_image_encoder(model)
+        settings = OmegaConf.to_container(config.data, resolve=True)
+        key = json.dumps([settings, run.vocabulary.to_dict()], sort_keys=True, default=str)
+        if self.data is None or key != self.key or encoder is not None:  # a data module keeps a model's features
+            self.key, self.data = key, open_data(config.data, run.vocabulary, encoder)
+        return self.data
 
 
 def evaluate(
-    run: Run,
-    config: DictConfig,
+    run: str | Path | Run,
     split: str = "val",
-    out: Path | None = None,
-    texts: Sequence[Path] = (),
-    dynamic: DynamicEvaluation | None = None,
-) -> dict[str, float]:
-    """Score a run's model; write the scores and its outputs into `out` or the run directory.
-
-    `metrics_<split>.json` holds the scores, `captions_<split>.json` captions in the COCO results format,
-    `outputs_<split>.txt` one line per sentence pair. The scores of captions include the share of them that occurs word
-    for word in the training set, and METEOR if Java works; METEOR is computed last, after all else is written.
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    tag: str | None = None,
+    texts: Sequence[str | Path] = (),
+    attention: str | Path | None = None,
+    **decoding: Any,  # noqa: ANN401  # the settings of a search
+) -> Scores:
+    """Score a run on a split, as `attendgen evaluate` does, and return its scores, outputs and attention.
 
     Args:
-        texts: score a language model on these files; the split is then called "text".
-        dynamic: score a language model by dynamic evaluation, too.
+        run: a run directory, a `.ckpt` file, the name of a bundled model, or an opened run.
+        split: "train", "val" (or "dev") or "test".
+        overrides: changes of the run's config, as `key=value`.
+        out: the folder of all files; the run directory unless given.
+        tag: a part of the names of the files; made from the changed settings unless given.
+        texts: score a language model on these files instead of the split.
+        attention: an `.npz` file for the attention weights of the split.
+        decoding: settings of the search, such as `beam_size=5`.
 
     Raises:
-        UserError: the split or the data does not exist, or `texts` or `dynamic` do not fit the family.
+        UserError: the run, the split or the data does not exist, or a setting is wrong.
     """
-    require_split("--split", split)
-    folder = out or run.folder
+    changes = [*overrides, *(f"decoding.{name}={json.dumps(value)}" for name, value in decoding.items())]
+    options = EvaluationOptions(
+        split,
+        changes,
+        out=None if out is None else Path(out),
+        tag=tag,
+        texts=tuple(Path(text) for text in texts),
+        attention=None if attention is None else Path(attention),
+    )
+    return evaluate_run(run if isinstance(run, Run) else Run.find(run), options, keep_results=True)
+
+
+def evaluate_many(names: Sequence[str], options: EvaluationOptions) -> Iterator[tuple[str, Scores | Exception]]:
+    """Score several runs one after the other; yield each one's name with its scores, or with the error that ended it.
+
+    Raises:
+        UserError: the runs would write the same files.
+    """
+    if len(names) > 1 and (options.out is not None or options.attention is not None):
+        option = "--out" if options.out is not None else "--save-attention"
+        raise UserError(f"{option}: {len(names)} runs would write the same files; leave it out, or evaluate one run")
+    source = DataSource()
+    for name in names:
+        try:
+            yield name, evaluate_run(Run.find(name), options, source)
+        except Exception as error:
+            yield name, error
+
+
+def evaluate_run(
+    run: Run, options: EvaluationOptions, source: DataSource | None = None, keep_results: bool = False
+) -> Scores:
+    """Score a run's model; write the scores, their settings and the outputs into a folder.
+
+    The files are `metrics_<split>.json`, `settings_<split>.json`, and what the task exports: `captions_<split>.json`
+    or `outputs_<split>.txt`. If settings of the run are changed, a tag follows the split, as in
+    `metrics_val.beam5.json`. Scores of programs that may fail, as METEOR, are computed last, after all else is written.
+
+    Args:
+        source: opens the data; a new one unless given.
+        keep_results: return the outputs with their attention, too.
+
+    Raises:
+        UserError: the split or the data does not exist, or an option does not fit the family.
+    """
+    require_split("--split", options.split)
+    folder = options.out or run.folder
     if folder is None:
         raise UserError(f"{run.checkpoint}: a checkpoint has no run directory to write to; give --out DIR")
     with temporary_folder(folder):  # the scores can be written at the end of a long evaluation
         pass
     silence_warnings()
+    started = time.monotonic()
+    config = run.override(list(options.overrides))
+    label = options.make_label(run, config)
     task: BaseTask[Any] = instantiate(config.task, "task", model=run.load_model(config), vocabulary=run.vocabulary)
     require_packages(task.packages)
-    data = open_data(config.data, run.vocabulary, get_image_encoder(task.model))
-    if dynamic is not None and not task.is_adaptable:
-        raise UserError("--dynamic-eval-lr: only language models are scored by dynamic evaluation")
-    if texts:
-        split = "text"
-        data.read_files(texts)
+    data = (source or DataSource()).open(config, run, task.model)
+    _require_options(task, options)
+    if options.texts:
+        data.read_files(options.texts)
+    split = label.partition(".")[0]
     data.open_split(split)
-    scores = {**run_validation(task, data), **data.count_inputs(split), **task.score_outputs()}
-    if dynamic is not None:
-        scores |= score_dynamically(task, data, dynamic)
-    write_outputs(task.export_outputs(), folder, split)
-    metrics = folder / METRICS.format(split=split)
-    write_json(metrics, scores)
+    results: dict[int, Result] = {}
+    with _record(task, data, options.attention, results.__setitem__ if keep_results else None):
+        scores = {**run_validation(task, data), **data.count_inputs(split), **task.score_outputs()}
+    if options.dynamic is not None:
+        scores |= score_dynamically(task, data, options.dynamic)
+    signatures = {f"{name}{SIGNATURE}": text for name, text in task.sign_scores().items()}
+    write_outputs(task.export_outputs(), folder, label)
+    settings = describe_evaluation(run, config, options, label, time.monotonic() - started)
+    write_json(folder / SETTINGS.format(split=label), settings)
+    write_json(folder / METRICS.format(split=label), {**scores, **signatures})
     if slow := task.score_slowly():  # a program that fails or is interrupted must not cost the other scores
         scores |= slow
-        write_json(metrics, scores)
-    return scores
+        write_json(folder / METRICS.format(split=label), {**scores, **signatures})
+    order = sorted(results)
+    inputs = data.inputs(data.eval_split) if results else []
+    return Scores(scores, settings, [results[index] for index in order], [inputs[index] for index in order])
+
+
+def _require_options(task: BaseTask[Any], options: EvaluationOptions) -> None:
+    if options.dynamic is not None and not task.is_adaptable:
+        raise UserError("--dynamic-eval-lr: only language models are scored by dynamic evaluation")
+    if options.attention is not None and not task.decodes:
+        raise UserError("--save-attention: a language model decodes nothing in an evaluation; leave it out")
+
+
+@contextlib.contextmanager
+def _record(
+    task: BaseTask[Any], data: BaseDataModule[Any], path: Path | None, keep: Callable[[int, Result], None] | None
+) -> Iterator[None]:
+    """Record the outputs of a validation in the block: in a file, and by a function."""
+    if not task.decodes or (path is None and keep is None):
+        yield
+        return
+    with AttentionSpool() as spool:
+        keepers = [keep, spool.add if path is not None else None]
+        task.observers += [Recorder(task, function) for function in keepers if function is not None]
+        yield
+        if path is not None:
+            spool.write(path, data.inputs(data.eval_split))
 
 
 def run_validation(task: BaseTask[Any], data: BaseDataModule[Any]) -> dict[str, float]:
@@ -103,9 +204,9 @@ def score_dynamically(task: BaseTask[Any], data: BaseDataModule[Any], dynamic: D
     return {"dynamic_bits_per_character": bits, "dynamic_perplexity": perplexity(bits)}
 
 
-def write_outputs(outputs: list[Any], folder: Path, split: str) -> None:
+def write_outputs(outputs: list[Any], folder: Path, label: str) -> None:
     """Write outputs: texts one per line, dicts in the COCO results format."""
     if outputs and isinstance(outputs[0], dict):
-        write_json(folder / CAPTIONS.format(split=split), outputs)
+        write_json(folder / CAPTIONS.format(split=label), outputs)
     elif outputs:
-        write_text(folder / OUTPUTS.format(split=split), "".join(f"{line}\n" for line in outputs))
+        write_text(folder / OUTPUTS.format(split=label), "".join(f"{line}\n" for line in outputs))

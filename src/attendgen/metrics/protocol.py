@@ -21,6 +21,14 @@ class Metric(Protocol):
         """
 
 
+@runtime_checkable
+class SignedMetric(Metric, Protocol):
+    """A metric whose scores have signatures, which say how they were computed."""
+
+    def sign(self, references: Sequence[Sequence[str]]) -> dict[str, str]:
+        """Return the signature of each score by its name."""
+
+
 def require_metrics(metrics: Sequence[Any]) -> list[Metric]:
     """Return metrics that can be called.
 

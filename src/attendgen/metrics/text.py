@@ -50,6 +50,10 @@ class PairScores:
         """Return `exact_match`, `bleu` and `chrf`."""
         return score_pairs(outputs, references)
 
+    def sign(self, references: Sequence[Sequence[str]]) -> dict[str, str]:
+        """Return the signatures of `bleu` and `chrf`."""
+        return {**Bleu().sign(references), **Chrf().sign(references)}
+
 
 class SacreBleuMetric:
     """A metric of sacrebleu over a corpus (Post 2018).
@@ -75,19 +79,33 @@ class SacreBleuMetric:
         Raises:
             UserError: there are no outputs, the numbers differ, an output has no reference, or a setting is unknown.
         """
-        from sacrebleu import metrics
-
         _check(outputs, references)
         for index, accepted in enumerate(references):
             if not accepted:
                 raise UserError(f"text: input {index} has no reference; give at least one or leave it out")
         # sacrebleu wants all first references, then all second ones ...; None, which its types forbid, if there is none
         streams: list[Any] = list(zip_longest(*references))
+        return {self.name: float(self.make().corpus_score(outputs, streams).score)}
+
+    def make(self) -> Any:  # noqa: ANN401  # sacrebleu is an extra
+        """Return sacrebleu's metric.
+
+        Raises:
+            UserError: it has no such setting.
+        """
+        from sacrebleu import metrics
+
         try:
-            metric = getattr(metrics, self.kind)(**self.settings)
+            return getattr(metrics, self.kind)(**self.settings)
         except TypeError as error:
             raise UserError(f"task.metrics: {self.kind}: {error}") from error
-        return {self.name: float(metric.corpus_score(outputs, streams).score)}
+
+    def sign(self, references: Sequence[Sequence[str]]) -> dict[str, str]:
+        """Return sacrebleu's signature by the name of the score (Post 2018)."""
+        metric = self.make()
+        numbers = {len(accepted) for accepted in references}
+        metric.num_refs = numbers.pop() if len(numbers) == 1 else -1  # sacrebleu sets it when it scores
+        return {self.name: str(metric.get_signature())}
 
 
 class Bleu(SacreBleuMetric):

@@ -8,7 +8,9 @@ CONFIG = "config.yaml"  # the settings with which a run was started or last resu
 VOCABULARY = "vocabulary.json"
 ENVIRONMENT = "environment.json"  # versions, commit, device, command of the first start
 HISTORY = "history.json"  # the first start and each time that the run was resumed: when, with which changes, its end
-METRICS = "metrics_{split}.json"
+METRICS = "metrics_{split}.json"  # here and below, a split may be followed by a tag, as in "val.beam5"
+SIGNATURE = "_signature"  # ends the names of what is not a number in it: how the score of that name was computed
+SETTINGS = "settings_{split}.json"  # how the scores of that split were made
 FIT_METRICS = METRICS.format(split="fit")  # the best monitored score, and the cost of the training
 CAPTIONS = "captions_{split}.json"  # in the COCO results format
 OUTPUTS = "outputs_{split}.txt"  # one line per input

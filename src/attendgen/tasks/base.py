@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, NamedTuple
 
 import lightning
@@ -63,12 +63,15 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         shown_terms: names of the terms that the progress bar shows; "loss" is their sum.
         family: which interface of `attendgen.inference` serves the model; saved with a run.
         monitor: the score that selects the best checkpoint, and whether the best is its "min" or "max".
+        observers: called with each batch of a validation and what was decoded for it.
+        decodes: whether a validation decodes outputs.
         is_adaptable: whether dynamic evaluation can score the model, because its batches are texts in order.
     """
 
     family: ClassVar[str]
     monitor: ClassVar[tuple[str, str]]
     shown_terms: ClassVar[tuple[str, ...]] = ("loss",)
+    decodes: ClassVar[bool] = False
     is_adaptable: ClassVar[bool] = False
 
     def __init__(
@@ -86,6 +89,7 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         self.schedule = schedule
         self.decoding = decoding
         self.bits = BitsPerToken()
+        self.observers: list[Callable[[Any, Decoded], None]] = []
         self.means: dict[str, tuple[float, float]] = {}  # sums and counts of the current validation
 
     @property
@@ -177,6 +181,10 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         `attendgen evaluate` writes texts one per line, and dicts as JSON; nothing is written for an empty list.
         """
         return []
+
+    def sign_scores(self) -> dict[str, str]:
+        """Return the signatures of scores by name: how they were computed."""
+        return {}
 
     def score_outputs(self) -> dict[str, float]:
         """Return scores of the last validation that `attendgen evaluate` computes, but no validation in training."""

@@ -7,7 +7,7 @@ import torch
 
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
-from attendgen.metrics.protocol import Metric, require_metrics, score_texts
+from attendgen.metrics.protocol import Metric, SignedMetric, require_metrics, score_texts
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import BaseTask, gather_outputs
 from attendgen.text.vocabulary import Vocabulary, VocabularyKind
@@ -31,6 +31,7 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         texts: outputs of the current validation, by the index of their example.
     """
 
+    decodes = True
     default_metrics: ClassVar[tuple[type[Metric], ...]]
     shown: ClassVar[tuple[str, ...]] = ()
 
@@ -61,9 +62,20 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         """The vocabulary of the outputs."""
         raise NotImplementedError
 
+    def list_sources(self, batch: Any) -> list[list[str]]:  # noqa: ANN401  # the batches of a subclass
+        """Return the tokens that each output of a batch attends to; none if it attends to an image."""
+        return [[] for _ in batch.index]
+
     def get_references(self) -> Mapping[int, Sequence[str]]:
         """Return the texts that an example's output is compared with, by the example's index."""
         return self.data.references(self.data.eval_split)
+
+    def sign_scores(self) -> dict[str, str]:
+        """Return the signatures of the scores of the metrics that have one."""
+        references = self.get_references()
+        chosen = [references[index] for index in self.texts]
+        signs = [metric.sign(chosen) for metric in self.metrics if isinstance(metric, SignedMetric)]
+        return {name: text for signatures in signs for name, text in signatures.items()}
 
     def export_outputs(self) -> list[str] | list[dict[str, Any]]:
         """Return the texts of the last validation, each as one line."""
@@ -77,7 +89,10 @@ class GeneratingTask(BaseTask[VocabularyKind]):
     def validation_step(self, batch: Any, batch_index: int) -> None:  # noqa: ANN401  # the batches of a subclass
         """Measure the cross-entropy, and decode."""
         super().validation_step(batch, batch_index)
-        for index, tokens in zip(batch.index.tolist(), self.generate(batch).tokens[:, 0].tolist(), strict=True):
+        decoded = self.generate(batch)
+        for observe in self.observers:
+            observe(batch, decoded)
+        for index, tokens in zip(batch.index.tolist(), decoded.tokens[:, 0].tolist(), strict=True):
             self.texts[index] = self.output_vocabulary.decode(tokens)
 
     def on_validation_epoch_end(self) -> None:

@@ -16,6 +16,7 @@ from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import LossTerm, Predictions, require_fraction
 from attendgen.tasks.generating import GeneratingTask
 from attendgen.text.vocabulary import PairVocabulary, Vocabulary
+from attendgen.utils.special_tokens import PAD
 
 
 class Seq2SeqTask(GeneratingTask[PairVocabulary]):
@@ -67,6 +68,11 @@ class Seq2SeqTask(GeneratingTask[PairVocabulary]):
         memory, state = self.model.encode(batch.source)
         suppressed = self.vocabulary.target.suppressed()
         return decode(self.model, memory, state, self.decoding, suppressed, batch.index.tolist())
+
+    def list_sources(self, batch: PairBatch) -> list[list[str]]:
+        """Return the tokens of each source."""
+        tokens = self.vocabulary.source.tokens
+        return [[tokens[i] for i in source if i != PAD] for source in batch.source.tolist()]
 
     def get_references(self) -> Mapping[int, Sequence[str]]:
         """Return the targets as the vocabulary can spell them: the normalizer "letters" has no accents."""

@@ -1,0 +1,101 @@
+"""What an evaluation is asked for, and the record of how it was made."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from attendgen.evaluation.tag import make_tag, require_tag
+from attendgen.runs.checkpoint import read_checkpoint
+from attendgen.runs.provenance import describe_environment
+from attendgen.runs.run import Run
+
+RECORDED = ("python", "packages", "commit", "changed", "code", "device", "threads")  # of the environment
+
+
+@dataclass(frozen=True)
+class DynamicEvaluation:
+    """The settings of dynamic evaluation: a learning rate, and the decay towards the trained weights per step."""
+
+    lr: float
+    decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is evaluated and where it is written.
+
+    Attributes:
+        split: of the data.
+        overrides: changes of the run's config, as `key=value`.
+        out: the folder of all files; the run directory unless given.
+        tag: a part of the names of the files; made from the overrides unless given, see `make_tag`.
+        texts: score a language model on these files; the split is then called "text".
+        dynamic: score a language model by dynamic evaluation, too.
+        attention: an `.npz` file for the attention weights of the split.
+    """
+
+    split: str = "val"
+    overrides: Sequence[str] = ()
+    out: Path | None = None
+    tag: str | None = None
+    texts: Sequence[Path] = ()
+    dynamic: DynamicEvaluation | None = None
+    attention: Path | None = None
+
+    def make_label(self, run: Run, config: DictConfig) -> str:
+        """Return the split with the tag, as in the names of the files: "val", or "val.beam5".
+
+        Args:
+            config: the run's config with the overrides.
+
+        Raises:
+            UserError: the tag cannot be a part of a file's name.
+        """
+        if self.tag is not None:
+            tag = require_tag(self.tag)
+        else:
+            dynamic = self.dynamic
+            more = {} if dynamic is None else {"dynamic": dynamic.lr}
+            more |= {"decay": dynamic.decay} if dynamic is not None and dynamic.decay else {}
+            tag = make_tag(run.config, config, list(self.overrides), **more)
+        split = "text" if self.texts else self.split
+        return f"{split}.{tag}" if tag else split
+
+
+def describe_evaluation(
+    run: Run, config: DictConfig, options: EvaluationOptions, label: str, seconds: float
+) -> dict[str, Any]:
+    """Return what `settings_<split>.json` says of an evaluation, as plain data."""
+    split, _, tag = label.partition(".")
+    decoding: Any = OmegaConf.select(config, "task.decoding")
+    decoding = OmegaConf.select(config, "decoding") if decoding is None else decoding
+    checkpoint = run.checkpoint
+    if run.folder is not None and checkpoint.is_relative_to(run.folder):
+        checkpoint = checkpoint.relative_to(run.folder)
+    dynamic = options.dynamic
+    environment = describe_environment(run.folder or run.checkpoint.parent)
+    return {
+        "split": split,
+        "tag": tag,
+        "changes": list(options.overrides),
+        "decoding": OmegaConf.to_container(decoding, resolve=True) if OmegaConf.is_config(decoding) else None,
+        **({"texts": [str(path) for path in options.texts]} if options.texts else {}),
+        **({} if dynamic is None else {"dynamic": {"lr": dynamic.lr, "decay": dynamic.decay}}),
+        "checkpoint": str(checkpoint),
+        "step": _read_step(run.checkpoint),
+        "seconds": round(seconds, 2),
+        "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        **{name: environment[name] for name in RECORDED if name in environment},
+    }
+
+
+def _read_step(checkpoint: Path) -> int | None:
+    """Return the step after which a checkpoint was saved; None for the weights of a bundled model."""
+    if checkpoint.suffix != ".ckpt":
+        return None
+    step = read_checkpoint(checkpoint, mapped=True).get("global_step")
+    return step if isinstance(step, int) else None
