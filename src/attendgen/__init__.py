@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
+    from attendgen.evaluation.compare import compare as compare
     from attendgen.evaluation.evaluate import evaluate as evaluate
     from attendgen.inference.load import load as load
     from attendgen.runs.run import Run as Run
 
-__all__ = ["Run", "__version__", "evaluate", "load"]
+__all__ = ["Run", "__version__", "compare", "evaluate", "load"]
 
 __version__ = "0.2.0"
 
@@ -26,5 +27,11 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys(
 
 # importing torch takes seconds: only when it is needed
 __getattr__, __dir__ = attach(
-    __name__, {"load": "inference.load", "Run": "runs.run", "evaluate": "evaluation.evaluate"}
+    __name__,
+    {
+        "Run": "runs.run",
+        "compare": "evaluation.compare",
+        "evaluate": "evaluation.evaluate",
+        "load": "inference.load",
+    },
 )

@@ -119,7 +119,9 @@ def test_a_command_in_the_documentation_is_understood(
         assert not any(known.startswith(f"{key}.") for known in known_keys), f"{key}: a group, not one setting"
 
 
-@pytest.mark.parametrize("name", ["evaluate", "generate", "caption", "import", "ensemble", "merge", "rescale", "runs"])
+@pytest.mark.parametrize(
+    "name", ["evaluate", "compare", "generate", "caption", "import", "ensemble", "merge", "rescale", "runs"]
+)
 def test_the_reference_lists_the_options_of_a_command(name: str) -> None:
     text = read(ROOT / "docs" / "reference" / "cli.md")
     section = re.split(r"^## ", text, flags=re.MULTILINE)

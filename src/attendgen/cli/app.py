@@ -7,6 +7,7 @@ import typer
 
 from attendgen.cli.caption import caption
 from attendgen.cli.combine import ensemble, import_checkpoint, merge, rescale
+from attendgen.cli.compare import compare
 from attendgen.cli.evaluate import evaluate
 from attendgen.cli.generate import generate
 from attendgen.cli.new import new
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(train)
 app.command(cls=VariadicCommand)(evaluate)
+app.command()(compare)
 app.command()(generate)
 app.command()(caption)
 app.command("import")(import_checkpoint)

@@ -50,6 +50,6 @@ def print_sweep(folder: Path) -> int:
 
     trials = find_runs(folder)
     print_runs(trials)
-    trained = sum(trial.error is None for trial in trials)
+    trained = sum(not trial.failed for trial in trials)
     print(f"{trained} of {len(trials)} trials trained; again: attendgen runs {folder}")
     return 0 if trained == len(trials) else 1

@@ -1,78 +1,108 @@
-"""Lists of runs and of a sweep's trials: settings, scores, mean and standard deviation over seeds."""
+"""The runs and trials below a folder: settings, scores, how they ended."""
 
-import contextlib
-import csv
-import io
-import statistics
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from attendgen.runs.layout import CONFIG, ENVIRONMENT, ERROR, FIT_METRICS, HYDRA, METRICS, TRIAL, read_overrides
+from attendgen.runs.status import FAILED, RunStatus, read_status
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import read_json, read_yaml, write_text
+from attendgen.utils.files import read_json, read_yaml
+
+PLACES = ("data.root", "data.cache", "paths.", "hydra.", "hydra/")  # where things are: no settings of an experiment
 
 
 @dataclass
 class RunSummary:
-    """A run or trial; `score` is its best score so far, None before the first validation."""
+    """A run or trial.
+
+    Attributes:
+        metric: the score that selects the best checkpoint; `mode` is "min" or "max".
+        score: its best value so far, None before the first validation.
+        evaluations: scores by split, with the tag if there is one: "val", "val.beam5".
+        status: how it ended.
+        seed: from its config, so that a default counts, too.
+        overrides: settings given on its command line.
+    """
 
     folder: Path
     experiment: str
     metric: str
     mode: str
     score: float | None
-    others: dict[str, float]
-    error: str | None
+    evaluations: dict[str, dict[str, float]]
+    status: RunStatus
     started: str
+    seed: str | None
     overrides: dict[str, str]
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an error."""
+        return self.status.state == FAILED
+
+    @property
+    def others(self) -> dict[str, float]:
+        """The values of the metric in evaluations, by split and name."""
+        name = self.metric.partition("/")[2]
+        return {f"{split}/{name}": scores[name] for split, scores in self.evaluations.items() if name in scores}
 
     @property
     def summary(self) -> str:
-        """Return the scores in words."""
-        if self.error is not None:
-            return f"failed: {self.error}"
-        first = f"{self.metric} {self.score:.4g}" if self.score is not None else "not finished"
-        return ", ".join([first, *(f"{name} {value:.4g}" for name, value in self.others.items())])
+        """The scores in words."""
+        first = [] if self.score is None or self.failed else [f"{self.metric} {self.score:.4g}"]
+        return ", ".join([*first, *(f"{name} {value:.4g}" for name, value in self.others.items())])
 
     @property
-    def setting(self) -> tuple[tuple[str, str], ...]:
-        """Return the grouping key: all overrides except the seed."""
-        chosen = sorted((key, value) for key, value in self.overrides.items() if key != "seed")
-        return (("experiment", self.experiment), ("metric", self.metric), *chosen)
-
-
-class SeedGroup(NamedTuple):
-    """The scores of trials that differ in the seed alone, and how many failed."""
-
-    overrides: dict[str, str]
-    metric: str
-    scores: list[float]
-    failed: int
+    def setting(self) -> dict[str, str]:
+        """The settings in which runs are compared: the overrides without seed, experiment and places."""
+        left_out = ("seed", "experiment")
+        pairs = sorted(self.overrides.items())
+        return {key: value for key, value in pairs if key not in left_out and not key.startswith(PLACES)}
 
     @property
-    def mean(self) -> float | None:
-        """Return the mean score."""
-        return statistics.mean(self.scores) if self.scores else None
+    def group(self) -> tuple[str, ...]:
+        """What runs that differ in their seed alone have in common."""
+        return (self.experiment, self.metric, *(f"{key}={value}" for key, value in self.setting.items()))
 
-    @property
-    def std(self) -> float | None:
-        """Return the standard deviation of the sample."""
-        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+    def __repr__(self) -> str:
+        return f"RunSummary({str(self.folder)!r}, {self.summary or 'no score'}, {self.status})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        return {**vars(self), "folder": str(self.folder), "status": str(self.status)}
 
 
-def find_runs(folder: Path) -> list[RunSummary]:
+class RunList(list[RunSummary]):
+    """Runs, newest first."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "no runs"
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write one line per run, see `write_csv`."""
+        from attendgen.runs.tables import write_csv
+
+        write_csv(Path(path), self)
+
+    def to_json(self) -> str:
+        """Return all runs as JSON."""
+        return json.dumps([run.to_dict() for run in self], ensure_ascii=False)
+
+
+def find_runs(folder: str | Path) -> RunList:
     """Return the runs and trials below a folder, newest first.
 
     Raises:
         UserError: there is no such folder.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     folders = {path.parent for name in (CONFIG, ERROR) for path in folder.rglob(name)}
     found = [run for folder in sorted(folders) if folder.name != HYDRA and (run := _read_run(folder))]
-    return sorted(found, key=lambda run: run.started, reverse=True)
+    return RunList(sorted(found, key=lambda run: run.started, reverse=True))
 
 
 def _read_run(folder: Path) -> RunSummary | None:
@@ -83,12 +113,8 @@ def _read_run(folder: Path) -> RunSummary | None:
         else:  # a trial that failed before it had a vocabulary
             config = read_yaml(folder / TRIAL)["config"]
         metric, mode = config["monitor"]["metric"], config["monitor"]["mode"]
-        others = {}
-        before, after = METRICS.split("{split}")
-        for path in sorted(folder.glob(METRICS.format(split="*"))):
-            name = f"{path.name.removeprefix(before).removesuffix(after)}/{metric.partition('/')[2]}"
-            if path.name != FIT_METRICS and (value := read_json(path).get(name.partition("/")[2])) is not None:
-                others[name] = value
+        overrides = read_overrides(folder)
+        seed = config.get("seed", overrides.get("seed"))
         error = _read_if_exists(folder / ERROR)
         return RunSummary(
             folder=folder,
@@ -96,110 +122,25 @@ def _read_run(folder: Path) -> RunSummary | None:
             metric=metric,
             mode=mode,
             score=_read_if_exists(folder / FIT_METRICS).get(metric),
-            others=others,
-            error=error.get("error"),
+            evaluations=_read_evaluations(folder),
+            status=read_status(folder),
             started=str(_read_if_exists(folder / ENVIRONMENT).get("started", error.get("time", ""))),
-            overrides=read_overrides(folder),
+            seed=None if seed is None else str(seed),
+            overrides=overrides,
         )
     except (UserError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _read_if_exists(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
-def group_by_seed(runs: Sequence[RunSummary]) -> list[SeedGroup]:
-    """Group trials with two seeds or more by their other settings; of trials with the same seed the first counts."""
-    groups: dict[tuple[tuple[str, str], ...], dict[str, RunSummary]] = {}
-    for run in runs:
-        if "seed" in run.overrides:
-            groups.setdefault(run.setting, {}).setdefault(run.overrides["seed"], run)
-    found = []
-    for group in groups.values():
-        if len(group) > 1:
-            first = next(iter(group.values()))
-            overrides = {key: value for key, value in first.overrides.items() if key != "seed"}
-            scores = [run.score for run in group.values() if run.score is not None and run.error is None]
-            failed = sum(run.error is not None for run in group.values())
-            found.append(SeedGroup({"experiment": first.experiment, **overrides}, first.metric, scores, failed))
+def _read_evaluations(folder: Path) -> dict[str, dict[str, float]]:
+    before, after = METRICS.split("{split}")
+    found = {}
+    for path in sorted(folder.glob(METRICS.format(split="*"))):
+        if path.name != FIT_METRICS:
+            scores = {name: value for name, value in read_json(path).items() if isinstance(value, int | float)}
+            found[path.name.removeprefix(before).removesuffix(after)] = scores
     return found
 
 
-def find_best(runs: Sequence[RunSummary]) -> RunSummary | None:
-    """Return the run with the best score, if all have the same experiment and metric."""
-    if len({(run.experiment, run.metric) for run in runs}) != 1:
-        return None
-    scored = [run for run in runs if run.score is not None and run.error is None]
-    sign = -1.0 if scored and scored[0].mode == "min" else 1.0
-    return max(scored, key=lambda run: sign * (run.score or 0.0), default=None)
-
-
-def find_differing(settings: Sequence[dict[str, str]]) -> list[str]:
-    """Return the keys whose values differ, in order of first occurrence."""
-    keys = list(dict.fromkeys(key for setting in settings for key in setting))
-    return [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
-
-
-def shorten_number(value: str) -> str:
-    """Shorten a number to four digits; a search draws many more."""
-    with contextlib.suppress(ValueError):
-        return value if len(value) < 8 else f"{float(value):.4g}"
-    return value
-
-
-def make_runs_table(runs: Sequence[RunSummary]) -> list[list[str]]:
-    """Return rows of run, experiment, the settings in which the runs differ, score and start."""
-    keys = [key for key in find_differing([run.overrides for run in runs]) if key != "experiment"]
-    return [
-        [
-            str(run.folder),
-            run.experiment,
-            " ".join(f"{key}={shorten_number(run.overrides[key])}" for key in keys if key in run.overrides),
-            run.summary,
-            run.started[:16].replace("T", " "),
-        ]
-        for run in runs
-    ]
-
-
-def make_seeds_table(groups: Sequence[SeedGroup]) -> list[list[str]]:
-    """Return rows of settings, metric, number of scores, mean, std and failures."""
-    keys = find_differing([group.overrides for group in groups]) or ["experiment"]
-    return [
-        [
-            " ".join(f"{key}={shorten_number(group.overrides[key])}" for key in keys if key in group.overrides),
-            group.metric,
-            str(len(group.scores)),
-            "" if group.mean is None else f"{group.mean:.4g}",
-            "" if group.std is None else f"{group.std:.2g}",
-            str(group.failed),
-        ]
-        for group in groups
-    ]
-
-
-def write_csv(path: Path, runs: Sequence[RunSummary]) -> None:
-    """Write one line per run: folder, scores, error, mean and std over its seeds, and a column per setting."""
-    keys = sorted({key for run in runs for key in run.overrides} - {"experiment"})
-    groups = {tuple(sorted(group.overrides.items())): group for group in group_by_seed(runs)}
-    fields = ["run", "experiment", "started", "metric", "score", "error", "seeds", "mean", "std"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*fields, *(f"setting:{key}" for key in keys)], lineterminator="\n")
-    writer.writeheader()
-    for run in runs:
-        rest = {key: value for key, value in run.overrides.items() if key != "seed"}
-        group = groups.get(tuple(sorted({"experiment": run.experiment, **rest}.items())))
-        seeds = {"seeds": len(group.scores), "mean": group.mean, "std": group.std} if group else {}
-        line = {
-            "run": run.folder,
-            "experiment": run.experiment,
-            "started": run.started,
-            "metric": run.metric,
-            "score": run.score,
-            "error": run.error,
-            **seeds,
-            **{f"setting:{key}": value for key, value in run.overrides.items() if key in keys},
-        }
-        writer.writerow(line)
-    write_text(path, text.getvalue())
+def _read_if_exists(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

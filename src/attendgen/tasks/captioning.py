@@ -146,7 +146,7 @@ class CaptioningTask(GeneratingTask[Vocabulary]):
 
     def score_slowly(self) -> dict[str, float]:
         """Return METEOR, if Java works."""
-        return score_meteor(self.texts, self.get_references())
+        return score_meteor(self.texts, self.get_references(self.data))
 
     def on_validation_epoch_start(self) -> None:
         """Forget the captions of the last validation, and open the retrieval of captions if it is used."""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.metrics.protocol import Metric, SignedMetric, require_metrics, score_texts
@@ -66,13 +67,13 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         """Return the tokens that each output of a batch attends to; none if it attends to an image."""
         return [[] for _ in batch.index]
 
-    def get_references(self) -> Mapping[int, Sequence[str]]:
-        """Return the texts that an example's output is compared with, by the example's index."""
-        return self.data.references(self.data.eval_split)
+    def get_references(self, data: BaseDataModule[Any]) -> Mapping[int, Sequence[str]]:
+        """Return the texts that an example's output is compared with in the split that is validated, by its index."""
+        return data.references(data.eval_split)
 
     def sign_scores(self) -> dict[str, str]:
         """Return the signatures of the scores of the metrics that have one."""
-        references = self.get_references()
+        references = self.get_references(self.data)
         chosen = [references[index] for index in self.texts]
         signs = [metric.sign(chosen) for metric in self.metrics if isinstance(metric, SignedMetric)]
         return {name: text for signatures in signs for name, text in signatures.items()}
@@ -102,7 +103,7 @@ class GeneratingTask(BaseTask[VocabularyKind]):
             UserError: a metric does not return scores by name, or two of them use the same name.
         """
         self.texts = gather_outputs(self.texts)
-        references = self.get_references()
+        references = self.get_references(self.data)
         chosen = [references[index] for index in self.texts]
         scores = score_texts(self.metrics, list(self.texts.values()), chosen)
         self.log_scores({**scores, **self.compute_cross_entropy(), **self.compute_means()}, self.shown)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from attendgen.data.batch import PairBatch
+from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded, DecodingFunction
@@ -74,8 +75,8 @@ class Seq2SeqTask(GeneratingTask[PairVocabulary]):
         tokens = self.vocabulary.source.tokens
         return [[tokens[i] for i in source if i != PAD] for source in batch.source.tolist()]
 
-    def get_references(self) -> Mapping[int, Sequence[str]]:
+    def get_references(self, data: BaseDataModule[Any]) -> Mapping[int, Sequence[str]]:
         """Return the targets as the vocabulary can spell them: the normalizer "letters" has no accents."""
         normalize: Any = self.vocabulary.target.normalize
-        references = super().get_references()
+        references = super().get_references(data)
         return {index: [normalize(text) for text in texts] for index, texts in references.items()}

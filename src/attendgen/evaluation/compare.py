@@ -1,0 +1,126 @@
+"""Compare two runs, or two settings of several seeds, by their outputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attendgen.config.instantiate import instantiate
+from attendgen.data.captions.features import get_image_encoder
+from attendgen.data.module import canonical_split, open_data, require_split
+from attendgen.evaluation.bootstrap import Comparison, compare_systems
+from attendgen.evaluation.tag import require_tag
+from attendgen.metrics.statistics import METRICS, collect_statistics
+from attendgen.runs.grouping import group_runs
+from attendgen.runs.layout import CAPTIONS, CONFIG, OUTPUTS, SETTINGS
+from attendgen.runs.listing import find_runs
+from attendgen.runs.run import Run
+from attendgen.utils.errors import UserError
+from attendgen.utils.files import read_json, read_text
+
+
+@dataclass(frozen=True)
+class EvaluatedOutputs:
+    """The outputs of a run's evaluation, with what they are compared with."""
+
+    run: Run
+    outputs: list[str]
+    inputs: list[str | int]
+    references: list[tuple[str, ...]]
+
+
+def compare(
+    first: str | Path,
+    second: str | Path,
+    split: str = "val",
+    metric: str | None = None,
+    *,
+    tags: tuple[str, str] = ("", ""),
+    samples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Test by the paired bootstrap whether two runs differ, from the outputs that `evaluate` has written.
+
+    Args:
+        first, second: a run, or a folder of runs of one setting with several seeds, whose scores are averaged.
+        metric: one of `attendgen.metrics.statistics.METRICS`; the score that selected the first run's best checkpoint
+            unless given.
+        tags: of the two evaluations; empty for the runs' own search.
+        samples: of the inputs.
+        seed: of the samples.
+
+    Raises:
+        UserError: a run or its outputs are missing, the inputs differ, or the metric cannot be resampled.
+    """
+    require_split("--split", split)
+    systems = [
+        [read_outputs(run, f"{split}.{require_tag(tag)}" if tag else split) for run in find_seeds(name)]
+        for name, tag in ((first, tags[0]), (second, tags[1]))
+    ]
+    expected = systems[0][0]
+    for found in (each for system in systems for each in system):
+        if (found.inputs, found.references) != (expected.inputs, expected.references):
+            names = f"{expected.run.folder} and {found.run.folder}"
+            raise UserError(f"{names}: their outputs are of different inputs or references; a pair must share them")
+    if metric is None:
+        metric = str(expected.run.config.monitor.metric).partition("/")[2]
+        if metric not in METRICS:
+            raise UserError(f"--metric: the runs' own, {metric}, cannot be resampled; choose {', '.join(METRICS)}")
+    one, other = ([collect_statistics(metric, run.outputs, run.references) for run in system] for system in systems)
+    return compare_systems(metric, one, other, samples, seed)
+
+
+def find_seeds(name: str | Path) -> list[Run]:
+    """Return a run, or the runs of all seeds in a folder.
+
+    Raises:
+        UserError: the folder holds runs of several settings, or a run is missing or broken.
+    """
+    folder = Path(name)
+    if not folder.is_dir() or (folder / CONFIG).is_file():
+        return [Run.find(name)]
+    groups = group_runs([run for run in find_runs(folder) if not run.failed])
+    if len(groups) != 1:
+        raise UserError(
+            f"{folder}: holds runs of {len(groups)} settings; give a run, or a folder of one setting with several seeds"
+        )
+    return [Run.find(run.folder) for run in groups[0]]
+
+
+def read_outputs(run: Run, label: str) -> EvaluatedOutputs:
+    """Return the outputs of a run's evaluation, with the inputs and references of the data that it read.
+
+    Args:
+        label: the split, with the tag if there is one.
+
+    Raises:
+        UserError: there are none, a file is broken, or the data has changed since.
+    """
+    if run.folder is None:
+        raise UserError(f"{run.checkpoint}: a checkpoint has no outputs; give a run directory")
+    captions, lines = run.folder / CAPTIONS.format(split=label), run.folder / OUTPUTS.format(split=label)
+    if captions.is_file():
+        outputs = [str(row["caption"]) for row in read_json(captions)]
+    elif lines.is_file():
+        outputs = read_text(lines).split("\n")[:-1]
+    else:
+        raise UserError(f"{lines}: no such file; evaluate the run first (a language model writes no outputs)")
+    inputs, references = _read_data(run, label)
+    if len(outputs) != len(references):
+        raise UserError(
+            f"{run.folder}: {len(outputs)} outputs of {label} for {len(references)} examples; evaluate it again"
+        )
+    return EvaluatedOutputs(run, outputs, inputs, references)
+
+
+def _read_data(run: Run, label: str) -> tuple[list[str | int], list[tuple[str, ...]]]:
+    """Return the inputs and references of an evaluation, with the settings that were changed in it."""
+    assert run.folder is not None
+    path = run.folder / SETTINGS.format(split=label)
+    changes: Sequence[str] = read_json(path).get("changes", []) if path.is_file() else []
+    config = run.override(list(changes))
+    task: Any = instantiate(config.task, "task", model=run.load_model(config), vocabulary=run.vocabulary)
+    data = open_data(config.data, run.vocabulary, get_image_encoder(task.model))
+    data.eval_split = canonical_split(label.partition(".")[0])
+    references = task.get_references(data)
+    return list(data.inputs(data.eval_split)), [tuple(references[index]) for index in sorted(references)]
