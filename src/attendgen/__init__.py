@@ -1,8 +1,11 @@
 """Train, compare and look inside attention-based text generators.
 
 import attendgen
-model = attendgen.load("outputs/toy_chat/2026-11-22_18-00-00")
-model.generate("Tu vas bien ?")[0].text
+run = attendgen.train(["experiment=toy_chat", "epochs=20"])
+attendgen.evaluate(run, beam_size=5)
+attendgen.load(run).generate("Tu vas bien ?")[0].text
+
+`__all__` is what stays as it is between versions; docs/reference/api.md describes it.
 """
 
 import os
@@ -11,12 +14,30 @@ from typing import TYPE_CHECKING
 from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
+    from attendgen.evaluation.bootstrap import Comparison as Comparison
     from attendgen.evaluation.compare import compare as compare
     from attendgen.evaluation.evaluate import evaluate as evaluate
+    from attendgen.evaluation.scores import Scores as Scores
+    from attendgen.hydra_app.python import train as train
     from attendgen.inference.load import load as load
+    from attendgen.inference.result import Result as Result
+    from attendgen.runs.listing import find_runs as find_runs
     from attendgen.runs.run import Run as Run
+    from attendgen.utils.errors import UserError as UserError
 
-__all__ = ["Run", "__version__", "compare", "evaluate", "load"]
+__all__ = [
+    "Comparison",
+    "Result",
+    "Run",
+    "Scores",
+    "UserError",
+    "__version__",
+    "compare",
+    "evaluate",
+    "find_runs",
+    "load",
+    "train",
+]
 
 __version__ = "0.2.0"
 
@@ -29,9 +50,15 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys(
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "Comparison": "evaluation.bootstrap",
+        "Result": "inference.result",
         "Run": "runs.run",
+        "Scores": "evaluation.scores",
+        "UserError": "utils.errors",
         "compare": "evaluation.compare",
         "evaluate": "evaluation.evaluate",
+        "find_runs": "runs.listing",
         "load": "inference.load",
+        "train": "hydra_app.python",
     },
 )

@@ -51,8 +51,8 @@ def test_pairs_must_share_their_inputs(attendgen: Command, evaluated: list[Path]
     assert_mistake(attendgen("compare", first, second, "--tag", "other", "--second-tag", ""), "different inputs")
     assert_mistake(attendgen("compare", first, second, "--split", "test"), "outputs_test.txt", "evaluate")
     assert_mistake(attendgen("compare", first, second, "--metric", "cross_entropy"), "--metric cross_entropy")
-    (first / ".hydra").mkdir(exist_ok=True)
-    (first / ".hydra" / "overrides.yaml").write_text("[model.hidden=9]")
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    (first / "config.yaml").write_text(yaml.safe_dump({**config, "name": "another"}))
     assert_mistake(attendgen("compare", first.parent, second), "2 settings")
 
 

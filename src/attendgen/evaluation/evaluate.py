@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from attendgen.config.instantiate import instantiate
+from attendgen.config.trust import trust as trust_packages
 from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.module import BaseDataModule, open_data, require_split
 from attendgen.evaluation.dynamic import measure_dynamic_bits
@@ -61,6 +62,7 @@ def evaluate(
     tag: str | None = None,
     texts: Sequence[str | Path] = (),
     attention: str | Path | None = None,
+    trust: Sequence[str] = (),
     **decoding: Any,  # noqa: ANN401  # the settings of a search
 ) -> Scores:
     """Score a run on a split, as `attendgen evaluate` does, and return its scores, outputs and attention.
@@ -73,11 +75,13 @@ def evaluate(
         tag: a part of the names of the files; made from the changed settings unless given.
         texts: score a language model on these files instead of the split.
         attention: an `.npz` file for the attention weights of the split.
+        trust: Python packages of the user's own, whose classes the run may name.
         decoding: settings of the search, such as `beam_size=5`.
 
     Raises:
         UserError: the run, the split or the data does not exist, or a setting is wrong.
     """
+    trust_packages(trust)
     changes = [*overrides, *(f"decoding.{name}={json.dumps(value)}" for name, value in decoding.items())]
     options = EvaluationOptions(
         split,

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from attendgen.config.saved import to_plain_dict
 from attendgen.evaluation.tag import make_tag, require_tag
 from attendgen.runs.checkpoint import read_checkpoint
 from attendgen.runs.provenance import describe_environment
@@ -77,7 +78,7 @@ def describe_evaluation(
     if run.folder is not None and checkpoint.is_relative_to(run.folder):
         checkpoint = checkpoint.relative_to(run.folder)
     dynamic = options.dynamic
-    environment = describe_environment(run.folder or run.checkpoint.parent)
+    environment = describe_environment(run.folder or run.checkpoint.parent, to_plain_dict(config))
     return {
         "split": split,
         "tag": tag,

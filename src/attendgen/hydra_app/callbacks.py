@@ -35,11 +35,13 @@ class RunFolder(Callback):
     """Check the folder of a run before Hydra makes it, and claim it for this process.
 
     Attributes:
+        path: the folder of the last run that this process started.
         claimed: the folder, which holds no files but those of this run and files that are not a run's.
         existed: whether the folder existed before.
         checked: whether a run may start in its folder.
     """
 
+    path: ClassVar[Path | None] = None
     claimed: ClassVar[Path | None] = None
     existed: ClassVar[bool] = True
     checked: ClassVar[bool] = False
@@ -56,12 +58,12 @@ class RunFolder(Callback):
                 _claim(folder)
         except UserError as error:
             raise RefusedError(error) from error
-        RunFolder.checked = True
+        RunFolder.path, RunFolder.checked = folder, True
 
     @classmethod
     def reset(cls) -> None:
         """Forget the last run."""
-        cls.claimed, cls.existed, cls.checked = None, True, False
+        cls.path, cls.claimed, cls.existed, cls.checked = None, None, True, False
 
 
 def _claim(folder: Path) -> None:

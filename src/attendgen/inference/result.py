@@ -1,7 +1,9 @@
 """Outputs of a model as text, with scores and attention."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from attendgen.decoding.protocol import Decoded
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.visualization.regions import Regions
 
+SHOWN = 60  # characters of a text in the short form
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """One output.
 
@@ -37,6 +41,19 @@ class Result:
     source: list[str]
     attention: Float[np.ndarray, "tokens source"]
     regions: Regions = None
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= SHOWN else f"{self.text[: SHOWN - 3]}..."
+        return f"Result({text!r}, score={self.score:.4g}, {len(self.tokens)} tokens)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields but `regions` as plain data, arrays as lists."""
+        plain = {name: value for name, value in vars(self).items() if name != "regions"}
+        return {**plain, "log_probs": self.log_probs.tolist(), "attention": self.attention.tolist()}
+
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
 def make_results(decoded: Decoded, row: int, vocabulary: Vocabulary, source: Sequence[str] = ()) -> list[Result]:

@@ -1,6 +1,7 @@
 """A run directory: what `train` leaves and every other command reads."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -42,8 +43,8 @@ class Run:
 
     folder: Path | None
     checkpoint: Path
-    config: DictConfig
-    vocabulary: AnyVocabulary
+    config: DictConfig = dataclasses.field(repr=False)
+    vocabulary: AnyVocabulary = dataclasses.field(repr=False)
 
     @classmethod
     def find(cls, name: str | Path, trained: bool = True) -> "Run":
