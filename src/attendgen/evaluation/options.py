@@ -14,7 +14,7 @@ from attendgen.runs.checkpoint import read_checkpoint
 from attendgen.runs.provenance import describe_environment
 from attendgen.runs.run import Run
 
-RECORDED = ("python", "packages", "commit", "changed", "code", "device", "threads")  # of the environment
+RECORDED = ("python", "packages", "commit", "changed", "own_packages", "device", "threads")  # of the environment
 
 
 @dataclass(frozen=True)
