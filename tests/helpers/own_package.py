@@ -22,6 +22,7 @@ from attendgen.models.seq2seq import Seq2Seq
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.language_model import LanguageModelTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
+from attendgen.text.vocabulary import PairVocabulary, Vocabulary
 
 
 class Repeat:
@@ -47,6 +48,41 @@ class OwnData(ParallelDataModule):
 
     def read(self, split):
         return [pair for pair in super().read(split) if len(pair[0]) <= self.longest]
+
+
+class Chunks:
+    """A tokenizer of so many characters each."""
+
+    unit = "chunks"
+
+    def __init__(self, size=2):
+        self.size = size
+
+    def split(self, text):
+        return [text[i : i + self.size] for i in range(0, len(text), self.size)]
+
+    def join(self, tokens):
+        return "".join(tokens)
+
+    def to_dict(self):
+        return {"size": self.size}
+
+
+class Shouted(Vocabulary):
+    """A vocabulary of capitals."""
+
+    def normalize(self, text):
+        return super().normalize(text).upper()
+
+
+class ShoutedData(ParallelDataModule):
+    """Sentence pairs whose targets are written in capitals."""
+
+    def build_vocabulary(self):
+        source = super().build_vocabulary().source
+        target = Shouted.build([target for _, target in self.read("train")])
+        self.vocabulary = PairVocabulary(source, target)
+        return self.vocabulary
 
 
 class OwnModel(Seq2Seq):

@@ -91,7 +91,7 @@ def test_impossible_vocabularies_are_refused(arguments, message):
 
 
 def are_equal(left: Vocabulary, right: Vocabulary) -> bool:
-    return (left.tokens, left.level, left.normalizer) == (right.tokens, right.level, right.normalizer)
+    return left.to_dict() == right.to_dict()
 
 
 @pytest.mark.parametrize("level", ["characters", "words", "caption"])

@@ -46,7 +46,7 @@ PUBLIC = {
     ),
     "attendgen.optim": "Constant MuonAdamW WarmupCosine",
     "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask",
-    "attendgen.text": "PretrainedEmbeddings",
+    "attendgen.text": "BPETokenizer PairVocabulary PretrainedEmbeddings UnigramTokenizer Vocabulary",
     "lightning": "Trainer",
     "lightning.pytorch": "Trainer",
     "lightning.pytorch.callbacks": (
@@ -135,15 +135,26 @@ def require_trusted(config: Any, source: object) -> None:
     for field, value in iterate_values(config, source):
         if isinstance(value, str) and "${" in REFERENCE.sub("", value):
             raise UserError(f"{source}: {field}={value}: a saved run may refer to its own fields only, as ${{seed}}")
-        if field.rpartition(".")[2] == "_target_" and not is_trusted(value):
-            package = str(value).partition(".")[0]
-            refused = f"{source}: {field}={value}: not one of the classes that a saved run may make"
-            if package in LIBRARIES:
-                raise UserError(f"{refused}; its place is a class in a package of your own")
-            raise UserError(
-                f"{refused}, so it could run any code; if you trust the package {package}, add --trust {package}, or "
-                f"run attendgen trust {package} once"
-            )
+        if field.rpartition(".")[2] == "_target_":
+            require_trusted_name(value, field, source)
+
+
+def require_trusted_name(target: Any, field: str, source: object) -> None:
+    """Check a name that is to be instantiated.
+
+    Raises:
+        UserError: it is not on the list and its package is not trusted.
+    """
+    if is_trusted(target):
+        return
+    package = str(target).partition(".")[0]
+    refused = f"{source}: {field}={target}: not one of the classes that a saved run may make"
+    if package in LIBRARIES:
+        raise UserError(f"{refused}; its place is a class in a package of your own")
+    raise UserError(
+        f"{refused}, so it could run any code; if you trust the package {package}, add --trust {package}, or "
+        f"run attendgen trust {package} once"
+    )
 
 
 def is_trusted(target: Any) -> bool:

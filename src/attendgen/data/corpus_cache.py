@@ -11,10 +11,12 @@ import torch
 from jaxtyping import Integer, UInt32
 from torch import Tensor
 
+from attendgen.text.protocol import VocabularyProtocol
+from attendgen.text.saved import describe, find_source
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.files import read_json, replacing, write_json
 
-Parts = Mapping[str, Sequence[Integer[Tensor, " _characters"]]]  # the texts of each split
+Parts = Mapping[str, Sequence[Integer[Tensor, " _tokens"]]]  # the texts of each split
 
 
 def get_code_points(text: str) -> UInt32[np.ndarray, " characters"]:
@@ -31,8 +33,10 @@ def count_characters(texts: Sequence[str]) -> Counter[str]:
     return total
 
 
-def encode_text(text: str, vocabulary: Vocabulary) -> Integer[Tensor, " characters"]:
-    """Compute `vocabulary.encode` of a normalized text by table, with as few bytes as the vocabulary needs."""
+def encode_text(text: str, vocabulary: VocabularyProtocol) -> Integer[Tensor, " tokens"]:
+    """Return `vocabulary.encode` of a normalized text, with as few bytes as the vocabulary needs."""
+    if not (isinstance(vocabulary, Vocabulary) and vocabulary.is_by_character):
+        return torch.tensor(vocabulary.encode(text), dtype=torch.int32)
     code = get_code_points(text)
     table = np.full(int(code.max(initial=0)) + 1, -1 if vocabulary.unknown is None else vocabulary.unknown, np.int32)
     for token, index in vocabulary.ids.items():
@@ -68,9 +72,9 @@ class CorpusCache:
             write_json(path, make())
         return Counter(read_json(path))
 
-    def parts(self, vocabulary: Vocabulary, make: Callable[[], Parts]) -> Parts:
+    def parts(self, vocabulary: VocabularyProtocol, make: Callable[[], Parts]) -> Parts:
         """Return the texts of all splits as views of one memory-mapped file."""
-        path = self.path("ids", *vocabulary.tokens)
+        path = self.path("ids", json.dumps(describe(vocabulary)), find_source(vocabulary))
         lengths, ids = path.with_suffix(".json"), path.with_suffix(".npy")
         if not (lengths.is_file() and ids.is_file()):
             made = make()

@@ -1,6 +1,7 @@
 """Sentence pairs from TSV or aligned files: questions and answers, or a language and its translation."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from attendgen.data.batch import PairBatch, pad, shift_targets
 from attendgen.data.loader import make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.tsv import Pair, format_columns, read_aligned, read_pairs, require_columns
-from attendgen.text.tokenizers import Level
+from attendgen.text.levels import make_tokenizer, split_sides
+from attendgen.text.protocol import Tokenizer
+from attendgen.text.saved import describe
 from attendgen.text.vocabulary import PairVocabulary, Vocabulary
 from attendgen.utils.errors import UserError
 
@@ -53,7 +56,10 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         root: the folder to which relative file names belong.
         columns: of a TSV's source and target, counted from 1; None takes the first two and checks that they do not hold
             numbers or ids.
-        level: "characters" or "words".
+        level: "characters", "words", "bpe" or "unigram"; one for both sides, or [source, target], as the next two.
+        vocab_size: number of subwords, special tokens included.
+        tokenizer: one of the user's own, in place of the level's.
+        shared_vocabulary: source and target have one vocabulary, made from both.
         source_normalizer, target_normalizer: of `text.normalizers.NORMALIZERS`.
         min_frequency: rarer tokens become <unk>.
         batch_size: pairs per batch.
@@ -65,7 +71,10 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         val: Files | None = None,
         test: Files | None = None,
         root: str = ".",
-        level: Level = "characters",
+        level: str | Sequence[str] = "characters",
+        vocab_size: int | Sequence[int | None] | None = None,
+        tokenizer: Tokenizer | Sequence[Tokenizer | None] | None = None,
+        shared_vocabulary: bool = False,
         source_normalizer: str = "none",
         target_normalizer: str = "none",
         min_frequency: int = 1,
@@ -80,7 +89,13 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         self.files = {"train": train, "val": val or train, "test": test}
         self.root = Path(root)
         self.columns = columns
-        self.level = level
+        sides = (
+            split_sides("level", level),
+            split_sides("vocab_size", vocab_size),
+            split_sides("tokenizer", tokenizer),
+        )
+        self.tokenizers = [make_tokenizer(*side, min_frequency) for side in zip(*sides, strict=True)]
+        self.shared_vocabulary = shared_vocabulary
         self.normalizers = (source_normalizer, target_normalizer)
         self.min_frequency = min_frequency
         self.batch_size = batch_size
@@ -122,13 +137,25 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         return read_aligned(*paths)
 
     def build_vocabulary(self) -> PairVocabulary:
-        """Build the vocabularies of source and target from the training pairs."""
-        sides = zip(*self.read("train"), strict=True)
-        built = (
-            Vocabulary.build(texts, self.level, normalizer, self.min_frequency)
-            for texts, normalizer in zip(sides, self.normalizers, strict=True)
-        )
-        self.vocabulary = PairVocabulary(*built)
+        """Build the vocabularies of source and target from the training pairs.
+
+        Raises:
+            UserError: they shall be one, but the two sides have different settings.
+        """
+        sides = list(zip(*self.read("train"), strict=True))
+        settings = list(zip(self.normalizers, self.tokenizers, strict=True))
+        if self.shared_vocabulary:
+            (normalizer, tokenizer), other = settings
+            if (normalizer, describe(tokenizer)) != (other[0], describe(other[1])):
+                raise UserError(
+                    "data.shared_vocabulary=true: source and target need the same level, size, tokenizer and normalizer"
+                )
+            sides, settings = [tuple(chain(*sides))], settings[:1]
+        built = [
+            Vocabulary.build(texts, normalizer=normalizer, min_frequency=self.min_frequency, tokenizer=tokenizer)
+            for texts, (normalizer, tokenizer) in zip(sides, settings, strict=True)
+        ]
+        self.vocabulary = PairVocabulary(built[0], built[-1])
         return self.vocabulary
 
     def dataset(self, split: str) -> ParallelDataset:

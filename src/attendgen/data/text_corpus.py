@@ -1,9 +1,13 @@
 """Text corpora: each file split contiguously, read as windows of context and continuation or as streams."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Integer
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from attendgen.data.corpus_cache import CorpusCache, count_characters, encode_text
@@ -11,9 +15,15 @@ from attendgen.data.loader import get_rank, make_batch_loader, require_positive
 from attendgen.data.module import SPLITS, BaseDataModule, canonical_split
 from attendgen.data.streams import Streams, StreamSampler, collate_chunks
 from attendgen.data.windows import Windows, WindowSampler, collate
-from attendgen.text.vocabulary import Vocabulary
+from attendgen.text.levels import make_tokenizer
+from attendgen.text.normalizers import NORMALIZERS
+from attendgen.text.protocol import Tokenizer, VocabularyProtocol
+from attendgen.text.tokenizers import LevelTokenizer
+from attendgen.text.vocabulary import Vocabulary, count_characters_of_tokens
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text
+
+log = logging.getLogger(__name__)
 
 
 def find_text_files(root: str | Path) -> list[Path]:
@@ -37,20 +47,23 @@ def split_text(text: str, ratios: Sequence[int | float]) -> dict[str, str]:
     return {name: text[start:end] for name, start, end in zip(SPLITS, [0, *ends], ends, strict=False)}
 
 
-class TextDataModule(BaseDataModule[Vocabulary]):
+class TextDataModule(BaseDataModule[VocabularyProtocol]):
     """Text files, each split contiguously into training, validation and test parts.
 
     Args:
         root: a text file or a folder of `.txt` files.
-        context_len: characters read before a continuation; of streams, before the first character that is predicted in
-            an evaluation.
-        seq_len: characters of continuation, or of a stream's chunk.
+        context_len: tokens read before a continuation; of streams, before the first token that is predicted in an
+            evaluation.
+        seq_len: tokens of continuation, or of a stream's chunk.
         stateful: read contiguous streams, for models that keep their state from batch to batch, instead of windows.
-        split_ratios: relative sizes of the three parts.
+        split_ratios: relative sizes of the three parts, in characters.
         normalizer: one of `text.normalizers.NORMALIZERS`.
         min_frequency: rarer characters become <unk>.
         batch_size: windows per batch, or streams read side by side on each device.
         short_context_prob: probability that a training batch has shorter contexts.
+        level: "characters", "bpe" or "unigram".
+        vocab_size: number of subwords, special tokens included.
+        tokenizer: one of the user's own, in place of the level's.
         cache: a folder where the encoded texts are kept and memory-mapped; None encodes them at each start.
 
     Raises:
@@ -71,6 +84,9 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         cache: str | None = None,
         workers: int = 0,
         seed: int = 0,
+        level: str = "characters",
+        vocab_size: int | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__()
         require_positive(batch_size=batch_size, seq_len=seq_len)
@@ -79,7 +95,11 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         self.seq_len = seq_len
         self.stateful = stateful
         self.split_ratios = split_ratios
+        if normalizer not in NORMALIZERS:
+            raise UserError(f"data.normalizer={normalizer}: unknown; choose one of {', '.join(NORMALIZERS)}")
         self.normalizer = normalizer
+        # words would lose the line breaks, which the text is to be predicted with
+        self.tokenizer = make_tokenizer(level, vocab_size, tokenizer, min_frequency, levels=("characters",))
         self.min_frequency = min_frequency
         self.batch_size = batch_size
         self.short_context_prob = short_context_prob
@@ -90,7 +110,7 @@ class TextDataModule(BaseDataModule[Vocabulary]):
 
     def normalize(self, text: str) -> str:
         """Return a text as the vocabulary sees it, whose length is what windows are cut from."""
-        return Vocabulary((), "characters", self.normalizer).normalize(text)
+        return NORMALIZERS[self.normalizer](text)
 
     def texts(self, split: str) -> list[str]:
         """Return a split's part of each file.
@@ -121,7 +141,7 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         return parts
 
     def require_lengths(self, lengths: dict[str, int], path: Path) -> None:
-        """Check that a file's parts can be used.
+        """Check that a file's parts, which have these numbers of tokens, can be used.
 
         Raises:
             UserError: one is empty, or the training part shorter than one window.
@@ -129,8 +149,9 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         needed = self.seq_len + 1 if self.stateful else self.context_len + self.seq_len + 1
         if lengths["train"] < needed:
             unit = "chunk" if self.stateful else "window"
+            counted = "characters" if self.is_by_character else "tokens"
             raise UserError(
-                f"{path}: {sum(lengths.values())} characters are too few: the training part has {lengths['train']}, "
+                f"{path}: {sum(lengths.values())} {counted} are too few: the training part has {lengths['train']}, "
                 f"one {unit} needs {needed}; lower data.context_len and data.seq_len"
             )
         for name, length in lengths.items():
@@ -142,8 +163,25 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         settings = (self.normalizer, list(self.split_ratios))
         return None if self.cache is None else CorpusCache(self.cache, find_text_files(self.root), settings)
 
-    def build_vocabulary(self) -> Vocabulary:
-        """Return the characters of the training parts."""
+    @property
+    def is_by_character(self) -> bool:
+        """Whether the tokens are characters."""
+        return isinstance(self.tokenizer, LevelTokenizer)
+
+    def build_vocabulary(self) -> VocabularyProtocol:
+        """Return the vocabulary of the training parts.
+
+        Raises:
+            UserError: see `texts`.
+        """
+        if not self.is_by_character:
+            self.vocabulary = Vocabulary.build(
+                self.texts("train"),
+                normalizer=self.normalizer,
+                min_frequency=self.min_frequency,
+                tokenizer=self.tokenizer,
+            )
+            return self.vocabulary
         cache = self.open_cache()
 
         def count() -> Any:
@@ -156,7 +194,21 @@ class TextDataModule(BaseDataModule[Vocabulary]):
     def encode(self, texts: Sequence[str]) -> Windows:
         """Return windows over texts that are normalized already."""
         vocabulary = self.require_vocabulary()
-        return Windows([encode_text(text, vocabulary) for text in texts], self.context_len, self.seq_len)
+        encoded = [encode_text(text, vocabulary) for text in texts]
+        read, written = sum(map(len, texts)), sum(map(self.count_characters, encoded))
+        if read != written:
+            log.warning(
+                "the tokens of a text of %d characters have %d: bits per character count those of the tokens, so that "
+                "another tokenizer's cannot be compared with them",
+                read,
+                written,
+            )
+        return Windows(encoded, self.context_len, self.seq_len)
+
+    def count_characters(self, text: Integer[Tensor, " tokens"]) -> int:
+        """Return the number of characters that the tokens of a text stand for."""
+        lengths = torch.tensor(count_characters_of_tokens(self.require_vocabulary()))
+        return int((text.long().bincount(minlength=len(lengths)) * lengths).sum())
 
     def dataset(self, split: str) -> Windows:
         """Return a split's windows.
@@ -169,9 +221,15 @@ class TextDataModule(BaseDataModule[Vocabulary]):
             cache = self.open_cache()
             if cache is None or split not in SPLITS:
                 self.sets[split] = self.encode(self.texts(split))
+                if split == "train":
+                    self._require_windows(self.sets[split].texts)
             else:
                 self.sets[split] = Windows(self._read_cache(cache)[split], self.context_len, self.seq_len)
         return self.sets[split]
+
+    def _require_windows(self, texts: Sequence[Integer[Tensor, " _tokens"]]) -> None:
+        for path, text in zip(find_text_files(self.root), texts, strict=True):
+            self.require_lengths({"train": len(text)}, path)
 
     def _read_cache(self, cache: CorpusCache) -> Any:
         vocabulary = self.require_vocabulary()
@@ -187,7 +245,7 @@ class TextDataModule(BaseDataModule[Vocabulary]):
         texts = self.dataset(split).texts
         unknown = self.require_vocabulary().unknown
         return {
-            "characters": sum(len(text) for text in texts),
+            "characters": sum(map(self.count_characters, texts)),
             "unknown_characters": 0 if unknown is None else sum(int((text == unknown).sum()) for text in texts),
         }
 

@@ -40,6 +40,7 @@ def measure_dynamic_bits(
     if not 0 <= decay < 1:
         raise UserError(f"--dynamic-decay {decay}: must be from 0 to below 1")
     model, bits = task.model.eval(), BitsPerToken()
+    count_characters: Any = getattr(task, "count_characters", None)  # a task of the user's own may count tokens
     trained = copy.deepcopy(model.state_dict())
     weights = dict(model.named_parameters())
     # cuDNN's recurrences have no gradient outside training mode
@@ -48,7 +49,7 @@ def measure_dynamic_bits(
             if bool(begins_text(batch).any()):
                 model.load_state_dict(trained)
             nll, count = task.nll(batch)
-            bits.update(nll.detach(), count)
+            bits.update(nll.detach(), count if count_characters is None else count_characters(batch.outputs))
             if not int(count):
                 continue
             gradients: Any = torch.autograd.grad(nll / count, list(weights.values()), allow_unused=True)

@@ -205,7 +205,10 @@ def score_dynamically(task: BaseTask[Any], data: BaseDataModule[Any], dynamic: D
     single: Any = copy.copy(data)
     single.batch_size = 1  # a text is adapted to its own past alone
     bits = measure_dynamic_bits(task.cpu(), single.val_dataloader(), dynamic.lr, dynamic.decay)
-    return {"dynamic_bits_per_character": bits, "dynamic_perplexity": perplexity(bits)}
+    scores = {"dynamic_bits_per_character": bits}
+    if getattr(task, "is_by_character", False):
+        scores["dynamic_perplexity"] = perplexity(bits)
+    return scores
 
 
 def write_outputs(outputs: list[Any], folder: Path, label: str) -> None:

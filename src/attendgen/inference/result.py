@@ -13,7 +13,7 @@ from torch import Tensor
 from attendgen.data.batch import is_token
 from attendgen.decoding.attention_maps import spread_over_text
 from attendgen.decoding.protocol import Decoded
-from attendgen.text.vocabulary import Vocabulary
+from attendgen.text.protocol import VocabularyProtocol
 from attendgen.visualization.regions import Regions
 
 SHOWN = 60  # characters of a text in the short form
@@ -56,7 +56,9 @@ class Result:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
-def make_results(decoded: Decoded, row: int, vocabulary: Vocabulary, source: Sequence[str] = ()) -> list[Result]:
+def make_results(
+    decoded: Decoded, row: int, vocabulary: VocabularyProtocol, source: Sequence[str] = ()
+) -> list[Result]:
     """Return the n best outputs of one input.
 
     Args:

@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from attendgen.decoding.config import DecodingConfig
-from attendgen.decoding.decode import decode
+from attendgen.decoding.decode import Streamer, decode
 from attendgen.decoding.protocol import Decoded, StatefulModel
 from attendgen.decoding.sampling import RandomStreams
 from attendgen.inference.base import TrainedModel, takes_argument
@@ -19,7 +21,7 @@ from attendgen.utils.errors import UserError
 class TextGenerator(TrainedModel):
     """A trained language model, continuing a context.
 
-    A stateful model reads the whole context. A model of windows reads the last characters that its window holds, and
+    A stateful model reads the whole context. A model of windows reads the last tokens that its window holds, and
     after each window of continuation it reads again what is then to its left.
     """
 
@@ -57,8 +59,8 @@ class TextGenerator(TrainedModel):
         model.
 
         Args:
-            on_token: called with each character of a single continuation as it is made; with decoding of the user's own
-                that does not take `on_token`, with all characters of a window.
+            on_token: called with the text of each token of a single continuation as it is made; with decoding of the
+                user's own that does not take `on_token`, with the text of all tokens of a window.
             options: those of `DecodingConfig`.
 
         Raises:
@@ -68,14 +70,26 @@ class TextGenerator(TrainedModel):
         rows = getattr(decoding, "n_best", 1)
         ids = self.vocabulary.encode_known(text, "text")
         context, _ = self._get_window(len(ids), decoding.max_length)
-        parts = self._continue(ids, decoding, rows, on_token)
+        parts = self._continue(ids, decoding, rows, on_token and self._make_writer(on_token))
         read = [self.vocabulary.tokens[i] for i in ids[-context:]]
         results = [result for row in range(rows) for result in self._make_results(parts, row, read)]
         return sorted(results, key=lambda result: -result.score)
 
-    def _continue(
-        self, ids: list[int], decoding: Any, rows: int, on_token: Callable[[str], None] | None
-    ) -> list[Decoded]:
+    def _make_writer(self, write: Callable[[str], None]) -> Streamer:
+        """Return a function that writes the text which a continuation's next tokens add to it."""
+        tokens: list[str] = []
+        written = ""
+
+        def write_next(chosen: Int[Tensor, " tokens"]) -> None:
+            nonlocal written
+            tokens.extend(self.vocabulary.tokens[index] for index in chosen.tolist())
+            text = self.vocabulary.join(tokens)
+            write(text[len(written) :])
+            written = text
+
+        return write_next
+
+    def _continue(self, ids: list[int], decoding: Any, rows: int, on_token: Streamer | None) -> list[Decoded]:
         """Decode `rows` continuations of a context, part by part."""
         wanted = decoding.max_length
         context, seq_len = self._get_window(len(ids), wanted)
@@ -92,22 +106,22 @@ class TextGenerator(TrainedModel):
             decoded = decode(self.model, memory, state, part, suppressed, prefix=texts[:, -1], eos_id=None, **extra)
             parts.append(decoded)
             if on_token is not None and "on_token" not in extra:
-                on_token("".join(self.vocabulary.tokens[i] for i in decoded.tokens[0, 0].tolist()))
+                on_token(decoded.tokens[0, 0])
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
         return parts
 
-    def _make_extras(self, decoding: Any, rows: int, on_token: Callable[[str], None] | None) -> dict[str, Any]:
+    def _make_extras(self, decoding: Any, rows: int, on_token: Streamer | None) -> dict[str, Any]:
         """Return the arguments of decoding that concern all parts of a text."""
         extra: dict[str, Any] = {}
         is_config = isinstance(decoding, DecodingConfig)
         if is_config and decoding.samples_outputs and decoding.seed is not None:
             extra["streams"] = RandomStreams(decoding.seed, [0], rows)
         if on_token is not None and (is_config or takes_argument(decoding, "on_token")):
-            extra["on_token"] = lambda chosen: on_token(self.vocabulary.tokens[int(chosen[0])])
+            extra["on_token"] = on_token
         return extra
 
     def _get_window(self, context: int, length: int) -> tuple[int, int]:
-        """Return how much of a context is read, and how many characters are continued before reading again."""
+        """Return how much of a context is read, and how many tokens are continued before reading again."""
         if self.is_stateful:
             return context, length
         return self.model.context_len, self.model.chunk_len

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from attendgen.runs.run import Run
 from attendgen.runs.save import require_new
+from attendgen.text.saved import describe
 from attendgen.utils.errors import UserError
 
 
@@ -23,7 +24,7 @@ def find_compatible_runs(command: str, names: Sequence[str], folder: Path) -> li
     for name, run in zip(names, runs, strict=True):
         if run.family != first.family:
             raise UserError(f"{name}: family {run.family}; {names[0]} has {first.family}")
-        if run.vocabulary.to_dict() != first.vocabulary.to_dict():
+        if describe(run.vocabulary) != describe(first.vocabulary):
             raise UserError(f"{name}: vocabulary: other tokens than those of {names[0]}")
         if "members" in run.config.model:
             raise UserError(f"{name}: model.members: an ensemble itself; name its members")

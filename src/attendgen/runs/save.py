@@ -23,6 +23,7 @@ from attendgen.runs.layout import (
 )
 from attendgen.runs.provenance import describe_environment
 from attendgen.runs.status import NOT_TRAINED, RunStatus, begin_session, end_session
+from attendgen.text.saved import describe
 from attendgen.text.vocabulary import AnyVocabulary, save_vocabulary
 from attendgen.utils.files import read_json, replacing, write_json, write_text
 
@@ -80,7 +81,7 @@ def save_model_as_run(
     end_session(folder, RunStatus(NOT_TRAINED))
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     with replacing(folder / CHECKPOINTS / BEST) as temporary:
-        torch.save({RECORD: {"config": record, "vocabulary": vocabulary.to_dict()}, "state_dict": state}, temporary)
+        torch.save({RECORD: {"config": record, "vocabulary": describe(vocabulary)}, "state_dict": state}, temporary)
 
 
 def require_new(folder: Path) -> None:

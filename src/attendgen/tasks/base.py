@@ -161,10 +161,14 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
     def validation_step(self, batch: Any, batch_index: int) -> None:  # noqa: ANN401  # the batches of a subclass
         """Measure the cross-entropy, and the scores of `validation_means`."""
         predictions = self.predict(batch)
-        self.bits.update(*masked_cross_entropy(predictions.logits, batch.outputs))
+        self.measure_cross_entropy(batch, *masked_cross_entropy(predictions.logits, batch.outputs))
         for name, (total, count) in self.validation_means(batch, predictions).items():
             before, number = self.means.get(name, (0.0, 0.0))
             self.means[name] = (before + total.item(), number + count.item())
+
+    def measure_cross_entropy(self, batch: Any, nll: Tensor, tokens: Tensor) -> None:  # noqa: ANN401  # see predict
+        """Add a batch's summed negative log-likelihood, and its number of tokens, to those of the validation."""
+        self.bits.update(nll, tokens)
 
     def compute_means(self) -> dict[str, float]:
         """Return the scores of `validation_means` over all batches of all processes."""

@@ -21,13 +21,13 @@ from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
 from attendgen.tasks.base import LossTerm, Predictions, require_fraction, require_parts
 from attendgen.tasks.generating import GeneratingTask
 from attendgen.text.pretrained_embeddings import PretrainedEmbeddings
-from attendgen.text.vocabulary import Vocabulary
+from attendgen.text.protocol import VocabularyProtocol
 from attendgen.utils.errors import UserError
 
 REDUCTIONS = ("per_token", "per_caption")
 
 
-class CaptioningTask(GeneratingTask[Vocabulary]):
+class CaptioningTask(GeneratingTask[VocabularyProtocol]):
     """Cross-entropy plus the doubly stochastic penalty; validation decodes and scores against the raw references.
 
     Args:
@@ -54,7 +54,7 @@ class CaptioningTask(GeneratingTask[Vocabulary]):
     def __init__(
         self,
         model: nn.Module,
-        vocabulary: Vocabulary,
+        vocabulary: VocabularyProtocol,
         optimizer: MakeOptimizer,
         schedule: Schedule,
         decoding: DecodingConfig | DecodingFunction,
@@ -78,7 +78,7 @@ class CaptioningTask(GeneratingTask[Vocabulary]):
         self.retriever: Any = None  # finds captions of similar training images
 
     @property
-    def output_vocabulary(self) -> Vocabulary:
+    def output_vocabulary(self) -> VocabularyProtocol:
         """The vocabulary of the captions."""
         return self.vocabulary
 

@@ -11,7 +11,8 @@ from attendgen.decoding.protocol import DecodingFunction
 from attendgen.metrics.protocol import Metric, SignedMetric, require_metrics, score_texts
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import BaseTask, gather_outputs
-from attendgen.text.vocabulary import Vocabulary, VocabularyKind
+from attendgen.text.protocol import VocabularyProtocol
+from attendgen.text.vocabulary import VocabularyKind
 
 
 class GeneratingTask(BaseTask[VocabularyKind]):
@@ -59,7 +60,7 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         return needed
 
     @property
-    def output_vocabulary(self) -> Vocabulary:
+    def output_vocabulary(self) -> VocabularyProtocol:
         """The vocabulary of the outputs."""
         raise NotImplementedError
 

@@ -1,7 +1,9 @@
-"""Training and scoring a character language model."""
+"""Training and scoring a language model."""
 
 from typing import Any
 
+import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from attendgen.data.batch import StreamBatch, WindowBatch, is_token
@@ -10,10 +12,11 @@ from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded, DecodingFunction, StatefulModel
 from attendgen.layers.state import count_rows, iterate_tensors, map_tensors
 from attendgen.losses.cross_entropy import masked_cross_entropy
-from attendgen.metrics.bits_per_token import perplexity
+from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import BaseTask, LossTerm, Predictions, gather_outputs
-from attendgen.text.vocabulary import Vocabulary
+from attendgen.text.protocol import VocabularyProtocol
+from attendgen.text.vocabulary import count_characters_of_tokens
 from attendgen.utils.errors import UserError
 
 
@@ -49,8 +52,12 @@ class RecurrentState:
             self.state = map_tensors(lambda _: next(parts), model.initial_state(len(tensors[0])))
 
 
-class LanguageModelTask(BaseTask[Vocabulary]):
-    """Cross-entropy by teacher forcing; validation measures bits per character, every character once."""
+class LanguageModelTask(BaseTask[VocabularyProtocol]):
+    """Cross-entropy by teacher forcing; validation measures bits per character, every character once.
+
+    A token counts as the characters that it stands for. Perplexity is per token, and called so unless tokens are
+    characters.
+    """
 
     family = "language_model"
     monitor = ("val/bits_per_character", "min")
@@ -59,12 +66,16 @@ class LanguageModelTask(BaseTask[Vocabulary]):
     def __init__(
         self,
         model: nn.Module,
-        vocabulary: Vocabulary,
+        vocabulary: VocabularyProtocol,
         optimizer: MakeOptimizer,
         schedule: Schedule,
         decoding: DecodingConfig | DecodingFunction,
     ) -> None:
         super().__init__(model, vocabulary, optimizer, schedule, decoding)
+        self.token_bits = BitsPerToken()
+        lengths = count_characters_of_tokens(vocabulary)
+        self.is_by_character = max(lengths) == 1
+        self.register_buffer("characters_of_tokens", torch.tensor(lengths), persistent=False)
         # a validation within an epoch does not disturb the training state
         self.recurrent = {"train": RecurrentState(), "validate": RecurrentState()}
 
@@ -81,7 +92,7 @@ class LanguageModelTask(BaseTask[Vocabulary]):
             self.recurrent["train"].restore(tensors, self.model)
 
     def predict(self, batch: WindowBatch | StreamBatch, stage: str = "validate") -> Predictions:
-        """Return logits of each next character given the true ones before it, and the attention to the text before.
+        """Return logits of each next token given the true ones before it, and the attention to the text before.
 
         Batches of streams must come in order.
 
@@ -102,7 +113,7 @@ class LanguageModelTask(BaseTask[Vocabulary]):
         return self.predict(batch, "train")
 
     def loss_terms(self, batch: WindowBatch | StreamBatch, predictions: Predictions) -> dict[str, LossTerm]:
-        """Return the mean cross-entropy per character of the step."""
+        """Return the mean cross-entropy per token of the step."""
         nll, _ = masked_cross_entropy(predictions.logits, batch.outputs)
         return {"cross_entropy": LossTerm(nll / self.loss_denominators(batch).tokens)}
 
@@ -117,9 +128,21 @@ class LanguageModelTask(BaseTask[Vocabulary]):
         suppressed = self.vocabulary.suppressed(eos=True)
         return decode(self.model, memory, state, self.decoding, suppressed, prefix=prefix, eos_id=None)
 
+    def measure_cross_entropy(self, batch: WindowBatch | StreamBatch, nll: Tensor, tokens: Tensor) -> None:
+        """Add a batch to the bits per character and per token."""
+        self.bits.update(nll, self.count_characters(batch.outputs))
+        self.token_bits.update(nll, tokens)
+
+    def count_characters(self, outputs: Int[Tensor, "batch time"]) -> Int[Tensor, ""]:
+        """Return the number of characters that tokens stand for."""
+        lengths: Any = self.characters_of_tokens
+        return lengths[outputs].sum()
+
     def on_validation_epoch_end(self) -> None:
-        """Log bits and perplexity per character over all processes."""
-        bits = float(self.bits.compute())
+        """Log bits per character and perplexity per token over all processes."""
+        bits, token_bits = float(self.bits.compute()), float(self.token_bits.compute())
         self.bits.reset()
-        scores = {"bits_per_character": bits, "perplexity": perplexity(bits), **self.compute_means()}
+        self.token_bits.reset()
+        name = "perplexity" if self.is_by_character else "perplexity_per_token"
+        scores = {"bits_per_character": bits, name: perplexity(token_bits), **self.compute_means()}
         self.log_scores(scores, ("bits_per_character",))

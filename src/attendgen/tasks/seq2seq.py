@@ -16,7 +16,8 @@ from attendgen.metrics.text import PairScores
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import LossTerm, Predictions, require_fraction
 from attendgen.tasks.generating import GeneratingTask
-from attendgen.text.vocabulary import PairVocabulary, Vocabulary
+from attendgen.text.protocol import VocabularyProtocol
+from attendgen.text.vocabulary import PairVocabulary
 from attendgen.utils.special_tokens import PAD
 
 
@@ -51,7 +52,7 @@ class Seq2SeqTask(GeneratingTask[PairVocabulary]):
         self.label_smoothing = label_smoothing
 
     @property
-    def output_vocabulary(self) -> Vocabulary:
+    def output_vocabulary(self) -> VocabularyProtocol:
         """The vocabulary of the targets."""
         return self.vocabulary.target
 

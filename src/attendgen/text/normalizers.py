@@ -5,6 +5,8 @@ import string
 import unicodedata
 from collections.abc import Callable
 
+from attendgen.text.tokenizers import split_caption
+
 PRINTABLE = string.printable
 
 # What decomposition leaves without a letter or a mark, spelled as the Unidecode package spells it. Its tables for other
@@ -47,6 +49,7 @@ def _letters(text: str) -> str:
 NORMALIZERS: dict[str, Callable[[str], str]] = {
     "none": _compose,  # accents as single characters, nothing else changed
     "lower": lambda text: _compose(text).lower(),
+    "caption": lambda text: " ".join(split_caption(_compose(text))),  # the lower-case words of a caption
     "fold": _fold,  # case, accents and punctuation ignored, white space collapsed
     "letters": _letters,  # a-z and space, everything else dropped
     "printable": to_printable,  # the 100 characters of string.printable: accents folded, everything else dropped

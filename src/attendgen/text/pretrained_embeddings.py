@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from attendgen.text.vocabulary import Vocabulary
+from attendgen.text.protocol import VocabularyProtocol
 from attendgen.utils.errors import UserError
+from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class PretrainedEmbeddings:
         self.file = Path(file)
         self.freeze = freeze
 
-    def initialize(self, embedding: nn.Embedding, vocabulary: Vocabulary) -> int:
+    def initialize(self, embedding: nn.Embedding, vocabulary: VocabularyProtocol) -> int:
         """Write the vectors into an embedding of a vocabulary; return the number of words found.
 
         Raises:
@@ -46,9 +47,11 @@ class PretrainedEmbeddings:
             embedding.weight.register_hook(lambda gradient: gradient * trained.to(gradient))
         return len(found)
 
-    def read(self, vocabulary: Vocabulary, dim: int) -> dict[int, Tensor]:
+    def read(self, vocabulary: VocabularyProtocol, dim: int) -> dict[int, Tensor]:
         """Return the vectors of the vocabulary's words, by id."""
         found: dict[int, Tensor] = {}
+        specials = {PAD, SOS, EOS, vocabulary.unknown}
+        ids = {token: index for index, token in enumerate(vocabulary.tokens) if index not in specials}
         number = 0
         try:
             with self.file.open(encoding="utf-8") as lines:
@@ -56,8 +59,8 @@ class PretrainedEmbeddings:
                     word, *numbers = line.rstrip().split(" ")
                     if number == 1 and len(numbers) == 1:
                         continue
-                    index = vocabulary.ids.get(word)
-                    if index is None or index < len(vocabulary.specials):
+                    index = ids.get(word)
+                    if index is None:
                         continue
                     if len(numbers) != dim:
                         sizes = f"{len(numbers)} numbers for {word!r}, but model.embedding_dim={dim}"

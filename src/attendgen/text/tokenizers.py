@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any
 
-Level = Literal["characters", "words", "caption"]
+from attendgen.utils.errors import UserError
 
 JOINER = "￭"  # marks the side on which a punctuation mark touches its neighbor
 
@@ -41,8 +41,41 @@ def split_caption(text: str) -> list[str]:
     return re.findall(r"['’]?\w+(?:[-'’]\w+)*", text)
 
 
-SPLITTERS: dict[str, Callable[[str], list[str]]] = {
-    "characters": list,
-    "words": split_words,
-    "caption": split_caption,
+Splitter = Callable[[str], list[str]]
+Joiner = Callable[[Iterable[str]], str]
+
+LEVELS: dict[str, tuple[Splitter, Joiner]] = {
+    "characters": (list, "".join),
+    "words": (split_words, join_words),
+    "caption": (split_caption, " ".join),
 }
+
+
+class LevelTokenizer:
+    """Splits into characters, words (punctuation is kept) or the lower-case words of captions.
+
+    Args:
+        level: "characters", "words" or "caption".
+
+    Raises:
+        UserError: there is no such level.
+    """
+
+    def __init__(self, level: str) -> None:
+        if level not in LEVELS:
+            raise UserError(f"data.level={level}: unknown; choose one of {', '.join(LEVELS)}")
+        self.level = level
+        self.unit = "characters" if level == "characters" else "words"
+        self._split, self._join = LEVELS[level]
+
+    def split(self, text: str) -> list[str]:
+        """Return the tokens of a text."""
+        return self._split(text)
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """Return the text of tokens."""
+        return self._join(tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the level."""
+        return {"level": self.level}

@@ -1,4 +1,4 @@
-"""Characters or words to ids and back."""
+"""Tokens to ids and back."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,11 +6,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attendgen.config.instantiate import get_first_line
 from attendgen.text.normalizers import NORMALIZERS, PRINTABLE
-from attendgen.text.tokenizers import SPLITTERS, Level, join_words
+from attendgen.text.protocol import Tokenizer, TrainableTokenizer, VocabularyProtocol
+from attendgen.text.saved import add_default_targets, describe, restore
+from attendgen.text.tokenizers import LevelTokenizer
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json, write_json
 from attendgen.utils.special_tokens import EOS, PAD, SOS, SPECIALS, UNKNOWN
+
+# all tokens of characters that these normalizers leave
+ALPHABETS = {"letters": tuple(" abcdefghijklmnopqrstuvwxyz"), "printable": tuple(PRINTABLE)}
 
 
 class Vocabulary:
@@ -20,18 +26,26 @@ class Vocabulary:
         tokens: those after the special tokens, by id.
         level: "characters"; "words" (punctuation kept, exactly restored); "caption" (lower-case words only).
         normalizer: what happens to a text before it is split, one of `NORMALIZERS`.
+        tokenizer: splits texts in place of the level's.
+
+    Raises:
+        UserError: there is no such level or normalizer, or a token occurs twice.
     """
 
-    def __init__(self, tokens: Sequence[str], level: Level = "characters", normalizer: str = "none") -> None:
-        if level not in SPLITTERS:
-            raise UserError(f"data.level={level}: unknown; choose one of {', '.join(SPLITTERS)}")
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        level: str = "characters",
+        normalizer: str = "none",
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
         if normalizer not in NORMALIZERS:
             raise UserError(f"data.normalizer={normalizer}: unknown; choose one of {', '.join(NORMALIZERS)}")
-        self.level: Level = level
+        self.tokenizer = LevelTokenizer(level) if tokenizer is None else tokenizer
         self.normalizer = normalizer
         self.unknown = None if normalizer == "letters" else len(SPECIALS)
         self.specials = SPECIALS if self.unknown is None else (*SPECIALS, UNKNOWN)
-        self.tokens = (*self.specials, *tokens)
+        self.tokens: Sequence[str] = (*self.specials, *tokens)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self.ids) != len(self.tokens):
             repeated = [token for token, count in Counter(self.tokens).items() if count > 1]
@@ -41,38 +55,55 @@ class Vocabulary:
     def build(
         cls,
         texts: Iterable[str],
-        level: Level = "characters",
+        level: str = "characters",
         normalizer: str = "none",
         min_frequency: int = 1,
         max_size: int | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> "Vocabulary":
-        """Build the vocabulary of texts, frequent tokens first; those rarer than `min_frequency` become <unk>."""
-        empty = cls((), level, normalizer)
-        counts: Counter[str] = Counter()
-        counts.update(chain.from_iterable(map(empty.split, texts)))
-        return cls.from_counts(counts, level, normalizer, min_frequency, max_size)
+        """Build the vocabulary of texts, frequent tokens first; those rarer than `min_frequency` become <unk>.
+
+        A `TrainableTokenizer` is trained on the texts first.
+        """
+        empty = cls((), level, normalizer, tokenizer)
+        if isinstance(tokenizer, TrainableTokenizer):
+            texts = [empty.normalize(text) for text in texts]
+            tokenizer = tokenizer.train(texts)
+            counts = Counter(chain.from_iterable(map(tokenizer.split, texts)))
+        else:
+            counts = Counter(chain.from_iterable(map(empty.split, texts)))
+        return cls.from_counts(counts, level, normalizer, min_frequency, max_size, tokenizer)
 
     @classmethod
     def from_counts(
         cls,
         counts: Mapping[str, int],
-        level: Level = "characters",
+        level: str = "characters",
         normalizer: str = "none",
         min_frequency: int = 1,
         max_size: int | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> "Vocabulary":
         """Build a vocabulary from counts, frequent tokens first; a normalizer to few letters has all of them."""
-        if normalizer == "letters" and level == "characters":
-            return cls(tuple(" abcdefghijklmnopqrstuvwxyz"), level, normalizer)
-        if normalizer == "printable" and level == "characters":
-            return cls(tuple(PRINTABLE), level, normalizer)
-        empty = cls((), level, normalizer)
+        empty = cls((), level, normalizer, tokenizer)
+        if empty.is_by_character and normalizer in ALPHABETS:
+            return cls(ALPHABETS[normalizer], level, normalizer, tokenizer)
+        closed: Sequence[str] | None = getattr(tokenizer, "tokens", None)
+        if closed is not None:
+            kept = [token for token in closed if token not in empty.ids]
+            kept.sort(key=lambda token: -counts.get(token, 0))
+            return cls(kept, level, normalizer, tokenizer)
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         kept = [token for token, count in ranked if count >= min_frequency and token not in empty.ids]
-        return cls(kept[:max_size], level, normalizer)
+        return cls(kept[:max_size], level, normalizer, tokenizer)
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def is_by_character(self) -> bool:
+        """Whether the tokens are characters."""
+        return isinstance(self.tokenizer, LevelTokenizer) and self.tokenizer.level == "characters"
 
     def suppressed(self, eos: bool = False) -> tuple[int, ...]:
         """Return the ids that no output may hold: <pad>, <sos> and <unk>, and <eos> for texts without an end."""
@@ -85,7 +116,7 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """Return a text's tokens, known or not."""
-        return SPLITTERS[self.level](self.normalize(text))
+        return self.tokenizer.split(self.normalize(text))
 
     def encode(self, text: str) -> list[int]:
         """Return a text's ids without <sos> and <eos>; unknown tokens are <unk>, or dropped if there is no <unk>."""
@@ -104,8 +135,7 @@ class Vocabulary:
         if not text.strip():
             raise UserError(f"{field}: empty text; give at least one word")
         if all(index == self.unknown for index in ids):
-            unit = "characters" if self.level == "characters" else "words"
-            raise UserError(f"{field}: {text!r} has only {unit} that the model has never seen")
+            raise UserError(f"{field}: {text!r} has only {self.tokenizer.unit} that the model has never seen")
         return ids
 
     def to_tokens(self, ids: Iterable[int]) -> list[str]:
@@ -120,9 +150,7 @@ class Vocabulary:
 
     def join(self, tokens: Iterable[str]) -> str:
         """Join tokens to a text."""
-        if self.level == "characters":
-            return "".join(tokens)
-        return join_words(tokens) if self.level == "words" else " ".join(tokens)
+        return self.tokenizer.join(tokens)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids, up to the first <eos>."""
@@ -133,23 +161,16 @@ class Vocabulary:
         return {"vocab_size": len(self)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data from which `from_dict` makes the vocabulary again."""
-        return {
-            "level": self.level,
-            "normalizer": self.normalizer,
-            "tokens": list(self.tokens[len(self.specials) :]),
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Vocabulary":
-        """Make a vocabulary from the data of `to_dict`."""
-        return cls(data["tokens"], data["level"], data["normalizer"])
+        """Return the arguments that make the vocabulary again, as plain data."""
+        tokenizer = self.tokenizer
+        named = tokenizer.to_dict() if isinstance(tokenizer, LevelTokenizer) else {"tokenizer": describe(tokenizer)}
+        return {**named, "normalizer": self.normalizer, "tokens": list(self.tokens[len(self.specials) :])}
 
 
 class PairVocabulary:
     """The vocabularies of a source and a target."""
 
-    def __init__(self, source: Vocabulary, target: Vocabulary) -> None:
+    def __init__(self, source: VocabularyProtocol, target: VocabularyProtocol) -> None:
         self.source = source
         self.target = target
 
@@ -158,40 +179,48 @@ class PairVocabulary:
         return {"source_vocab_size": len(self.source), "target_vocab_size": len(self.target)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data from which `from_dict` makes the vocabularies again."""
-        return {"source": self.source.to_dict(), "target": self.target.to_dict()}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "PairVocabulary":
-        """Make vocabularies from the data of `to_dict`."""
-        return cls(Vocabulary.from_dict(data["source"]), Vocabulary.from_dict(data["target"]))
+        """Return the arguments that make the vocabularies again, as plain data."""
+        return {"source": describe(self.source), "target": describe(self.target)}
 
 
-AnyVocabulary = Vocabulary | PairVocabulary
-VocabularyKind = TypeVar("VocabularyKind", Vocabulary, PairVocabulary)
+AnyVocabulary = VocabularyProtocol | PairVocabulary
+VocabularyKind = TypeVar("VocabularyKind", VocabularyProtocol, PairVocabulary)
+
+
+def count_characters_of_tokens(vocabulary: VocabularyProtocol) -> list[int]:
+    """Return the number of characters that each token stands for, by id; an unknown token counts as one."""
+    lengths = [len(vocabulary.join([token])) for token in vocabulary.tokens]
+    for index in (PAD, SOS, EOS):
+        lengths[index] = 0
+    if vocabulary.unknown is not None:
+        lengths[vocabulary.unknown] = 1
+    return lengths
 
 
 def vocabulary_from_dict(data: Any, where: str | Path) -> AnyVocabulary:
-    """Make either kind of vocabulary from plain data read at `where`.
+    """Make a vocabulary from the plain data of `describe`, read at `where`.
 
     Raises:
-        UserError: a field is missing or of the wrong kind.
+        UserError: a field is missing or of the wrong kind, or a class is not one that a saved run may make.
     """
     try:
-        return PairVocabulary.from_dict(data) if "source" in data else Vocabulary.from_dict(data)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{where}: not a vocabulary: field {error} is missing or wrong") from error
+        vocabulary = restore(add_default_targets(data), where)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"{where}: not a vocabulary: {get_first_line(error)} is missing or wrong") from error
+    if not isinstance(vocabulary, PairVocabulary | VocabularyProtocol):
+        raise UserError(f"{where}: not a vocabulary: {type(vocabulary).__name__} has not the methods of one")
+    return vocabulary
 
 
 def save_vocabulary(vocabulary: AnyVocabulary, path: str | Path) -> None:
     """Write a vocabulary as JSON."""
-    write_json(path, vocabulary.to_dict())
+    write_json(path, describe(vocabulary))
 
 
 def load_vocabulary(path: str | Path) -> AnyVocabulary:
     """Read a vocabulary from JSON.
 
     Raises:
-        UserError: the file is missing, broken, or not a vocabulary.
+        UserError: the file is missing, broken, not a vocabulary, or names a class that a saved run may not make.
     """
     return vocabulary_from_dict(read_json(path), path)

@@ -17,6 +17,7 @@ from attendgen.callbacks.step_seed import StepSeed
 from attendgen.config.instantiate import instantiate
 from attendgen.config.saved import record_config, to_plain_dict
 from attendgen.runs.provenance import get_processor
+from attendgen.text.saved import describe
 from attendgen.training.checkpoint_io import AtomicCheckpointIO, RunRecord
 from attendgen.training.components import Components
 from attendgen.training.loggers import make_loggers
@@ -40,7 +41,7 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
     if not config.get("logger"):  # Lightning refuses to watch the rate then
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     resumed = components.resumed
-    record = RunRecord(record_config(config), components.vocabulary.to_dict(), resumed.fit_seconds if resumed else 0.0)
+    record = RunRecord(record_config(config), describe(components.vocabulary), resumed.fit_seconds if resumed else 0.0)
     callbacks += [
         record,
         StepSeed(config.seed),

@@ -78,7 +78,7 @@ def test_long_training_captions_are_truncated_and_counted(flickr, make_data, cap
     data = make_data(flickr, captions_per_image=5, max_length=25)
     with caplog.at_level(logging.INFO, "attendgen"):
         data.setup("fit")
-    assert [record.getMessage() for record in caplog.records] == ["3 training captions truncated to 25 words"]
+    assert [record.getMessage() for record in caplog.records] == ["3 training captions truncated to 25 tokens"]
     lengths = [len(ids) for ids in data.dataset("train").ids[1]]
     assert lengths == [3, 25, 25, 25, 25]
     assert len(data.dataset("val").ids[0][1]) == 40  # evaluation captions are not truncated

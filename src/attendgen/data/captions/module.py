@@ -17,13 +17,16 @@ from attendgen.data.loader import make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.packed import PackedIds, without_garbage_collection
 from attendgen.layers.encoder import ImageEncoder
+from attendgen.text.levels import make_tokenizer
+from attendgen.text.protocol import Tokenizer, VocabularyProtocol
+from attendgen.text.tokenizers import LevelTokenizer
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError, format_some
 
 log = logging.getLogger(__name__)
 
 
-class CaptionDataModule(BaseDataModule[Vocabulary]):
+class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
     """Captioned images for training, validation and test; the vocabulary comes from the training captions alone.
 
     Args:
@@ -35,8 +38,11 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         captions_per_image: captions per image and epoch: drawn at random in training, else the first.
         augmented_views: versions of each training image, one of which is drawn in each epoch: the image itself, its
             mirror image, and crops of it (`images.augment`).
-        max_length: longer training captions are truncated to this many words; their number is logged.
-        min_frequency: rarer words become <unk>.
+        max_length: longer training captions are truncated to this many tokens; their number is logged.
+        min_frequency: rarer words, or the rarer characters of subwords, become <unk>.
+        level: "caption" (lower-case words), "bpe" or "unigram".
+        vocab_size: number of subwords, special tokens included.
+        tokenizer: one of the user's own, in place of the level's; it splits captions without punctuation.
         max_samples: use only the first images of each split (for tests).
         skip_bad: leave out images that are missing or cannot be read; the source leaves out unusable rows.
         encoding: of the source's files, which reads it from here; None is UTF-8.
@@ -61,6 +67,9 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         max_samples: int | None = None,
         skip_bad: bool = False,
         encoding: str | None = None,
+        level: str = "caption",
+        vocab_size: int | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__()
         require_positive(
@@ -77,6 +86,7 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         self.augmented_views = augmented_views
         self.max_length = max_length
         self.min_frequency = min_frequency
+        self.tokenizer = make_tokenizer(level, vocab_size, tokenizer, min_frequency, levels=("caption",))
         self.workers = workers
         self.seed = seed
         self.max_samples = max_samples
@@ -86,7 +96,7 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         self.sets: dict[str, CaptionDataset] = {}
         self.nearest: NearestCaptions | None = None  # made when it is first needed
 
-    def connect(self, vocabulary: Vocabulary, encoder: ImageEncoder | None = None) -> None:
+    def connect(self, vocabulary: VocabularyProtocol, encoder: ImageEncoder | None = None) -> None:
         """Receive the vocabulary, and the encoder whose image size and features are used."""
         super().connect(vocabulary)
         self.encoder = encoder or self.encoder
@@ -127,9 +137,14 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         return find_broken(images, Path(self.cache) if self.cache else None)
 
     @without_garbage_collection()
-    def build_vocabulary(self) -> Vocabulary:
-        """Build the vocabulary of the words in the training captions."""
-        self.vocabulary = Vocabulary.build(self.rows("train").captions, "caption", "lower", self.min_frequency)
+    def build_vocabulary(self) -> VocabularyProtocol:
+        """Build the vocabulary of the training captions."""
+        # other tokens than words are those of the caption's words, too: what is scored has no punctuation
+        normalizer = "lower" if isinstance(self.tokenizer, LevelTokenizer) else "caption"
+        captions = self.rows("train").captions
+        self.vocabulary = Vocabulary.build(
+            captions, normalizer=normalizer, min_frequency=self.min_frequency, tokenizer=self.tokenizer
+        )
         return self.vocabulary
 
     def prepare_data(self) -> None:
@@ -148,7 +163,7 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
             self.sets[split] = CaptionDataset(ids, views, self.captions_per_image, self.seed)
         return self.sets[split]
 
-    def encode_captions(self, split: str, vocabulary: Vocabulary) -> PackedIds:
+    def encode_captions(self, split: str, vocabulary: VocabularyProtocol) -> PackedIds:
         """Return the ids of each image's captions; the number of truncated training captions is logged."""
         truncated = 0
 
@@ -164,7 +179,7 @@ class CaptionDataModule(BaseDataModule[Vocabulary]):
         references = self.rows(split).references()
         ids = PackedIds([encode(caption) for caption in captions[:most]] for captions in references)
         if truncated:
-            log.info("%d training captions truncated to %d words", truncated, self.max_length)
+            log.info("%d training captions truncated to %d tokens", truncated, self.max_length)
         return ids
 
     def images(self, paths: Sequence[Path], view: int = 0) -> Images:
