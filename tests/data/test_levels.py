@@ -51,7 +51,7 @@ def module(file: Path, **options) -> TextDataModule:
     "options", [{}, {"level": "bpe", "vocab_size": 60}, {"level": "unigram", "vocab_size": 60}], ids=str
 )
 def test_bits_per_character_are_all_bits_over_all_characters(file: Path, options: dict) -> None:
-    data = module(file, min_frequency=50, **options)  # the snow man and more are unknown
+    data = module(file, min_frequency=50, batch_size=1, **options)  # the snow man and more are unknown
     vocabulary = data.build_vocabulary()
     torch.manual_seed(0)
     model = LSTMLanguageModel(len(vocabulary), 6, 8)
@@ -65,12 +65,12 @@ def test_bits_per_character_are_all_bits_over_all_characters(file: Path, options
     (ids,) = data.dataset("val").texts
     assert vocabulary.unknown in ids
     logits = model.read(torch.cat([torch.tensor([1]), ids[:-1].long()])[None], model.initial_state(1))[0]
-    nats = float(torch.nn.functional.cross_entropy(logits[0], ids.long(), reduction="sum"))
+    nats = torch.nn.functional.cross_entropy(logits[0], ids.long(), reduction="sum").item()
     assert logged["bits_per_character"] == pytest.approx(nats / math.log(2) / len(text), rel=1e-4)
     name = "perplexity_per_token" if options else "perplexity"
     assert logged[name] == pytest.approx(math.exp(nats / len(ids)), rel=1e-4)
     assert set(logged) == {"bits_per_character", name}
-    assert data.character_counts("val")["characters"] == len(text)
+    assert data.count_inputs("val")["characters"] == len(text)
 
 
 def test_a_tokenizer_that_loses_text_is_told(file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,7 @@ def test_an_own_tokenizer_or_vocabulary_goes_through_every_command(
     assert "".join(result.tokens[:-1]) == result.text
     if part == "tokenizer":
         assert result.tokens[:2] == ["Je ", "vai"]
-    bundle(Run.find(folder), "own", tmp_path / "bundled", {"data.train": "toy_chat.tsv"})
+    bundle(Run.find(folder), "own", tmp_path / "bundled", {"data.root": ".", "data.train": "toy_chat.tsv"})
     assert load_vocabulary(tmp_path / "bundled" / "vocabulary.json").to_dict() == model.vocabulary.to_dict()
     monkeypatch.setenv(VARIABLE, "")
     assert f"--trust {NAME}" in refusal(load_vocabulary, folder / "vocabulary.json")
@@ -86,7 +86,7 @@ def test_pairs_of_subwords_are_trained_scored_and_generated(
         result = model.score(source, target)
         assert result.text == target
         assert result.attention.shape == (len(result.tokens), len(result.source))
-        assert len(result.tokens) <= len(target)
+        assert len(result.tokens) <= len(target) + 1
     done = attendgen("evaluate", folder, "--out", tmp_path / "scores")
     assert done.code == 0, done.err
     assert len((tmp_path / "scores" / "outputs_val.txt").read_text("utf-8").splitlines()) == len(pairs)
@@ -111,14 +111,15 @@ def test_a_language_model_of_subwords_continues_texts(runs: SharedRuns, attendge
     model = load(folder)
     assert isinstance(model, TextGenerator)
     written: list[str] = []
-    (result,) = model.generate("It was the", on_token=written.append, max_length=20, temperature=0)
+    (result,) = model.generate("It was the", on_token=written.append, max_length=20, temperature=0.0)
     assert len(result.tokens) == 20
     assert "".join(written) == result.text
-    assert len(result.text) > 20
+    assert len(result.text) == sum(len(token) for token in result.tokens)
     done = attendgen("generate", folder, "It was the", "--max-length", "20", "--temperature", "0")
     assert done.out == result.text + "\n"
-    if experiment == "novels_lstm":
-        assert result.source[:3] == model.vocabulary.to_tokens(model.vocabulary.encode("It was the"))[:3]
+    if experiment == "novels":
+        context = model.vocabulary.to_tokens(model.vocabulary.encode("It was the"))
+        assert result.source == context[-len(result.source) :]
 
 
 def test_captions_of_subwords_are_lower_case_words(runs: SharedRuns, tmp_path: Path) -> None:
