@@ -53,7 +53,7 @@ def test_help_of_a_command_names_its_arguments_and_options(attendgen: Command, c
 
 
 def test_every_decoding_setting_is_an_option() -> None:
-    helps = {field.name: field.metadata["help"] for field in fields(DecodingConfig)}
+    helps = {field.name: field.metadata["help"] for field in fields(DecodingConfig) if field.metadata["flag"]}
     flags = {"--beam" if name == "beam_size" else f"--{name.replace('_', '-')}" for name in helps}
     assert flags == set(DECODING)
     assert all(helps.values())

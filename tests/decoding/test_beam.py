@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attendgen.decoding.beam import beam_search
+from attendgen.decoding.processors import Constraints
 from attendgen.decoding.sampling import greedy_or_sample
 from attendgen.decoding.scoring import BeamScorer
 from attendgen.utils.special_tokens import EOS, PAD, SOS
@@ -87,7 +88,15 @@ def search_in_lists(
 @pytest.mark.parametrize("rules", [{}, *RULES], ids=str)
 @pytest.mark.parametrize("scorer", SCORERS, ids=str)
 def test_beam_as_wide_as_the_space_equals_enumeration(table, scorer, rules):
-    best = beam_search(table, *table.encode(range(4)), max_length=4, width=4**4, n_best=10, scorer=scorer, **rules)
+    best = beam_search(
+        table,
+        *table.encode(range(4)),
+        max_length=4,
+        width=4**4,
+        n_best=10,
+        scorer=scorer,
+        processors=[Constraints(**rules)],
+    )
     for which in range(4):
         everything = enumerate_all(table, which, 4, scorer, **rules)
         assert rules or len(everything) == 1 + 3 + 3**2 + 3**3 * 4
@@ -103,7 +112,13 @@ def test_narrow_beam_equals_search_in_lists(make_table, scorer, width, rules):
     table = make_table(inputs=20)
     n_best = 2
     best = beam_search(
-        table, *table.encode(range(20)), max_length=4, width=width, n_best=n_best, scorer=scorer, **rules
+        table,
+        *table.encode(range(20)),
+        max_length=4,
+        width=width,
+        n_best=n_best,
+        scorer=scorer,
+        processors=[Constraints(**rules)],
     )
     for which in range(20):
         expected = search_in_lists(table, which, 4, width, scorer, **rules)[:n_best]
@@ -131,7 +146,7 @@ def test_width_1_equals_greedy(case):
 @pytest.mark.parametrize("scorer", [BeamScorer(), BeamScorer(0.7), BeamScorer(coverage=0.5)], ids=str)
 @pytest.mark.parametrize("rules", [{}, {"min_length": 3, "no_repeat_ngram_size": 2}], ids=str)
 def test_batch_equals_single_inputs(case, scorer, rules):
-    options = {"max_length": 8, "width": 3, "n_best": 3, "scorer": scorer, **rules}
+    options = {"max_length": 8, "width": 3, "n_best": 3, "scorer": scorer, "processors": [Constraints(**rules)]}
     batch = beam_search(case.model, *case.encode(range(4)), **options)
     outputs = set()
     for row in range(4):
@@ -214,7 +229,9 @@ def test_missing_hypotheses_are_padding_with_a_score_of_minus_infinity(table):
 
 def test_suppressed_tokens_are_never_chosen(table):
     table.log_probs[..., 3] = 0.0
-    best = beam_search(table, *table.encode(range(4)), max_length=4, width=4, n_best=4, suppress_tokens=(PAD, SOS, 3))
+    best = beam_search(
+        table, *table.encode(range(4)), max_length=4, width=4, n_best=4, processors=[Constraints((PAD, SOS, 3))]
+    )
     assert not (best.tokens == 3).any()
     assert (beam_search(table, *table.encode(range(4)), max_length=4, width=4).tokens == 3).any()
 
@@ -252,7 +269,13 @@ def test_dropping_finished_inputs_changes_no_output(make_table, scorer, rules):
             return step(tokens, state, memory)
 
         table.step = count_rows
-        options = {"width": 3, "n_best": 2, "scorer": scorer, "drop_finished": drop, **rules}
+        options = {
+            "width": 3,
+            "n_best": 2,
+            "scorer": scorer,
+            "drop_finished": drop,
+            "processors": [Constraints(**rules)],
+        }
         found[drop] = beam_search(table, *table.encode(range(40)), max_length=4, **options)
     assert rules or counts[True] < counts[False]
     for left, right in zip(found[True], found[False], strict=True):

@@ -1,5 +1,7 @@
 """The settings of decoding: defaults, validation, and which options turn off which."""
 
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, asdict, fields
 from pathlib import Path
 
@@ -25,7 +27,7 @@ any_base = pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 def test_default_config_file_equals_the_defaults():
     config = OmegaConf.to_container(OmegaConf.load(CONF / "default.yaml"))
     assert config.pop("_target_") == "attendgen.decoding.DecodingConfig"
-    assert config == asdict(DecodingConfig())
+    assert {**config, "processors": tuple(config["processors"])} == asdict(DecodingConfig())
 
 
 def test_every_config_file_is_valid():
@@ -42,6 +44,27 @@ def test_every_config_file_is_valid():
         loaded = OmegaConf.load(CONF / f"{name}.yaml")
         loaded.pop("defaults", None)
         assert instantiate(OmegaConf.merge(default, loaded)) == config
+
+
+WRONG = """
+import sys, attendgen.decoding.config as config
+for name, value in (("beam_size", "x"), ("max_length", 2.5), ("length_penalty", "x"), ("temperature", True),
+                    ("top_k", "x"), ("top_p", "x"), ("seed", "x"), ("length_penalty_type", 3), ("processors", "x"),
+                    ("processors", [3]), ("drop_finished", "x"), ("no_repeat_ngram_size", None)):
+    try:
+        config.DecodingConfig(**{name: value})
+    except config.UserError as error:
+        assert str(error).startswith(f"decoding.{name}") and "\\n" not in str(error), error
+    else:
+        raise AssertionError((name, value))
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_setting_of_a_wrong_type_is_one_line():
+    """In a process of its own, without the type checks of the tests."""
+    done = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_settings_are_frozen():

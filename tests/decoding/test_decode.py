@@ -10,6 +10,7 @@ from attendgen.data.batch import pad
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
+from attendgen.decoding.processors import Constraints
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.sampling import RandomStreams, Sampler, greedy_or_sample
 from attendgen.decoding.scoring import BeamScorer
@@ -58,9 +59,9 @@ def test_settings_reach_the_beam(table):
     config = DecodingConfig(
         4, 2, beam_size=5, n_best=3, length_penalty=0.7, coverage_penalty=0.2, no_repeat_ngram_size=2
     )
-    rules = {"min_length": 2, "no_repeat_ngram_size": 2, "suppress_tokens": (PAD, SOS, 3)}
+    rules = [Constraints((PAD, SOS, 3), min_length=2, no_repeat_ngram_size=2)]
     scorer = BeamScorer(0.7, coverage=0.2)
-    expected = beam_search(table, memory, state, 4, width=5, n_best=3, scorer=scorer, **rules)
+    expected = beam_search(table, memory, state, 4, width=5, n_best=3, scorer=scorer, processors=rules)
     assert_same(decode(table, memory, state, config, (PAD, SOS, 3)), expected, rtol=0, atol=0)
     average = decode(table, memory, state, DecodingConfig(4, beam_size=5, length_penalty_type="avg"))
     expected = beam_search(table, memory, state, 4, width=5, scorer=BeamScorer(kind="avg"))
@@ -72,7 +73,7 @@ def test_settings_reach_the_sampler(table):
     rules = {"min_length": 2, "no_repeat_ngram_size": 1}
     config = DecodingConfig(4, temperature=2.0, top_k=3, top_p=0.9, seed=5, **rules)
     sampler = Sampler(2.0, 3, 0.9, RandomStreams(5, [3, 1, 4, 0]))
-    expected = greedy_or_sample(table, memory, state, 4, sampler, **rules)
+    expected = greedy_or_sample(table, memory, state, 4, sampler, processors=[Constraints(**rules)])
     assert_same(decode(table, memory, state, config, examples=[3, 1, 4, 0]), expected, rtol=0, atol=0)
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from attendgen.decoding.processors import Constraints
 from attendgen.decoding.sampling import RandomStreams, Sampler, argmax_token, find_open_rows, greedy_or_sample
 from attendgen.layers.state import fill_tokens, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
@@ -183,7 +184,7 @@ def test_suppressed_tokens_are_never_chosen(table):
     assert (greedy_or_sample(table, *table.encode(range(4)), max_length=4).tokens == 3).all()
     for choose in (argmax_token, Sampler(5.0)):
         decoded = greedy_or_sample(
-            table, *table.encode(range(4)), max_length=4, choose=choose, suppress_tokens=(PAD, SOS, 3)
+            table, *table.encode(range(4)), max_length=4, choose=choose, processors=[Constraints((PAD, SOS, 3))]
         )
         assert not (decoded.tokens == 3).any()
 
@@ -194,7 +195,7 @@ def test_suppressed_tokens_are_never_chosen(table):
 def test_constraints_hold_in_greedy_outputs(make_table, rules):
     table = make_table(inputs=60)
     free = greedy_or_sample(table, *table.encode(range(60)), max_length=4)
-    bound = greedy_or_sample(table, *table.encode(range(60)), max_length=4, **rules)
+    bound = greedy_or_sample(table, *table.encode(range(60)), max_length=4, processors=[Constraints(**rules)])
     differ = 0
     for left, right in zip(free.tokens[:, 0].tolist(), bound.tokens[:, 0].tolist(), strict=True):
         tokens = [token for token in right if token != PAD]
@@ -253,7 +254,9 @@ def test_dropping_finished_rows_changes_no_output(make_table, samples, rules, sa
 
         table.step = count_rows
         choose = Sampler(streams=RandomStreams(5, range(40), samples)) if sampled else argmax_token
-        found[drop] = greedy_or_sample(table, memory, state, 4, choose, **rules, drop_finished=drop)
+        found[drop] = greedy_or_sample(
+            table, memory, state, 4, choose, processors=[Constraints(**rules)], drop_finished=drop
+        )
     assert counts[True] < counts[False]
     for left, right in zip(found[True], found[False], strict=True):
         torch.testing.assert_close(left, right)

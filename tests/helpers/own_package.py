@@ -39,6 +39,25 @@ class Repeat:
         return Decoded(torch.full((rows, 1, times), self.token), zeros[:, :, 0], zeros, attention)
 
 
+class Weight:
+    def __init__(self, weight):
+        self.weight = weight
+
+
+class Counting(Repeat):
+    """Notes the rows that it is asked for, and its settings."""
+
+    calls = []
+
+    def __init__(self, scorer, times=3, max_length=30):
+        super().__init__(times=times, max_length=max_length)
+        self.scorer = scorer
+
+    def __call__(self, model, memory, state, suppress_tokens):
+        self.calls.append((count_rows(state), self.times, self.scorer.weight))
+        return super().__call__(model, memory, state, suppress_tokens)
+
+
 class OwnData(ParallelDataModule):
     """Sentence pairs without those whose source is too long."""
 

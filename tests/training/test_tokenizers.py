@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attendgen.config.trust import VARIABLE
 from attendgen.inference.load import load
 from attendgen.inference.text_generator import TextGenerator
 from attendgen.inference.translator import Translator
@@ -17,7 +16,7 @@ from attendgen.utils.resources import bundled_file
 from helpers import tiny_data
 from helpers.checkpoints import read
 from helpers.errors import Command, assert_mistake, refusal
-from helpers.own_package import NAME, write_package
+from helpers.own_package import NAME, forget_package, write_package
 from helpers.runs import SharedRuns
 
 TOY = ["callbacks.progress=null", "trainer=smoke", "decoding.max_length=6", "model.hidden=8", "model.embedding_dim=8"]
@@ -52,7 +51,7 @@ def test_an_own_tokenizer_or_vocabulary_goes_through_every_command(
         ("ensemble", folder, folder, "--out", both),
         ("generate", both, "tu vas bien ?", "--beam", "3"),
     ):
-        monkeypatch.setenv(VARIABLE, "")
+        forget_package(tmp_path, monkeypatch)
         assert_mistake(attendgen(*arguments), "mypaper.", f"--trust {NAME}")
         done = attendgen(*arguments, "--trust", NAME)
         assert done.code == 0, done.err
@@ -67,7 +66,7 @@ def test_an_own_tokenizer_or_vocabulary_goes_through_every_command(
         assert result.tokens[:2] == ["Je ", "vai"]
     bundle(Run.find(folder), "own", tmp_path / "bundled", {"data.root": ".", "data.train": "toy_chat.tsv"})
     assert load_vocabulary(tmp_path / "bundled" / "vocabulary.json").to_dict() == model.vocabulary.to_dict()
-    monkeypatch.setenv(VARIABLE, "")
+    forget_package(tmp_path, monkeypatch)
     assert f"--trust {NAME}" in refusal(load_vocabulary, folder / "vocabulary.json")
 
 

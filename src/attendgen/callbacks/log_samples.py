@@ -100,7 +100,7 @@ def show_pair(task: Any, batch: PairBatch, row: int, result: Result) -> LoggedSa
 def show_caption(task: Any, batch: CaptionBatch, row: int, result: Result) -> LoggedSample:
     """Return the caption of an image."""
     path = task.data.rows(task.data.eval_split)[int(batch.index[row])].path
-    return LoggedSample(f"{path.name}: {' '.join(result.tokens)}", result, path)
+    return LoggedSample(f"{path.name}: {result.text}", result, path)
 
 
 def show_window(task: Any, batch: WindowBatch, row: int, result: Result) -> LoggedSample:
@@ -108,7 +108,7 @@ def show_window(task: Any, batch: WindowBatch, row: int, result: Result) -> Logg
     context = task.vocabulary.to_tokens(batch.context[row].tolist())
     # the first window of a text has no context to attend to
     result = _shorten(replace(result, source=context, attention=result.attention[:, : len(context)]))
-    return LoggedSample(f"{''.join(context)[-SHOWN:]!r} → {result.text!r}", result)
+    return LoggedSample(f"{task.vocabulary.join(context)[-SHOWN:]!r} → {result.text!r}", result)
 
 
 def show_stream(task: Any, batch: StreamBatch, row: int, result: Result) -> LoggedSample:

@@ -6,14 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from attendgen.cli.options import RunArgument, Trust, with_decoding_options
+from attendgen.cli.options import RunArgument, Trust, take_settings, with_decoding_options
 from attendgen.utils.errors import UserError
 
 
 @with_decoding_options
 def caption(
     run: RunArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images of any size and mode.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...", help="Images of any size and mode; decoding.NAME=VALUE changes any setting of decoding."
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -36,6 +41,10 @@ def caption(
     from attendgen.visualization import plotting
     from attendgen.visualization.html_report import write_report
 
+    names, decoding = take_settings(map(str, images), decoding)
+    images = [Path(name) for name in names]
+    if not images:
+        raise UserError("caption: no image; give IMAGE")
     opened = [open_image(path) for path in images]  # all must be readable before anything is written
     found = Run.find(run)
     if data is not None:

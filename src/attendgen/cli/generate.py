@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attendgen.cli.options import RunArgument, Trust, with_decoding_options
+from attendgen.cli.options import RunArgument, Trust, name_option, take_settings, with_decoding_options
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text
 
@@ -21,7 +21,11 @@ MAX_ROWS = 160  # of a heat map: more cannot be read
 def generate(
     run: RunArgument,
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT...", help="Sources to answer or translate, or contexts.")
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT...",
+            help="Sources to answer or translate, or contexts; decoding.NAME=VALUE changes any setting of decoding.",
+        ),
     ] = None,
     prompt_file: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A text file that holds one more source or context.")
@@ -41,17 +45,20 @@ def generate(
     decoding: Any = None,
 ) -> None:
     """Answer, translate or continue texts; a single continuation is printed as it is made."""
-    texts = [*(texts or []), *(read_text(path) for path in prompt_file or [])]
+    options = [name_option(name) for name in decoding]
+    given, decoding = take_settings(texts or [], decoding)
+    texts = [*given, *(read_text(path) for path in prompt_file or [])]
     if not texts:
         raise UserError("generate: no text; give TEXT or --prompt-file FILE")
     if score is not None and decoding:
-        name = "--" + next(iter(decoding)).replace("_", "-")
+        name = options[0] if options else f"decoding.{next(iter(decoding))}"
         raise UserError(f"--score: a given output is not decoded; leave {name} out")
     if attention is not None:
         from attendgen.visualization.plotting import check_suffix
 
         check_suffix(attention)
     model = load_generator(run, precision)
+    decoding = model.clear_settings(decoding)
     streamed = False
     if score is not None:
         found = [[model.score(text, score)] for text in texts]

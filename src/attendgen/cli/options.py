@@ -2,16 +2,20 @@
 
 import functools
 import inspect
+import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
+from attendgen.config.instantiate import get_first_line
 from attendgen.decoding.config import DecodingConfig
+from attendgen.utils.errors import UserError
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run directory, a .ckpt file, or the name of a bundled model.")
@@ -45,23 +49,54 @@ Trust = Annotated[
 ]
 
 
+def name_option(setting: str) -> str:
+    """Return the command-line option of a setting."""
+    return FLAGS.get(setting, f"--{setting.replace('_', '-')}")
+
+
+SETTING = re.compile(r"decoding\.([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
+
+
+def take_settings(arguments: Iterable[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Return the arguments of a command that are not `decoding.NAME=VALUE`, and the settings of these and of `options`.
+
+    A value of null is one that the setting has been given, not one that it lacks; see `TrainedModel.clear_settings`.
+
+    Raises:
+        UserError: a value is not YAML, or a setting is given twice.
+    """
+    rest, settings = [], dict(options)
+    for argument in arguments:
+        found = SETTING.fullmatch(argument)
+        if found is None:
+            rest.append(argument)
+            continue
+        name, text = found.groups()
+        if name in settings:
+            raise UserError(f"decoding.{name}: given twice; leave one of them out")
+        try:
+            settings[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{argument}: {get_first_line(error)}") from error
+    return rest, settings
+
+
 def with_decoding_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `DecodingConfig` to a command, which receives those given as the argument `decoding`.
 
-    The default of each option is the run's own setting.
+    The default of each option is the run's own setting. `take_settings` adds those that have no option.
     """
-    names = [field.name for field in fields(DecodingConfig)]
+    options = [field for field in fields(DecodingConfig) if field.metadata["flag"]]
 
     @functools.wraps(command)
     def run(**arguments: Any) -> Any:
-        given = {name: value for name in names if (value := arguments.pop(name)) is not None}
+        given = {field.name: value for field in options if (value := arguments.pop(field.name)) is not None}
         return command(**arguments, decoding=given)
 
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "decoding"]
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    for field in fields(DecodingConfig):
-        flag = FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")
-        option = typer.Option(flag, help=field.metadata["help"])
+    for field in options:
+        option = typer.Option(name_option(field.name), help=field.metadata["help"])
         kind: Any = Annotated[_get_type(field.type) | None, option]
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters.append(inspect.Parameter(field.name, keyword, default=None, annotation=kind))

@@ -30,7 +30,7 @@ PUBLIC = {
     "attendgen.data": (
         "CaptionDataModule Coco Flickr8k FlickrCsv JsonLines Karpathy ParallelDataModule Shapes TextCaps TextDataModule"
     ),
-    "attendgen.decoding": "DecodingConfig",
+    "attendgen.decoding": "Constraints DecodingConfig RepetitionPenalty",
     "attendgen.layers": (
         "AdditiveAttention ArgmaxSampler BahdanauDecoder CategoricalSampler DotAttention GeneralAttention LuongDecoder "
         "MeanAttention SemiSampler StraightThroughGumbelSampler"

@@ -9,19 +9,25 @@ if TYPE_CHECKING:
     from attendgen.decoding.config import DecodingConfig as DecodingConfig
     from attendgen.decoding.decode import decode as decode
     from attendgen.decoding.mbr import mbr_rerank as mbr_rerank
+    from attendgen.decoding.processors import Constraints as Constraints
+    from attendgen.decoding.processors import RepetitionPenalty as RepetitionPenalty
     from attendgen.decoding.protocol import DecodableModel as DecodableModel
     from attendgen.decoding.protocol import Decoded as Decoded
     from attendgen.decoding.protocol import DecodingFunction as DecodingFunction
+    from attendgen.decoding.protocol import LogitsProcessor as LogitsProcessor
     from attendgen.decoding.protocol import StatefulModel as StatefulModel
     from attendgen.decoding.sampling import greedy_or_sample as greedy_or_sample
     from attendgen.decoding.scoring import BeamScorer as BeamScorer
 
 __all__ = [
     "BeamScorer",
+    "Constraints",
     "DecodableModel",
     "Decoded",
     "DecodingConfig",
     "DecodingFunction",
+    "LogitsProcessor",
+    "RepetitionPenalty",
     "StatefulModel",
     "beam_search",
     "decode",
@@ -31,10 +37,13 @@ __all__ = [
 
 _PUBLIC = {
     "BeamScorer": "scoring",
+    "Constraints": "processors",
     "DecodableModel": "protocol",
     "Decoded": "protocol",
     "DecodingConfig": "config",
     "DecodingFunction": "protocol",
+    "LogitsProcessor": "protocol",
+    "RepetitionPenalty": "processors",
     "StatefulModel": "protocol",
     "beam_search": "beam",
     "decode": "decode",

@@ -1,5 +1,6 @@
 """Beam search over inputs and hypotheses in one set of tensors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -7,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attendgen.decoding.constraints import constrain
-from attendgen.decoding.protocol import DecodableModel, Decoded
+from attendgen.decoding.processors import Constraints, process
+from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.decoding.scoring import BeamScorer
 from attendgen.layers.state import count_rows, fill_tokens, get_device, get_mask, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
@@ -150,11 +151,9 @@ def beam_search(
     width: int = 5,
     n_best: int = 1,
     scorer: BeamScorer | None = None,
-    suppress_tokens: tuple[int, ...] = (PAD, SOS),
+    processors: Sequence[LogitsProcessor] = (Constraints(),),
     prefix: Int[Tensor, " batch"] | None = None,
     eos_id: int | None = EOS,
-    min_length: int = 1,
-    no_repeat_ngram_size: int = 0,
     drop_finished: bool = True,
 ) -> Decoded:
     """Return the `n_best` outputs of each input that a beam of `width` hypotheses finds.
@@ -164,7 +163,7 @@ def beam_search(
 
     Args:
         scorer: how hypotheses compare; by log-probability unless given.
-        suppress_tokens, min_length, no_repeat_ngram_size: see `constrain`.
+        processors: change the log-probabilities of the next tokens, one after the other.
         prefix: the token before each input's first one; <sos> unless given.
         eos_id: ends a hypothesis; None goes on to `max_length`.
         drop_finished: fast path: drop finished inputs from the batch; the outputs are the same up to rounding.
@@ -182,7 +181,7 @@ def beam_search(
     for length in range(1, max_length + 1):
         log_probs, alphas, model_state = model.step(last, beam.model_state, beam.memory)
         history = beam.open.tokens.flatten(0, 1)
-        log_probs = constrain(log_probs, history, suppress_tokens, eos_id, min_length, no_repeat_ngram_size)
+        log_probs = process(processors, log_probs, history)
         grown = beam.expand(log_probs.unflatten(0, (-1, width)), alphas.unflatten(0, (-1, width)), scorer)
         token = grown.hypotheses.tokens[..., -1]
         at_end = length == max_length

@@ -1,5 +1,6 @@
 """The settings of decoding, validated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -8,9 +9,9 @@ from attendgen.utils.errors import UserError
 LENGTH_PENALTIES = ("gnmt", "avg")
 
 
-def _option(default: Any, text: str) -> Any:
-    """Declare a setting with the help text of its command-line option."""
-    return field(default=default, metadata={"help": text})
+def _option(default: Any, text: str, flag: bool = True) -> Any:
+    """Declare a setting with its help text; with `flag`, the command line has an option for it."""
+    return field(default=default, metadata={"help": text, "flag": flag})
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,13 @@ class DecodingConfig:
     retrieval_captions: int = _option(
         0, "Re-rank the beam by similarity to the captions of this many similar training images; 0 turns it off."
     )
+    processors: Sequence[Any] = _option(
+        (), "Functions (log_probs, history) that change the next tokens' log-probabilities, in order.", flag=False
+    )
+    drop_finished: bool = _option(True, "Fast path: drop finished outputs from the batch.", flag=False)
 
     def __post_init__(self) -> None:
+        self._check_parts()
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
             object.__setattr__(self, "temperature", 1.0)
         self._check_ranges()
@@ -53,6 +59,20 @@ class DecodingConfig:
             raise UserError(
                 f"decoding.n_best={self.n_best}: more than the beam size {self.beam_size}; use a beam of {self.n_best}"
             )
+
+    def _check_parts(self) -> None:
+        processors: Any = self.processors
+        if not isinstance(processors, Sequence) or isinstance(processors, str):
+            raise UserError(f"decoding.processors: {type(processors).__name__}: expected a list")
+        for processor in processors:
+            if not callable(processor):
+                raise UserError(
+                    f"decoding.processors: {type(processor).__name__} cannot be called; give functions (log_probs, "
+                    "history) -> log_probs, in a config as {_target_: mypackage.MyProcessor}"
+                )
+        object.__setattr__(self, "processors", tuple(processors))
+        if not isinstance(self.drop_finished, bool):
+            raise UserError(f"decoding.drop_finished={self.drop_finished}: expected true or false")
 
     def _check_ranges(self) -> None:
         lowest = {"max_length": 1, "min_length": 1, "beam_size": 1, "n_best": 1}

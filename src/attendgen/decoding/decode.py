@@ -10,6 +10,7 @@ from torch import Tensor
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.mbr import Evidence, apportion, concat_outputs, mbr_rerank
+from attendgen.decoding.processors import Constraints, OwnProcessors
 from attendgen.decoding.protocol import CompositeModel, DecodableModel, Decoded, DecodingFunction
 from attendgen.decoding.sampling import RandomStreams, Sampler, TokenChoice, argmax_token, greedy_or_sample
 from attendgen.decoding.scoring import BeamScorer
@@ -44,7 +45,7 @@ def decode(
         suppress_tokens: ids that are never chosen.
         examples: the number of each input, on which its samples depend beside the seed; 0 unless given.
         retrieved: for each input, outputs of similar training inputs, for `retrieval_captions`.
-        text: of language models: `prefix`, `eos_id`, `on_token` and `streams`, see `decode_tokens`.
+        text: of language models: `prefix`, `eos_id`, `on_token`, `streams` and `earlier`, see `decode_tokens`.
 
     Raises:
         UserError: `retrieval_captions` is set, but there are no `retrieved` outputs.
@@ -75,6 +76,7 @@ def decode_tokens(
     eos_id: int | None = EOS,
     on_token: Streamer | None = None,
     streams: RandomStreams | None = None,
+    earlier: Int[Tensor, "rows earlier"] | None = None,
 ) -> Decoded:
     """Decode without re-ranking; see `decode`.
 
@@ -83,6 +85,7 @@ def decode_tokens(
         eos_id: ends an output; None goes on to the maximum length.
         on_token: called with each step's tokens as they are chosen.
         streams: random numbers of the samples, if a text is decoded part by part.
+        earlier: the parts of the outputs that were decoded before, which the rules and processors see.
 
     Raises:
         UserError: `on_token` is given, but the tokens of a beam are known only at the end.
@@ -92,6 +95,7 @@ def decode_tokens(
         if on_token is not None:
             raise UserError(f"decoding.beam_size={config.beam_size}: the tokens of a beam are known only at the end")
         return _search_beam(model, memory, state, config, config.n_best, rules)
+    rules["earlier"] = earlier
     if not config.samples_outputs:
         return greedy_or_sample(model, memory, state, choose=_notify(argmax_token, on_token), **rules)
     if streams is None and config.seed is not None:
@@ -133,14 +137,14 @@ def generate_candidates(
 def _get_rules(
     config: DecodingConfig, suppress_tokens: tuple[int, ...], prefix: Tensor | None, eos_id: int | None
 ) -> dict[str, Any]:
-    """Return the arguments that all decoding algorithms share."""
+    """Return the arguments that all decoding algorithms share; the constraints hold whatever other processors do."""
+    constraints = Constraints(suppress_tokens, eos_id, config.min_length, config.no_repeat_ngram_size)
     return {
         "max_length": config.max_length,
-        "min_length": config.min_length,
-        "no_repeat_ngram_size": config.no_repeat_ngram_size,
-        "suppress_tokens": suppress_tokens,
+        "processors": [OwnProcessors(config.processors)] * bool(config.processors) + [constraints],
         "prefix": prefix,
         "eos_id": eos_id,
+        "drop_finished": config.drop_finished,
     }
 
 
@@ -165,8 +169,8 @@ def _draw(
     choose = _notify(Sampler(config.temperature or 1.0, config.top_k, config.top_p, streams), on_token)
     inputs = count_rows(state)
     rows = torch.arange(inputs, device=get_device(state)).repeat_interleave(count)
-    prefix = rules["prefix"]
-    rules = {**rules, "prefix": prefix if prefix is None else prefix[rows]}
+    by_input = {name: rules[name] for name in ("prefix", "earlier") if rules.get(name) is not None}
+    rules = {**rules, **{name: part[rows] for name, part in by_input.items()}}
     decoded = greedy_or_sample(model, memory, take_rows(state, rows), choose=choose, **rules)
     return Decoded(*(part.squeeze(1).unflatten(0, (inputs, count)) for part in decoded))
 

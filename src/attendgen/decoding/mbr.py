@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attendgen.decoding.protocol import Decoded
-from attendgen.metrics.cider import ORDERS, SIGMA
+from attendgen.metrics.cider import ORDERS, compare_lengths
 from attendgen.utils.special_tokens import EOS, PAD
 
 # for every input, some outputs [m, length]
@@ -61,7 +61,7 @@ def expected_similarity(hypotheses: Int[Tensor, "n length"], samples: Int[Tensor
         total = total + _cosines(grams, weights, is_whole, len(found), len(hypotheses))
     lengths = is_word.sum(dim=1).float()
     difference = lengths[: len(hypotheses)].unsqueeze(1) - lengths[len(hypotheses) :]
-    return (total / ORDERS * torch.exp(-(difference**2) / (2 * SIGMA**2))).mean(dim=1)
+    return (total / ORDERS * compare_lengths(difference)).mean(dim=1)
 
 
 def _cosines(

@@ -14,8 +14,9 @@ class DecodableModel(Protocol):
     """A model to decode from.
 
     The model's `encode`, which the caller of a decoding algorithm calls, turns a batch of inputs into a memory and a
-    first state, both named tuples of batch-first tensors (they may nest). The memory has one row per input and may have
-    a `mask` [batch source]; the state has `hypotheses` rows per input, input by input, and is reordered by row.
+    first state, both trees of batch-first tensors: tensors, None, and named tuples, tuples, lists and dicts of trees.
+    The memory has one row per input and may have a `mask` [batch source]; the state has `hypotheses` rows per input,
+    input by input, and is reordered by row.
     """
 
     def step(
@@ -55,7 +56,7 @@ class Decoded(NamedTuple):
         tokens: without <sos>, with <eos> where it was emitted.
         scores: what the outputs are ranked by: the sum of log-probabilities, <eos> included, after any penalties, or
             the expected similarity; -inf marks an output that does not exist.
-        log_probs: of each token (zero at <pad>).
+        log_probs: of each token, after the processors (zero at <pad>).
         attention: weights with which each token was predicted.
     """
 
@@ -64,6 +65,10 @@ class Decoded(NamedTuple):
     log_probs: Float[Tensor, "batch n length"]
     attention: Float[Tensor, "batch n length source"]
 
+
+# Changes the log-probabilities of the next tokens, given the tokens of each output so far. All rows have equally many;
+# a row that has ended is dropped, or holds <pad> after <eos>, and what is returned for it does not matter.
+LogitsProcessor = Callable[[Float[Tensor, "rows vocab"], Int[Tensor, "rows length"]], Float[Tensor, "rows vocab"]]
 
 # Decoding of the user's own. It is called with a model, its memory and first state, and the ids that are never chosen;
 # for a language model also with `prefix`, the tokens before the first one, and `eos_id`, None for texts without an end.

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attendgen.decoding.constraints import constrain
-from attendgen.decoding.protocol import DecodableModel, Decoded
+from attendgen.decoding.processors import Constraints, process
+from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.layers.state import count_rows, fill_tokens, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
@@ -102,10 +102,9 @@ def greedy_or_sample(
     max_length: int,
     choose: TokenChoice = argmax_token,
     prefix: Int[Tensor, " rows"] | None = None,
-    suppress_tokens: tuple[int, ...] = (PAD, SOS),
+    processors: Sequence[LogitsProcessor] = (Constraints(),),
     eos_id: int | None = EOS,
-    min_length: int = 1,
-    no_repeat_ngram_size: int = 0,
+    earlier: Int[Tensor, "rows earlier"] | None = None,
     drop_finished: bool = True,
 ) -> Decoded:
     """Choose tokens one by one until every row has emitted `eos_id` or holds `max_length` tokens.
@@ -113,8 +112,9 @@ def greedy_or_sample(
     Args:
         choose: chooses the next token of each row.
         prefix: the token before the first one; <sos> unless given.
-        suppress_tokens, min_length, no_repeat_ngram_size: see `constrain`.
+        processors: change the log-probabilities of the next tokens, one after the other.
         eos_id: ends a row; None goes on to `max_length`.
+        earlier: the parts of the outputs that were decoded before, for the processors.
         drop_finished: fast path: drop finished rows from the batch; the outputs are the same up to rounding.
     """
     last = fill_tokens(state, SOS) if prefix is None else prefix
@@ -129,7 +129,8 @@ def greedy_or_sample(
         if attention is None:
             attention = alpha.new_zeros(*tokens.shape, alpha.size(1))
         history = tokens[row, : length - 1]
-        scores = constrain(scores, history, suppress_tokens, eos_id, min_length, no_repeat_ngram_size)
+        known = history if earlier is None else torch.cat([earlier[row], history], dim=1)
+        scores = process(processors, scores, known)
         ended = (history == eos_id).any(dim=1) if eos_id is not None else row < 0
         last = choose(scores, row).masked_fill(ended, PAD)
         tokens[row, length - 1] = last

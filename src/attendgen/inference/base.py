@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from attendgen.config.instantiate import instantiate
+from attendgen.config.instantiate import get_first_line, instantiate
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.runs.run import Run
 from attendgen.utils.errors import UserError
+
+ABSENT = object()  # no value of a setting
 
 
 class TrainedModel:
@@ -42,19 +45,45 @@ class TrainedModel:
     def make_decoding(self, options: dict[str, Any]) -> DecodingConfig | DecodingFunction:
         """Return the decoding of the run's validation, with the options that are not None in place of its settings.
 
+        Args:
+            options: settings, or their configs.
+
         Raises:
             UserError: an option is out of range, two exclude each other, or the run's decoding has no such setting.
         """
-        given = {name: value for name, value in options.items() if value is not None}
+        settings = self._get_settings()
+        given = _merge_nested(settings, {name: value for name, value in options.items() if value is not None})
+        decoding = instantiate(settings, "decoding")
+        if isinstance(decoding, DecodingConfig):
+            return decoding.override(**{name: _make_parts(value) for name, value in given.items()})
+        return self._change_function(settings, decoding, given)
+
+    def _get_settings(self) -> DictConfig:
+        """Return the run's settings of decoding.
+
+        Raises:
+            UserError: it has none.
+        """
         config = self.run.config
         own = OmegaConf.select(config, "task.decoding")
         settings: Any = OmegaConf.select(config, "decoding") if own is None else own
         if settings is None:
             raise UserError("decoding: missing in the run's config")
-        decoding = instantiate(settings, "decoding")
-        if isinstance(decoding, DecodingConfig):
-            return decoding.override(**given)
-        return self._change_function(settings, decoding, given)
+        return settings
+
+    def clear_settings(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Set those of the run's settings of decoding to null that options give as None; return the other options.
+
+        Raises:
+            UserError: the run has no such setting.
+        """
+        settings = self._get_settings()
+        for name, value in options.items():
+            if value is None and OmegaConf.select(settings, name, default=ABSENT) is ABSENT:
+                raise UserError(f"decoding.{name}: no such setting of the run's decoding")
+            if value is None:
+                OmegaConf.update(settings, name, None)
+        return {name: value for name, value in options.items() if value is not None}
 
     def _change_function(self, settings: DictConfig, decoding: Any, given: dict[str, Any]) -> DecodingFunction:
         """Return decoding of the user's own with other settings."""
@@ -62,7 +91,35 @@ class TrainedModel:
             if not takes_argument(type(decoding), name):
                 raise UserError(f"decoding: {settings['_target_']} has no setting {name!r}")
         plain: Any = OmegaConf.to_container(settings, resolve=True)
-        return instantiate(OmegaConf.create({**plain, **given}), "decoding")
+        return instantiate(OmegaConf.create({**plain, **given}, flags={"allow_objects": True}), "decoding")
+
+
+def _merge_nested(settings: DictConfig, options: dict[str, Any]) -> dict[str, Any]:
+    """Return options of which those with a dotted name, as `scorer.weight`, are put into the settings' own part.
+
+    Raises:
+        UserError: there is no such part.
+    """
+    whole: Any = OmegaConf.create(OmegaConf.to_container(settings, resolve=True))
+    merged = {name: value for name, value in options.items() if "." not in name}
+    for name in options.keys() - merged.keys():
+        group = name.rpartition(".")[0]
+        if not OmegaConf.is_config(OmegaConf.select(whole, group)):
+            raise UserError(f"decoding.{name}: the run's decoding has no part {group!r}")
+        try:
+            OmegaConf.update(whole, name, options[name], force_add=True)
+        except (OmegaConfBaseException, ValueError, IndexError) as error:
+            raise UserError(f"decoding.{name}: {get_first_line(error)}") from error
+        first = name.partition(".")[0]
+        merged[first] = OmegaConf.to_container(whole[first])
+    return merged
+
+
+def _make_parts(value: Any) -> Any:
+    """Return a setting with the objects that its config describes."""
+    if isinstance(value, list):
+        return [_make_parts(part) for part in value]
+    return instantiate(OmegaConf.create(value), "decoding") if isinstance(value, dict) else value
 
 
 def takes_argument(function: Callable[..., Any], name: str) -> bool:

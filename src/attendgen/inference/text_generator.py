@@ -103,6 +103,8 @@ class TextGenerator(TrainedModel):
                 texts, state = texts[copies], take_rows(state, copies)
             part = _limit(decoding, min(seq_len, wanted - made))
             suppressed = self.vocabulary.suppressed(eos=True)
+            if isinstance(decoding, DecodingConfig):
+                extra["earlier"] = texts[:, len(ids) :]
             decoded = decode(self.model, memory, state, part, suppressed, prefix=texts[:, -1], eos_id=None, **extra)
             parts.append(decoded)
             if on_token is not None and "on_token" not in extra:

@@ -1,7 +1,7 @@
 """Memories and decoder states: trees of batch-first tensors.
 
-A tree is a tensor, None, or a tuple, named tuple or list of trees. Its tensors may have any number and size of further
-dimensions, which may grow from step to step, as those of a cache of keys and values do. A state has at least one.
+A tree is a tensor, None, or a tuple, named tuple, list or dict of trees. Its tensors may have any number and size of
+further dimensions, which may grow from step to step, as those of a cache of keys and values do. A state has at least one.
 
 Shapes: a memory has one row per input; a state has `rows` = inputs x hypotheses of each, input by input.
 """
@@ -91,6 +91,8 @@ def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any
         return None
     if isinstance(tree, Tensor):
         return function(tree, *others)
+    if isinstance(tree, dict):
+        return {key: map_tensors(function, part, *(other[key] for other in others)) for key, part in tree.items()}
     parts = [map_tensors(function, *part) for part in zip(tree, *others, strict=True)]
     return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
 
@@ -100,7 +102,7 @@ def iterate_tensors(tree: Any) -> Iterator[Tensor]:
     if isinstance(tree, Tensor):
         yield tree
     elif tree is not None:
-        for part in tree:
+        for part in tree.values() if isinstance(tree, dict) else tree:
             yield from iterate_tensors(part)
 
 
@@ -116,6 +118,8 @@ def get_device(tree: Any) -> torch.device:
 
 def get_mask(memory: Any) -> Bool[Tensor, "batch source"] | None:
     """Return the mask of a memory, or of its first part that has one; None if there is none."""
+    if isinstance(memory, dict):
+        return memory.get("mask")
     if hasattr(memory, "_fields"):
         return getattr(memory, "mask", None)
     return get_mask(memory[0]) if isinstance(memory, tuple) and memory else None

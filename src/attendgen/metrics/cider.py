@@ -3,15 +3,23 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
 
 from attendgen.metrics.tokenization import tokenize
 
+Number = TypeVar("Number", float, Tensor)
 Grams = Counter[tuple[str, ...]]
 
 ORDERS = 4
 SIGMA = 6.0
 END = "<eos>"
+
+
+def compare_lengths(difference: Number) -> Number:
+    """Return the factor exp(-d^2 / (2 sigma^2)) of a difference of lengths, a number or a tensor."""
+    return math.e ** (-(difference**2) / (2 * SIGMA**2))
 
 
 class TfIdfVector(NamedTuple):
@@ -69,4 +77,4 @@ def _similarity(candidate: TfIdfVector, reference: TfIdfVector) -> float:
         if norm and other_norm:
             shared = sum(min(weight, other[gram]) * other[gram] for gram, weight in one.items() if gram in other)
             total += shared / (norm * other_norm)
-    return total / ORDERS * math.exp(-((candidate.bigrams - reference.bigrams) ** 2) / (2 * SIGMA**2))
+    return total / ORDERS * compare_lengths(float(candidate.bigrams - reference.bigrams))
