@@ -1,7 +1,8 @@
 """Memories and decoder states: trees of batch-first tensors.
 
 A tree is a tensor, None, or a tuple, named tuple, list or dict of trees. Its tensors may have any number and size of
-further dimensions, which may grow from step to step, as those of a cache of keys and values do. A state has at least one.
+further dimensions, which may grow from step to step, as those of a cache of keys and values do. A state has at least
+one.
 
 Shapes: a memory has one row per input; a state has `rows` = inputs x hypotheses of each, input by input.
 """
