@@ -13,6 +13,7 @@ estimate onto the gradient. The gradient is taken to be the mean of all unbiased
 """
 
 import argparse
+import inspect
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 import lightning
 import torch
+from hydra.utils import get_object
 from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
@@ -69,6 +71,21 @@ def build_estimators(nll: float) -> dict[str, Estimator]:
         "soft baseline, 4 samples": SoftBaselineEstimator(sampler, 4),
         "straight-through Gumbel (biased)": StraightThroughGumbelEstimator(StraightThroughGumbelSampler()),
     }
+
+
+def build_own(name: str) -> Estimator:
+    """Build an estimator from the name of its class; if it has an argument `sampler`, that is a categorical one.
+
+    Raises:
+        UserError: there is no such class, or it needs other arguments.
+    """
+    try:
+        make = get_object(name)
+        needs_sampler = "sampler" in inspect.signature(make).parameters
+        made: Estimator = make(sampler=CategoricalSampler()) if needs_sampler else make()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"--estimator {name}: {str(error).splitlines()[0]}") from error
+    return made
 
 
 def build_task(model: Captioner, run: Run, estimator: Estimator) -> HardAttentionTask:
@@ -131,6 +148,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="a captioner: a run directory, a .ckpt file or a bundled model")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes of the run's config")
+    parser.add_argument(
+        "--estimator", action="append", default=[], metavar="CLASS", help="one of your own, as mypaper.estimators.VIMCO"
+    )
     parser.add_argument("--samples", type=int, default=120, help="samples drawn for each estimator (default 120)")
     parser.add_argument(
         "--out", type=Path, default=Path("gradient_variance.png"), help="the figure (default gradient_variance.png)"
@@ -151,7 +171,7 @@ def main(arguments: list[str] | None = None) -> None:
     with torch.no_grad():
         nll, words = build_task(model, run, LeaveOneOutEstimator(CategoricalSampler())).nll(batch)
     mean_nll = (nll / words).item()
-    estimators = build_estimators(mean_nll)
+    estimators = {**build_estimators(mean_nll), **{name: build_own(name) for name in options.estimator}}
     estimates = {
         name: measure(build_task(model, run, estimator), batch, options.samples)
         for name, estimator in estimators.items()

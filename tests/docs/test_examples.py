@@ -12,6 +12,7 @@ import yaml
 from hydra.utils import get_object
 
 from attendgen.config.trust import VARIABLE
+from attendgen.losses.score_function import Samples
 from helpers.errors import Command
 from helpers.pages import COMMANDS, PAGES, ROOT, fences
 
@@ -68,9 +69,11 @@ def test_the_parts_of_ones_own_train_together(attendgen: Command, folder: Path) 
 
     encoder = get_object("mypackage.encoders.PatchEncoder")()
     assert encoder(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, 64, 64)
-    estimator = get_object("mypackage.estimators.NoBaseline")(sampler=SimpleNamespace())
-    mask = torch.ones(2, 4, dtype=torch.bool)
-    assert estimator(torch.ones(2, 1, 4), -torch.ones(2, 1, 4), mask).tolist() == [-10.0, -10.0]
+    estimator = get_object("mypackage.estimators.LearnedBaseline")(sampler=SimpleNamespace(), hidden=3)
+    nll, parts, mask = torch.ones(2, 1, 4), torch.zeros(2, 1, 4, 3), torch.ones(2, 4, dtype=torch.bool)
+    torch.nn.init.zeros_(estimator.baseline.bias)
+    loss = estimator(Samples(nll, -nll, mask, parts, parts, parts, torch.zeros(2, 3)))
+    assert loss.tolist() == [4.0 - 10.0 + 30.0] * 2  # nats, score function, squared error
 
 
 def test_configs_in_the_documentation_are_yaml() -> None:

@@ -16,7 +16,7 @@ from attendgen.data.parallel import ParallelDataModule
 from attendgen.decoding.protocol import Decoded
 from attendgen.layers.hard_attention import CategoricalSampler
 from attendgen.layers.state import count_rows
-from attendgen.losses.score_function import cost_to_go, reinforce
+from attendgen.losses.score_function import cost_to_go, expected_nats, reinforce
 from attendgen.models.captioner import Captioner
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.tasks.captioning import CaptioningTask
@@ -158,17 +158,18 @@ class NotATask:
 class LearnedBaseline(nn.Module):
     """A score-function estimator whose baseline is learnt."""
 
-    num_samples, soft, entropy = 2, False, 0.0
+    num_samples, soft = 2, False
 
     def __init__(self):
         super().__init__()
         self.sampler = CategoricalSampler()
         self.level = nn.Parameter(torch.zeros(()))
 
-    def forward(self, nll, log_alpha, mask, soft=None):
-        cost = cost_to_go(nll)
-        error = ((cost.detach() - self.level) * mask.unsqueeze(1)).square().mean()
-        return reinforce(cost, self.level.detach() * mask.unsqueeze(1), log_alpha) + error
+    def forward(self, samples):
+        cost, mask = cost_to_go(samples.nll), samples.mask.unsqueeze(1)
+        error = ((cost.detach() - self.level) * mask).square().mean()
+        surrogate = reinforce(cost, self.level.detach() * mask, samples.log_alpha)
+        return expected_nats(samples) + surrogate + error
 '''
 
 

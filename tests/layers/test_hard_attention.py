@@ -7,6 +7,7 @@ from attendgen.layers.hard_attention import (
     CategoricalSampler,
     SemiSampler,
     StraightThroughGumbelSampler,
+    draw_weights,
 )
 
 ALPHA = torch.tensor([0.1, 0.0, 0.5, 0.15, 0.25])
@@ -14,7 +15,7 @@ DRAWS = 20_000
 
 
 def mean_weights(sampler) -> torch.Tensor:
-    return sampler(ALPHA.expand(DRAWS, -1)).mean(dim=0)
+    return draw_weights(sampler, ALPHA.expand(DRAWS, -1)).weights.mean(dim=0)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_the_mean_of_the_weights_is_alpha(sampler):
 
 @pytest.mark.parametrize("sampler", [ArgmaxSampler(), CategoricalSampler(), StraightThroughGumbelSampler(1.0)])
 def test_weights_are_one_hot_and_never_at_a_location_of_weight_zero(sampler):
-    weights = sampler(ALPHA.expand(50, 4, -1))
+    weights = draw_weights(sampler, ALPHA.expand(50, 4, -1)).weights
     assert weights.shape == (50, 4, 5)
     torch.testing.assert_close(weights.max(dim=-1).values, torch.ones(50, 4))
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(50, 4))
@@ -55,7 +56,8 @@ def test_semi_sampling_keeps_alpha_in_the_other_rows():
 def test_only_straight_through_weights_have_a_gradient():
     alpha = ALPHA.expand(7, -1).clone().requires_grad_()
     assert not CategoricalSampler()(alpha).requires_grad
-    weights = StraightThroughGumbelSampler(1.0)(alpha)
+    weights, relaxed, noise = StraightThroughGumbelSampler(1.0)(alpha)
+    torch.testing.assert_close(relaxed, (ALPHA.log() + noise).softmax(dim=-1), atol=1e-6, rtol=1e-5)
     (weights * torch.arange(5.0)).sum().backward()
     assert alpha.grad.any()
 

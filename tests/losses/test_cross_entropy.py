@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from attendgen.losses.cross_entropy import cross_entropy_per_caption, doubly_stochastic, masked_cross_entropy, token_nll
+from attendgen.losses.cross_entropy import (
+    coverage_loss,
+    cross_entropy_per_caption,
+    doubly_stochastic,
+    masked_cross_entropy,
+    token_nll,
+)
 from attendgen.utils.special_tokens import PAD
 
 VOCAB_SIZE = 7
@@ -148,3 +154,16 @@ def test_token_losses_sum_to_the_cross_entropy():
     assert not nll[targets == PAD].any()
     mean = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD)
     torch.testing.assert_close(nll.sum() / 3, mean)
+
+
+def test_the_coverage_loss_is_a_sum_over_words_and_positions():
+    alphas = torch.rand(2, 4, 3).softmax(dim=-1)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    found = coverage_loss(alphas, mask)
+    for row, length in enumerate((4, 2)):
+        expected = sum(
+            min(alphas[row, t, i].item(), sum(alphas[row, before, i].item() for before in range(t)))
+            for t in range(length)
+            for i in range(3)
+        )
+        assert found[row].item() == pytest.approx(expected, abs=1e-6)

@@ -12,6 +12,7 @@ from attendgen.layers.hard_attention import CategoricalSampler
 from attendgen.losses.score_function import (
     LeaveOneOutEstimator,
     MovingAverageBaseline,
+    Samples,
     SoftBaselineEstimator,
     StraightThroughGumbelEstimator,
     cost_to_go,
@@ -56,12 +57,18 @@ class ScriptedSampler:
         return torch.nn.functional.one_hot(locations, REGIONS).to(alpha.dtype)
 
 
+def make_samples(nll: Tensor, log_alpha: Tensor, mask: Tensor, soft: Tensor | None = None) -> Samples:
+    """What an estimator is given, for those that read no more than these."""
+    empty = nll.new_zeros(*nll.shape, 0)
+    return Samples(nll, log_alpha, mask, empty, empty, empty, nll.new_zeros(len(nll), 0), soft)
+
+
 def score(model: Captioner, features: Tensor, locations: Tensor, soft: bool = False):
     """Return nll and log alpha of the locations of each combination of samples, and the nll of soft attention."""
     combinations, samples, _ = locations.shape
     inputs = torch.tensor(INPUTS).expand(1, combinations, -1)
     found = model.forward_sampled(features, inputs, ScriptedSampler(locations), samples, soft)
-    logits, alphas, weights = (part[0] for part in found)
+    logits, alphas, weights = (part[0] for part in found[:3])
     targets = torch.tensor(OUTPUTS).expand(combinations, samples + soft, -1)
     nll = torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
     nll = nll.view(targets.shape)
@@ -92,8 +99,7 @@ def mean_gradient(model: Captioner, features: Tensor, estimator) -> Tensor:
     probability = log_alpha.sum(dim=(1, 2)).exp().detach()
     torch.testing.assert_close(probability.sum().item(), 1.0)
     mask = torch.ones(len(locations), WORDS, dtype=torch.bool)
-    estimate = nll.sum(dim=-1).mean(dim=-1) + estimator(nll, log_alpha, mask, soft)
-    return gradients(model, (probability * estimate).sum())
+    return gradients(model, (probability * estimator(make_samples(nll, log_alpha, mask, soft))).sum())
 
 
 def make_moving_average(baseline: float) -> MovingAverageBaseline:
@@ -131,9 +137,9 @@ def test_the_moving_average_is_updated_in_training_only():
     nll = torch.tensor([[[1.0, 3.0, 0.0]], [[2.0, 0.0, 0.0]]])
     mask = nll[:, 0] > 0
     for _ in range(2):
-        estimator(nll, torch.zeros_like(nll), mask)
+        estimator(make_samples(nll, torch.zeros_like(nll), mask))
     assert estimator.baseline.item() == pytest.approx(0.1 * 2.0 * (1 + 0.9))
-    estimator.eval()(nll, torch.zeros_like(nll), mask)
+    estimator.eval()(make_samples(nll, torch.zeros_like(nll), mask))
     assert estimator.baseline.item() == pytest.approx(0.1 * 2.0 * (1 + 0.9))
 
 
@@ -146,8 +152,8 @@ def test_padding_does_not_change_an_estimator():
         LeaveOneOutEstimator(SAMPLER, 2),
         SoftBaselineEstimator(SAMPLER, 2),
     ):
-        found = estimator(nll, log_alpha, mask, nll[:, 0])
-        alone = estimator(nll[1:2, :, :2], log_alpha[1:2, :, :2], mask[1:2, :2], nll[1:2, 0, :2])
+        found = estimator(make_samples(nll, log_alpha, mask, nll[:, 0]))
+        alone = estimator(make_samples(nll[1:2, :, :2], log_alpha[1:2, :, :2], mask[1:2, :2], nll[1:2, 0, :2]))
         torch.testing.assert_close(found[1], alone[0])
         assert found[2] == 0
 

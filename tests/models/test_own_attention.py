@@ -19,6 +19,8 @@ from attendgen.layers.attention import (
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import ArgmaxSampler
 from attendgen.layers.luong import LuongDecoder
+from attendgen.layers.multi_head import MultiHeadAttention
+from attendgen.layers.past_attention import CoverageAttention, LocationSensitiveAttention
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.models.lm.context import ContextLanguageModel
@@ -110,9 +112,17 @@ def attention(request):
     return request.param
 
 
+BUILT_IN = [MultiHeadAttention, LocationSensitiveAttention, CoverageAttention]
+
+
+@pytest.fixture(params=[MultiHead, Squashed, Gated, Shifted, *BUILT_IN])
+def any_attention(request):
+    return request.param
+
+
 @pytest.fixture(params=MODELS)
-def model(request, attention):
-    model = MODELS[request.param](attention).double().eval()
+def model(request, any_attention):
+    model = MODELS[request.param](any_attention).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():  # an untrained model hardly depends on its context
             parameter.mul_(4)

@@ -32,8 +32,9 @@ PUBLIC = {
     ),
     "attendgen.decoding": "Constraints DecodingConfig RepetitionPenalty",
     "attendgen.layers": (
-        "AdditiveAttention ArgmaxSampler BahdanauDecoder CategoricalSampler DotAttention GeneralAttention LuongDecoder "
-        "MeanAttention SemiSampler StraightThroughGumbelSampler"
+        "AdditiveAttention ArgmaxSampler BahdanauDecoder CategoricalSampler CoverageAttention DotAttention "
+        "GeneralAttention LocationSensitiveAttention LuongDecoder MeanAttention MultiHeadAttention SemiSampler "
+        "StraightThroughGumbelSampler"
     ),
     "attendgen.losses": (
         "LeaveOneOutEstimator MovingAverageBaseline SoftBaselineEstimator StraightThroughGumbelEstimator"

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from attendgen.layers.decoder import HardDecoder as HardDecoder
     from attendgen.layers.hard_attention import ArgmaxSampler as ArgmaxSampler
     from attendgen.layers.hard_attention import CategoricalSampler as CategoricalSampler
+    from attendgen.layers.hard_attention import SampledWeights as SampledWeights
     from attendgen.layers.hard_attention import SemiSampler as SemiSampler
     from attendgen.layers.hard_attention import StraightThroughGumbelSampler as StraightThroughGumbelSampler
     from attendgen.layers.lstm import BidirectionalLSTM as BidirectionalLSTM
     from attendgen.layers.luong import LuongDecoder as LuongDecoder
+    from attendgen.layers.multi_head import MultiHeadAttention as MultiHeadAttention
     from attendgen.layers.ngram_embedding import NGramEmbedding as NGramEmbedding
+    from attendgen.layers.past_attention import CoverageAttention as CoverageAttention
+    from attendgen.layers.past_attention import LocationSensitiveAttention as LocationSensitiveAttention
     from attendgen.layers.sliding_attention import SlidingAttention as SlidingAttention
     from attendgen.layers.state import AttentionPast as AttentionPast
     from attendgen.layers.state import LSTMState as LSTMState
@@ -34,16 +38,20 @@ __all__ = [
     "BahdanauDecoder",
     "BidirectionalLSTM",
     "CategoricalSampler",
+    "CoverageAttention",
     "Decoder",
     "DotAttention",
     "GeneralAttention",
     "HardDecoder",
     "LSTMState",
+    "LocationSensitiveAttention",
     "LuongDecoder",
     "MeanAttention",
     "Memory",
+    "MultiHeadAttention",
     "NGramEmbedding",
     "PastAttention",
+    "SampledWeights",
     "SemiSampler",
     "SlidingAttention",
     "StraightThroughGumbelSampler",
@@ -57,16 +65,20 @@ _PUBLIC = {
     "BahdanauDecoder": "bahdanau",
     "BidirectionalLSTM": "lstm",
     "CategoricalSampler": "hard_attention",
+    "CoverageAttention": "past_attention",
     "Decoder": "decoder",
     "DotAttention": "attention",
     "GeneralAttention": "attention",
     "HardDecoder": "decoder",
     "LSTMState": "state",
+    "LocationSensitiveAttention": "past_attention",
     "LuongDecoder": "luong",
     "MeanAttention": "attention",
     "Memory": "state",
+    "MultiHeadAttention": "multi_head",
     "NGramEmbedding": "ngram_embedding",
     "PastAttention": "attention",
+    "SampledWeights": "hard_attention",
     "SemiSampler": "hard_attention",
     "SlidingAttention": "sliding_attention",
     "StraightThroughGumbelSampler": "hard_attention",

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from attendgen.layers.attention import Attention, extend_past, has_weighted_sum, look_at, start_past
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
-from attendgen.layers.hard_attention import AttentionSampler
-from attendgen.layers.state import AttentiveState, Memory
+from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
+from attendgen.layers.state import AttentiveState, Memory, map_tensors
 from attendgen.utils.errors import UserError
 
 
@@ -123,14 +123,15 @@ class BahdanauDecoder(nn.Module):
         """Return what h_{t-1} attends to."""
         contexts, alphas = look_at(self.attention, state.hidden.unsqueeze(1), memory, state.past)
         context, alpha = contexts.squeeze(1), alphas.squeeze(1)
-        weights = alpha
+        drawn = SampledWeights(alpha)
         if sampler is not None:
             self.require_weighted_sum()
-            drawn = sampler(alpha.unflatten(0, (memory.values.size(0), -1)))  # batch query source
-            context = (drawn @ memory.values.to(drawn.dtype)).flatten(0, 1)
-            weights = drawn.flatten(0, 1)
+            grouped = draw_weights(sampler, alpha.unflatten(0, (memory.values.size(0), -1)))  # batch query source
+            context = (grouped.weights @ memory.values.to(grouped.weights.dtype)).flatten(0, 1)
+            drawn = map_tensors(lambda part: part.flatten(0, 1), grouped)
         beta = None if self.context_gate is None else torch.sigmoid(self.context_gate(state.hidden))
-        return AttendedStep(context.to(state.hidden.dtype), alpha, weights, beta)
+        context = context.to(state.hidden.dtype)
+        return AttendedStep(context, alpha, drawn.weights, beta, drawn.relaxed, drawn.noise)
 
     def update(
         self, gates: Float[Tensor, "rows gates"], state: AttentiveState, attended: AttendedStep
@@ -164,8 +165,8 @@ class BahdanauDecoder(nn.Module):
             attended.append(step)
         contexts = torch.stack([step.gated for step in attended], dim=1)
         contexts = contexts if readout is None else functional.linear(contexts, readout)
-        alphas, weights = (torch.stack(parts, dim=1) for parts in list(zip(*attended, strict=True))[1:3])
-        return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state)
+        alphas, weights, relaxed, noise = _stack_weights(attended)
+        return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state, relaxed, noise)
 
     def attend_fast(
         self,
@@ -203,14 +204,13 @@ class BahdanauDecoder(nn.Module):
             state = self.update(gates + functional.linear(factor, weight), state, attended)
             hidden.append(state.hidden)
             steps.append(attended)
-        alphas = torch.stack([step.alpha for step in steps], dim=1)
-        weights = alphas if sampler is None else torch.stack([step.weights for step in steps], dim=1)
+        alphas, weights, relaxed, noise = _stack_weights(steps)
         if reorders and readout is None:  # the contexts themselves are still to be computed
             contexts = self._sum_memory(memory, weights, [step.beta for step in steps]).to(projected.dtype)
         else:
             contexts = torch.stack([step.context for step in steps], dim=1)
             contexts = contexts if reorders or readout is None else functional.linear(contexts, readout)
-        return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state)
+        return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state, relaxed, noise)
 
     def _reorders(self, memory: Memory, contexts: int) -> bool:
         """Return whether W_z may be multiplied with each memory vector, and that is less work than with each context.
@@ -231,6 +231,16 @@ class BahdanauDecoder(nn.Module):
         contexts = (grouped @ memory.values.to(grouped.dtype)).view(*weights.shape[:2], -1)
         gates = [beta for beta in betas if beta is not None]
         return torch.stack(gates, dim=1) * contexts if gates else contexts
+
+
+def _stack_weights(steps: list[AttendedStep]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return alpha, weights, relaxed samples and noise of all steps: rows, time, source."""
+    alphas = torch.stack([step.alpha for step in steps], dim=1)
+    is_soft = steps[0].weights is steps[0].alpha
+    weights = alphas if is_soft else torch.stack([step.weights for step in steps], dim=1)
+    relaxed = [step.relaxed for step in steps if step.relaxed is not None]
+    noise = [step.noise for step in steps if step.noise is not None]
+    return alphas, weights, torch.stack(relaxed, 1) if relaxed else None, torch.stack(noise, 1) if noise else None
 
 
 class _DeferredWeightGradient(torch.autograd.Function):

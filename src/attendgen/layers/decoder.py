@@ -48,12 +48,18 @@ class Decoder(Protocol):
 
 
 class AttendedStep(NamedTuple):
-    """What one step attended to: the context before its gate, alpha, the weights of the sum, and the gate beta."""
+    """What one step attended to: the context before its gate, alpha, the weights of the sum, and the gate beta.
+
+    Attributes:
+        relaxed, noise: see `SampledWeights`.
+    """
 
     context: Float[Tensor, "rows memory"]
     alpha: Float[Tensor, "rows source"]
     weights: Float[Tensor, "rows source"]
     beta: Float[Tensor, "rows gate"] | None
+    relaxed: Float[Tensor, "rows source"] | None = None
+    noise: Float[Tensor, "rows source"] | None = None
 
     @property
     def gated(self) -> Float[Tensor, "rows memory"]:
@@ -69,6 +75,7 @@ class AttendedSteps(NamedTuple):
         alphas: attention weights.
         weights: with which the memory was summed: alpha, or what a sampler made of it.
         state: after the last step.
+        relaxed, noise: see `SampledWeights`.
     """
 
     hidden: Float[Tensor, "rows time hidden"]
@@ -76,6 +83,8 @@ class AttendedSteps(NamedTuple):
     alphas: Float[Tensor, "rows time source"]
     weights: Float[Tensor, "rows time source"]
     state: Any
+    relaxed: Float[Tensor, "rows time source"] | None = None
+    noise: Float[Tensor, "rows time source"] | None = None
 
 
 @runtime_checkable

@@ -5,13 +5,35 @@ numbers, which differs from process to process.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-AttentionSampler = Callable[[Float[Tensor, "*rows source"]], Float[Tensor, "*rows source"]]
+
+class SampledWeights(NamedTuple):
+    """The weights of sampled locations, and what an estimator may need of a relaxed sampler.
+
+    Attributes:
+        relaxed: the continuous sample of which the weights are the argmax.
+        noise: from which it was made.
+    """
+
+    weights: Float[Tensor, "*rows source"]
+    relaxed: Float[Tensor, "*rows source"] | None = None
+    noise: Float[Tensor, "*rows source"] | None = None
+
+
+# turns alpha into the weights with which the memory is summed
+AttentionSampler = Callable[[Float[Tensor, "*rows source"]], Float[Tensor, "*rows source"] | SampledWeights]
+
+
+def draw_weights(sampler: AttentionSampler, alpha: Float[Tensor, "*rows source"]) -> SampledWeights:
+    """Return what a sampler draws, also of a sampler that returns the weights alone."""
+    drawn = sampler(alpha)
+    return drawn if isinstance(drawn, SampledWeights) else SampledWeights(drawn)
 
 
 class ArgmaxSampler:
@@ -59,14 +81,14 @@ class StraightThroughGumbelSampler:
             raise ValueError(f"temperature {temperature}: expected more than 0")
         self.temperature = temperature
 
-    def __call__(self, alpha: Float[Tensor, "*rows source"]) -> Float[Tensor, "*rows source"]:
-        """Return one-hot weights with a gradient."""
+    def __call__(self, alpha: Float[Tensor, "*rows source"]) -> SampledWeights:
+        """Return one-hot weights with a gradient, the relaxed sample and its Gumbel noise."""
         uniform = torch.rand_like(alpha, dtype=torch.float32).clamp_min(1e-20)
         noise = -(-uniform.log()).clamp_min(1e-20).log()
         scores = alpha.float().clamp_min(torch.finfo(torch.float32).tiny).log() + noise
         relaxed = (scores / self.temperature).softmax(dim=-1)
         hard = _one_hot(scores.argmax(dim=-1), relaxed)
-        return (hard + relaxed - relaxed.detach()).to(alpha.dtype)
+        return SampledWeights((hard + relaxed - relaxed.detach()).to(alpha.dtype), relaxed, noise)
 
 
 # how a model attends when it decodes; soft attention samples nothing

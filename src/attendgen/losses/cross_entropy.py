@@ -1,4 +1,4 @@
-"""Masked cross-entropy and the doubly stochastic penalty."""
+"""Masked cross-entropy, and penalties of the attention."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -62,3 +62,12 @@ def doubly_stochastic(
     attended = (alphas.float() * mask.unsqueeze(-1)).sum(dim=-2)
     penalty = (1 - attended).square().sum(dim=-1)
     return torch.where(mask.any(dim=-1), penalty, 0.0)
+
+
+def coverage_loss(
+    alphas: Float[Tensor, "*rows time source"], mask: Bool[Tensor, "*rows time"]
+) -> Float[Tensor, " *rows"]:
+    """Return sum_t sum_i min(alpha_ti, c_ti), where c_t is the sum of earlier alphas (See et al. 2017, 12)."""
+    alphas = alphas.float()
+    covered = alphas.cumsum(dim=-2) - alphas
+    return (torch.minimum(alphas, covered).sum(dim=-1) * mask).sum(dim=-1)

@@ -8,52 +8,82 @@ Shapes: `captions` in a batch, `samples` of locations drawn for each, `time` wor
 nats) is zero at <pad>.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-# turns alpha into the weights with which the memory is summed, see `attendgen.layers.hard_attention`
-Sampler = Callable[[Tensor], Tensor]
+from attendgen.layers.hard_attention import AttentionSampler
+
+
+class Samples(NamedTuple):
+    """What an estimator is given: captions along sampled locations.
+
+    Attributes:
+        nll: of each word under each sample.
+        log_alpha: log-probability of each sampled location, zero at <pad>.
+        mask: True where there is a word.
+        alphas: attention weights.
+        weights: of the sampled locations.
+        hidden: of the decoder after each step.
+        features: the mean memory vector of the caption's image.
+        soft: nll of each word under soft attention, if the estimator asks for it.
+        relaxed, noise: of a sampler that has them, see `attendgen.layers.hard_attention.SampledWeights`.
+    """
+
+    nll: Float[Tensor, "captions samples time"]
+    log_alpha: Float[Tensor, "captions samples time"]
+    mask: Bool[Tensor, "captions time"]
+    alphas: Float[Tensor, "captions samples time source"]
+    weights: Float[Tensor, "captions samples time source"]
+    hidden: Float[Tensor, "captions samples time hidden"]
+    features: Float[Tensor, "captions dim"]
+    soft: Float[Tensor, "captions time"] | None = None
+    relaxed: Float[Tensor, "captions samples time source"] | None = None
+    noise: Float[Tensor, "captions samples time source"] | None = None
 
 
 @runtime_checkable
 class Estimator(Protocol):
     """The interface between a captioning task and a gradient estimator.
 
+    Its modules and parameters are trained with the model.
+
     Attributes:
         sampler: turns alpha into the weights of a sampled location.
         num_samples: sequences of locations drawn for each caption.
         soft: whether the negative log-likelihood under soft attention is needed, too.
-        entropy: weight of the bonus for the entropy of the attention.
     """
 
     num_samples: int
     soft: bool
-    entropy: float
 
     @property
-    def sampler(self) -> Sampler:
+    def sampler(self) -> AttentionSampler:
         """The sampler of locations."""
 
-    def __call__(
-        self,
-        nll: Float[Tensor, "captions samples time"],
-        log_alpha: Float[Tensor, "captions samples time"],
-        mask: Bool[Tensor, "captions time"],
-        soft: Float[Tensor, "captions time"] | None,
-    ) -> Float[Tensor, " captions"]:
-        """Return a number per caption whose gradient is the score-function part of the estimator.
+    def __call__(self, samples: Samples) -> Float[Tensor, " captions"]:
+        """Return the whole loss of each caption: its value is minimized, and its gradient is the estimator's.
 
-        Args:
-            nll: of each word under each sample.
-            log_alpha: log-probability of each sampled location.
-            mask: True where there is a word.
-            soft: nll of each word under soft attention.
+        `expected_nats` is the part of most estimators that does not depend on how locations are sampled.
         """
+
+
+def expected_nats(samples: Samples, entropy: float = 0.0) -> Float[Tensor, " captions"]:
+    """Return the mean nats of each caption over its samples, less a bonus for the entropy of the attention.
+
+    Args:
+        entropy: weight of the bonus.
+    """
+    nats = samples.nll.sum(dim=-1).mean(dim=-1)
+    return nats - entropy * attention_entropy(samples) if entropy else nats
+
+
+def attention_entropy(samples: Samples) -> Float[Tensor, " captions"]:
+    """Return the entropy of the attention in nats, summed over a caption's words; the mean over its samples."""
+    return -(negative_entropy(samples.alphas) * samples.mask.unsqueeze(1)).sum(dim=-1).mean(dim=-1)
 
 
 def log_probability(
@@ -110,7 +140,9 @@ class MovingAverageBaseline(nn.Module):
     num_samples = 1
     soft = False
 
-    def __init__(self, sampler: Sampler, weight: float = 6.4, entropy: float = 0.128, decay: float = 0.9) -> None:
+    def __init__(
+        self, sampler: AttentionSampler, weight: float = 6.4, entropy: float = 0.128, decay: float = 0.9
+    ) -> None:
         super().__init__()
         self.sampler = sampler
         self.weight = weight
@@ -118,22 +150,17 @@ class MovingAverageBaseline(nn.Module):
         self.decay = decay
         self.register_buffer("baseline", torch.zeros(()))
 
-    def forward(
-        self,
-        nll: Float[Tensor, "captions samples time"],
-        log_alpha: Float[Tensor, "captions samples time"],
-        mask: Bool[Tensor, "captions time"],
-        soft: Float[Tensor, "captions time"] | None = None,
-    ) -> Float[Tensor, " captions"]:
-        """Return the score-function part; in training mode the moving average is updated."""
+    def forward(self, samples: Samples) -> Float[Tensor, " captions"]:
+        """Return the loss; in training mode the moving average is updated."""
+        nll, mask = samples.nll, samples.mask
         words = mask.sum(dim=-1)
         mean = nll.sum(dim=-1) / words.clamp(min=1).unsqueeze(-1)  # captions samples
         cost = mean.unsqueeze(-1) * mask.unsqueeze(1)
-        surrogate = self.weight * reinforce(cost, self.baseline * mask.unsqueeze(1), log_alpha)
+        surrogate = self.weight * reinforce(cost, self.baseline * mask.unsqueeze(1), samples.log_alpha)
         if self.training:
             now = nll.detach().sum() / (words.sum() * nll.size(1)).clamp(min=1)
             self.baseline.lerp_(now.to(self.baseline.dtype), 1 - self.decay)
-        return surrogate
+        return expected_nats(samples, self.entropy) + surrogate
 
 
 @dataclass
@@ -147,7 +174,7 @@ class LeaveOneOutEstimator:
         ValueError: there are fewer samples.
     """
 
-    sampler: Sampler
+    sampler: AttentionSampler
     num_samples: int = 4
     weight: float = 1.0
     entropy: float = 0.0
@@ -157,55 +184,40 @@ class LeaveOneOutEstimator:
         if self.num_samples < 2:
             raise ValueError(f"num_samples {self.num_samples}: leave-one-out needs at least 2")
 
-    def __call__(
-        self,
-        nll: Float[Tensor, "captions samples time"],
-        log_alpha: Float[Tensor, "captions samples time"],
-        mask: Bool[Tensor, "captions time"],
-        soft: Float[Tensor, "captions time"] | None = None,
-    ) -> Float[Tensor, " captions"]:
-        """Return the score-function part."""
-        cost = cost_to_go(nll)
-        return self.weight * reinforce(cost, leave_one_out(cost), log_alpha)
+    def __call__(self, samples: Samples) -> Float[Tensor, " captions"]:
+        """Return the loss."""
+        cost = cost_to_go(samples.nll)
+        surrogate = reinforce(cost, leave_one_out(cost), samples.log_alpha)
+        return expected_nats(samples, self.entropy) + self.weight * surrogate
 
 
 @dataclass
 class SoftBaselineEstimator:
     """Each sample against the same model with soft attention (Shankar et al. 2018, 3); unbiased."""
 
-    sampler: Sampler
+    sampler: AttentionSampler
     num_samples: int = 1
     weight: float = 1.0
     entropy: float = 0.0
     soft: bool = field(default=True, init=False)
 
-    def __call__(
-        self,
-        nll: Float[Tensor, "captions samples time"],
-        log_alpha: Float[Tensor, "captions samples time"],
-        mask: Bool[Tensor, "captions time"],
-        soft: Float[Tensor, "captions time"] | None = None,
-    ) -> Float[Tensor, " captions"]:
-        """Return the score-function part."""
-        assert soft is not None
-        return self.weight * reinforce(cost_to_go(nll), cost_to_go(soft).unsqueeze(1), log_alpha)
+    def __call__(self, samples: Samples) -> Float[Tensor, " captions"]:
+        """Return the loss."""
+        assert samples.soft is not None
+        baseline = cost_to_go(samples.soft).unsqueeze(1)
+        surrogate = reinforce(cost_to_go(samples.nll), baseline, samples.log_alpha)
+        return expected_nats(samples, self.entropy) + self.weight * surrogate
 
 
 @dataclass
 class StraightThroughGumbelEstimator:
     """No score-function part: the sampler itself carries a gradient (Jang et al. 2017); biased."""
 
-    sampler: Sampler
+    sampler: AttentionSampler
     num_samples: int = 1
     entropy: float = 0.0
     soft: bool = field(default=False, init=False)
 
-    def __call__(
-        self,
-        nll: Float[Tensor, "captions samples time"],
-        log_alpha: Float[Tensor, "captions samples time"],
-        mask: Bool[Tensor, "captions time"],
-        soft: Float[Tensor, "captions time"] | None = None,
-    ) -> Float[Tensor, " captions"]:
-        """Return zeros."""
-        return nll.new_zeros(len(nll))
+    def __call__(self, samples: Samples) -> Float[Tensor, " captions"]:
+        """Return the loss, of which the samples carry a gradient."""
+        return expected_nats(samples, self.entropy)

@@ -17,8 +17,8 @@ from attendgen.layers.attention import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
-from attendgen.layers.hard_attention import INFERENCE_ATTENTION, AttentionSampler
-from attendgen.layers.state import Memory, repeat_rows
+from attendgen.layers.hard_attention import INFERENCE_ATTENTION, AttentionSampler, SampledWeights, draw_weights
+from attendgen.layers.state import Memory, map_tensors, repeat_rows
 from attendgen.models.encoders.base import ImageModel
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
@@ -28,11 +28,22 @@ INIT_STATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.t
 
 
 class AttentionSamples(NamedTuple):
-    """Logits, alpha and sampled weights of each caption, for several sequences of sampled locations."""
+    """What the captions of each image give along several sequences of sampled locations.
+
+    Attributes:
+        weights: of the sampled locations.
+        hidden: of the decoder after each step.
+        features: the mean memory vector of the caption's image.
+        relaxed, noise: of a sampler that has them, see `SampledWeights`.
+    """
 
     logits: Float[Tensor, "batch captions samples time vocab"]
     alphas: Float[Tensor, "batch captions samples time regions"]
     weights: Float[Tensor, "batch captions samples time regions"]
+    hidden: Float[Tensor, "batch captions samples time hidden"]
+    features: Float[Tensor, "batch captions dim"]
+    relaxed: Float[Tensor, "batch captions samples time regions"] | None = None
+    noise: Float[Tensor, "batch captions samples time regions"] | None = None
 
 
 class Captioner(ImageModel):
@@ -235,23 +246,33 @@ class Captioner(ImageModel):
         state = repeat_rows(state, captions * samples)
         words = self._embed(inputs.flatten(0, 1)).repeat_interleave(samples, dim=0)
 
-        def sample_all_but_last(alpha: Tensor) -> Tensor:
+        def sample_all_but_last(alpha: Tensor) -> SampledWeights:
             assert sampler is not None
             grouped = alpha.unflatten(1, (-1, samples))  # batch captions samples regions
-            return torch.cat([sampler(grouped[:, :, :num_samples]), grouped[:, :, num_samples:]], dim=2).flatten(1, 2)
+            drawn, rest = draw_weights(sampler, grouped[:, :, :num_samples]), grouped[:, :, num_samples:]
+            return map_tensors(lambda part: torch.cat([part, rest.to(part.dtype)], dim=2).flatten(1, 2), drawn)
 
         steps = self._attend(words, state, memory, sample_all_but_last if with_soft else sampler)
         logits = self.logits(words, steps.hidden, steps.contexts, samples)
-        parts = (logits, steps.alphas, steps.weights)
-        return AttentionSamples(*(part.unflatten(0, (-1, captions, samples)) for part in parts))
+        parts = (logits, steps.alphas, steps.weights, steps.hidden, steps.relaxed, steps.noise)
+        *given, relaxed, noise = map_tensors(lambda part: part.unflatten(0, (-1, captions, samples)), parts)
+        features = average_regions(memory.values, memory.mask).unsqueeze(1).expand(-1, captions, -1)
+        logits, alphas, weights, hidden = given
+        return AttentionSamples(logits, alphas, weights, hidden, features, relaxed, noise)
 
     @contextlib.contextmanager
-    def fixed_dropout_masks(self) -> Iterator[None]:
-        """Use one set of dropout masks for all rows and steps, in training mode or not, inside the block.
+    def fixed_dropout_masks(self, in_eval: bool = False) -> Iterator[None]:
+        """Use one set of dropout masks for all rows and steps inside the block.
 
         Sampling and scoring then use the same sub-network (variational dropout, Gal and Ghahramani 2016). `encode`
         draws a mask of the features at each call, so call it once.
+
+        Args:
+            in_eval: use them in evaluation mode, too, where there is no dropout otherwise.
         """
+        if not (self.training or in_eval):
+            yield
+            return
         sizes = {
             "word": (self.embedding.embedding_dim, self.word_dropout.p),
             "hidden": ((self.output if self.deep_hidden is None else self.deep_hidden).in_features, self.dropout.p),

@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from attendgen.data.batch import CaptionBatch, is_token
+from attendgen.layers.state import map_tensors
 from attendgen.losses.cross_entropy import doubly_stochastic, token_nll
-from attendgen.losses.score_function import Estimator, log_probability, negative_entropy
+from attendgen.losses.score_function import Estimator, Samples, attention_entropy, log_probability
 from attendgen.models.captioner import AttentionSamples
 from attendgen.tasks.base import LossTerm, register_parts, require_parts
 from attendgen.tasks.captioning import CaptioningTask
 
 
 class HardAttentionTask(CaptioningTask):
-    """Cross-entropy along sampled locations, the estimator's score-function part, and an entropy bonus.
+    """The loss of a gradient estimator over sampled locations, and the doubly stochastic penalty.
 
     Validation attends as `model.inference_attention` says.
 
@@ -54,27 +55,33 @@ class HardAttentionTask(CaptioningTask):
         )
 
     def loss_terms(self, batch: CaptionBatch, predictions: AttentionSamples) -> dict[str, LossTerm]:  # type: ignore[override]  # of other predictions
-        """Return terms whose gradient is the estimator's; all are sums over a caption's words."""
-        estimator = self.estimator
-        logits, alphas, weights = (part.flatten(0, 1) for part in predictions)  # captions samples time ...
-        mask = is_token(batch.outputs.flatten(0, 1))  # captions time
-        targets = batch.outputs.flatten(0, 1).unsqueeze(1).expand(logits.shape[:-1])
-        nll = token_nll(logits, targets, self.label_smoothing)
-        soft = nll[:, -1] if estimator.soft else None
-        nll, alphas, weights = (part[:, : estimator.num_samples] for part in (nll, alphas, weights))
-        surrogate = estimator(nll, log_probability(alphas, weights) * mask.unsqueeze(1), mask, soft)
-        entropy = -(negative_entropy(alphas) * mask.unsqueeze(1)).sum(dim=-1).mean(dim=-1)
-        weight = self._weigh_captions(batch, mask)
+        """Return the estimator's loss, and what is logged beside it; all are sums over a caption's words."""
+        samples = self.collect_samples(batch, predictions)
+        weight = self._weigh_captions(batch, samples.mask)
         terms = {
-            "cross_entropy": LossTerm((weight * nll.sum(dim=-1).mean(dim=-1)).sum()),
-            "score_function": LossTerm((weight * surrogate).sum()),
-            "attention_entropy": LossTerm((weight * entropy).sum(), -estimator.entropy),
+            "estimator": LossTerm((weight * self.estimator(samples)).sum()),
+            "cross_entropy": LossTerm((weight * samples.nll.sum(dim=-1).mean(dim=-1)).sum(), 0.0),
+            "attention_entropy": LossTerm((weight * attention_entropy(samples)).sum(), 0.0),
         }
+        alphas, mask = samples.alphas, samples.mask
         if self.doubly_stochastic_weight:
             penalty = doubly_stochastic(alphas, mask.unsqueeze(1).expand(alphas.shape[:-1])).mean(dim=1).sum()
             penalty = penalty / self.loss_denominators(batch).sequences
             terms["doubly_stochastic"] = LossTerm(penalty, self.doubly_stochastic_weight)
         return terms
+
+    def collect_samples(self, batch: CaptionBatch, predictions: AttentionSamples) -> Samples:
+        """Return what the estimator is given; captions of all images stand side by side."""
+        parts = map_tensors(lambda part: part.flatten(0, 1), predictions)
+        mask = is_token(batch.outputs.flatten(0, 1))  # captions time
+        targets = batch.outputs.flatten(0, 1).unsqueeze(1).expand(parts.logits.shape[:-1])
+        nll = token_nll(parts.logits, targets, self.label_smoothing)
+        number = self.estimator.num_samples  # without the sample of soft attention, which is the last
+        taken = (nll, parts.alphas, parts.weights, parts.hidden, parts.relaxed, parts.noise)
+        drawn, alphas, weights, hidden, relaxed, noise = map_tensors(lambda part: part[:, :number], taken)
+        log_alpha = log_probability(alphas, weights) * mask.unsqueeze(1)
+        soft = nll[:, -1] if self.estimator.soft else None
+        return Samples(drawn, log_alpha, mask, alphas, weights, hidden, parts.features, soft, relaxed, noise)
 
     def _weigh_captions(self, batch: CaptionBatch, mask: Tensor) -> Tensor:
         """Return the weight of each caption's sum over its words."""

@@ -89,7 +89,7 @@ class SelfCriticalTask(CaptioningTask):
     def predict_training(self, batch: CaptionBatch) -> SampledCaptions:
         """Sample captions, and score them with the same dropout masks."""
         self.model.eval()
-        with self.model.fixed_dropout_masks():
+        with self.model.fixed_dropout_masks(in_eval=True):
             memory, state = self.model.encode(batch.images)
             length = getattr(self.decoding, "max_length", 30)  # decoding of the user's own may have no such limit
             sampling = DecodingConfig(max_length=length, temperature=self.temperature, n_best=self.samples)
