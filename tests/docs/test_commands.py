@@ -73,14 +73,14 @@ def keys_of(choices: tuple[str, ...]) -> set[str]:
 
 @pytest.mark.parametrize("words", TRAININGS, ids=" ".join)
 def test_a_training_in_the_documentation_composes(words: tuple[str, ...]) -> None:
-    if "--config-dir" in words or "--help" in words:
-        return  # the examples with own configs are trained below
+    if {"--config-dir", "--help", "experiment=mypaper"} & set(words):
+        return  # examples with configs of one's own are trained by test_examples.py and tests/cli/test_new.py
     parsed = OverridesParser.create().parse_overrides(overrides_of(words))
     is_search = any(override.key_or_group == "sweep" for override in parsed)
     if is_search and "OptunaSweeper" not in {plugin.__name__ for plugin in Plugins.instance().discover()}:
         pytest.skip("Optuna is not installed")
     overrides = {override.key_or_group: first_value(override) for override in parsed}
-    if "resume" in overrides:
+    if "resume" in overrides or "like" in overrides:
         overrides = {"experiment": "experiment=multi30k_fr_en_words", **overrides}  # stands for the run's config
     # composing is slow: once for all commands with the same choices of groups
     choices = {key: text for key, text in overrides.items() if is_search or (get_conf_dir() / key).is_dir()}
@@ -120,7 +120,8 @@ def test_a_command_in_the_documentation_is_understood(
 
 
 @pytest.mark.parametrize(
-    "name", ["evaluate", "compare", "generate", "caption", "import", "ensemble", "merge", "rescale", "runs"]
+    "name",
+    ["evaluate", "compare", "generate", "caption", "import", "ensemble", "merge", "rescale", "runs", "new", "trust"],
 )
 def test_the_reference_lists_the_options_of_a_command(name: str) -> None:
     text = read(ROOT / "docs" / "reference" / "cli.md")

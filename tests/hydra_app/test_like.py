@@ -26,9 +26,10 @@ def mark_files(folder: Path) -> dict[Path, int]:
 
 def make_like(run: Path, folder: Path, *changes: str) -> Path:
     """Train like a run into a new folder, and check that the run's own stays as it is."""
-    before = mark_files(run)
+    saved = run if run.is_dir() else run.parents[1]
+    before = mark_files(saved)
     run_hydra([f"like={run}", *changes, f"hydra.run.dir='{folder}'"])
-    assert mark_files(run) == before
+    assert mark_files(saved) == before
     return folder
 
 
@@ -78,6 +79,16 @@ def test_changes_are_those_of_a_resumed_run(runs: SharedRuns, tmp_path: Path) ->
     assert command == ["attendgen", "train", f"like={first}", *changes]
     written = yaml.safe_load((second / "history.json").read_text())
     assert written[0]["changes"][-len(changes) :] == changes
+
+
+def test_settings_of_a_resumed_run_are_the_last_ones(train: Train, tmp_path: Path, capfd) -> None:
+    first = train("toy_chat", "trainer=smoke", *QUICK)
+    run_hydra([f"resume={first}", "model.dropout=0.5", "trainer.max_epochs=3"])
+    second = make_like(first, tmp_path / "new", "trainer.max_epochs=1")
+    assert Run.find(second).config.model.dropout == 0.5
+    assert f"{first}: resumed with other settings than at its start" in capfd.readouterr().err
+    third = make_like(first / "checkpoints" / "previous.ckpt", tmp_path / "newer", "trainer.max_epochs=1")
+    assert Run.find(third).config.model.dropout == 0.0
 
 
 def test_the_folder_is_named_after_the_experiment(

@@ -121,6 +121,21 @@ def test_a_moved_run_is_resumed_in_its_new_folder(train: Train, tmp_path: Path) 
     assert read(moved)["epoch"] == 1
 
 
+def test_a_moved_run_keeps_its_best_checkpoint(train: Train, tmp_path: Path) -> None:
+    monitor = ["monitor.metric=val/cross_entropy", "monitor.mode=max"]  # best at first, then worse and worse
+    folder = train("toy_chat", "epochs=1", "validate_every=1", *monitor, *QUICK)
+    best, first = read(folder, "best"), json.loads((folder / "metrics_fit.json").read_text())
+    moved = folder.rename(tmp_path / "elsewhere")
+    run_hydra([f"resume={moved}", "epochs=3"])
+    assert not folder.exists()
+    assert_same(best["state_dict"], read(moved, "best")["state_dict"])
+    last = json.loads((moved / "metrics_fit.json").read_text())
+    assert last["val/cross_entropy"] == first["val/cross_entropy"]
+    states = read(moved)["callbacks"]
+    (state,) = (state for state in states.values() if "best_model_path" in state)
+    assert state["best_model_path"] == str(moved / "checkpoints" / "best.ckpt")
+
+
 def test_a_cosine_follows_more_steps_when_resumed(train: Train) -> None:
     folder = train("shapes", "epochs=2", "steps=-1", "task.schedule.steps=2", "task.schedule.warmup=0")
     halted = read(folder)

@@ -4,6 +4,7 @@ Hydra chooses the folder, sets up the log and expands a sweep. The settings come
 through Hydra below the key `changes`, because Hydra does not know the run's config.
 """
 
+import logging
 import re
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from attendgen.config.overrides import expand_profiler
 from attendgen.runs.layout import CHANGES, CONFIG, HYDRA, LIKE, clean_argument, is_run_folder
 from attendgen.runs.run import Run
+from attendgen.runs.status import read_history
 from attendgen.training.checks import require_own_paths, require_training
 from attendgen.utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def is_like(arguments: list[str]) -> bool:
@@ -62,6 +66,8 @@ def restore_config(composed: DictConfig, folder: Path) -> DictConfig:
     config = run.override(changes)
     source = _get_source(run)
     require_training(config, source)
+    if run.folder is not None and any(session.get("changes") for session in read_history(run.folder)[1:]):
+        log.warning("%s: resumed with other settings than at its start; the new run has the last ones", run.folder)
     OmegaConf.set_struct(config, False)
     config.like = composed.like
     config.paths.outputs, config.paths.run = composed.paths.outputs, str(folder.absolute())

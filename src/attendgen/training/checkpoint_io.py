@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from attendgen.runs.layout import FIT_SECONDS, RECORD
@@ -55,3 +56,27 @@ class RunRecord(lightning.Callback):
     ) -> None:
         """Add the record."""
         checkpoint[RECORD] = {**self.record, FIT_SECONDS: self.get_seconds()}
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the best checkpoint of a run that was moved or copied be the one in its new folder.
+
+        Lightning forgets the best score otherwise, and would replace a better checkpoint by a worse one.
+        """
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint.get("callbacks", {}).get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and state and state.get("dirpath") and callback.dirpath:
+                _move_state(state, Path(callback.dirpath))
+
+
+def _move_state(state: dict[str, Any], folder: Path) -> None:
+    """Change the folder in the state of a `ModelCheckpoint`."""
+
+    def move(name: str) -> str:
+        return str(folder / Path(name).name) if name else name
+
+    state["dirpath"] = str(folder)
+    for field in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[field] = move(state.get(field, ""))
+    state["best_k_models"] = {move(name): score for name, score in state.get("best_k_models", {}).items()}
