@@ -87,7 +87,7 @@ def test_settings_of_a_resumed_run_are_the_last_ones(train: Train, tmp_path: Pat
     second = make_like(first, tmp_path / "new", "trainer.max_epochs=1")
     assert Run.find(second).config.model.dropout == 0.5
     assert f"{first}: resumed with other settings than at its start" in capfd.readouterr().err
-    third = make_like(first / "checkpoints" / "previous.ckpt", tmp_path / "newer", "trainer.max_epochs=1")
+    third = make_like(first / "checkpoints" / "best.ckpt", tmp_path / "newer", "trainer.max_epochs=1")
     assert Run.find(third).config.model.dropout == 0.0
 
 

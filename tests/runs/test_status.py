@@ -1,6 +1,8 @@
 """How a run ended is told apart, from its files alone."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,11 @@ def test_a_folder_without_a_history_is_told_by_its_files(tmp_path: Path, files: 
     for name in files:
         (tmp_path / name).write_text(json.dumps({"error": "hidden=-1"}))
     assert str(read_status(tmp_path)) == expected
+
+
+def test_the_status_is_read_without_torch() -> None:
+    code = "import sys, attendgen.runs.status; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_broken_history_is_one_line(tmp_path: Path) -> None:

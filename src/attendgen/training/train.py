@@ -141,7 +141,8 @@ def fit(trainer: lightning.Trainer, components: Components, folder: Path) -> Non
     except (Exception, Interrupted, KeyboardInterrupt) as error:
         if trainer.is_global_zero:
             reason = get_first_line(error) or type(error).__name__
-            end_session(folder, RunStatus(NOT_FINISHED, reason), steps=trainer.global_step)
+            with contextlib.suppress(UserError, OSError):  # a full disk may be what stopped it
+                end_session(folder, RunStatus(NOT_FINISHED, reason), steps=trainer.global_step)
             if not isinstance(error, Exception):
                 log.info("%s: %s; resume with: attendgen train resume=%s", NOT_FINISHED, reason, folder)
         raise
