@@ -102,7 +102,7 @@ def test_a_runs_folder_is_no_folder_of_configs(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("field", ["callbacks.best.dirpath", "logger.save_dir", "callbacks.last.folder"])
+@pytest.mark.parametrize("field", ["callbacks.best.dirpath", "logger.tensorboard.save_dir", "callbacks.last.folder"])
 def test_a_part_of_a_run_does_not_write_into_another_run(finished: Path, tmp_path: Path, field: str) -> None:
     written = [f"{field}={finished}/checkpoints", *QUICK]
     assert f"in the folder of another run, {finished}" in refusal(
