@@ -3,13 +3,12 @@
 attendgen train experiment=flickr8k_transformer
 """
 
-import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from attendgen.layers.encoder import Features, ImageEncoder, split_mask
 from attendgen.layers.lstm import tie_weights
-from attendgen.layers.state import take_rows
+from attendgen.layers.state import repeat_rows
 from attendgen.layers.transformer import (
     TokenEmbedding,
     TransformerDecoder,
@@ -103,6 +102,5 @@ class TransformerCaptioner(ImageModel):
         An image is encoded, and its keys and values are projected, once for all its captions.
         """
         memory, state = self.encode(images)
-        rows = torch.arange(len(inputs), device=inputs.device).repeat_interleave(inputs.size(1))
-        logits, alphas, _ = self.read(inputs.flatten(0, 1), take_rows(state, rows), memory)
+        logits, alphas, _ = self.read(inputs.flatten(0, 1), repeat_rows(state, inputs.size(1)), memory)
         return logits.unflatten(0, inputs.shape[:2]), alphas.unflatten(0, inputs.shape[:2])
