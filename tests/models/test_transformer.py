@@ -8,6 +8,7 @@ from torch import nn
 
 from attendgen.data.batch import pad
 from attendgen.decoding.beam import beam_search
+from attendgen.decoding.processors import Constraints
 from attendgen.layers.attention import DotAttention
 from attendgen.layers.state import take_rows, to_float32
 from attendgen.models.encoders.base import GridEncoder
@@ -110,7 +111,8 @@ class Recomputed:
 def test_beam_search_with_the_cache_equals_recomputation(model):
     for parameter in model.parameters():  # hypotheses that differ from source to source
         torch.nn.init.normal_(parameter)
-    source, settings = pad(SOURCES), {"max_length": 7, "width": 4, "n_best": 3, "min_length": 4}
+    source, settings = pad(SOURCES), {"max_length": 7, "width": 4, "n_best": 3}
+    settings["processors"] = (Constraints(min_length=4),)
     found = beam_search(model, *model.encode(source), **settings)
     rows, nothing = torch.arange(len(source)), torch.empty(len(source), 0, dtype=torch.long)
     expected = beam_search(Recomputed(model, source), (rows,), (nothing,), **settings)
