@@ -15,6 +15,7 @@ autodoc_typehints_format = "short"
 autodoc_inherit_docstrings = False
 napoleon_custom_sections = [("Shapes", "notes_style")]
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # shapes such as "*rows" are no markup
 python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 

@@ -100,7 +100,8 @@ def write_package(package: str, path: Path) -> None:
         if name.startswith("__"):
             continue
         kind = "class" if inspect.isclass(value) else "function" if inspect.isroutine(value) else "data"
-        parts.append(f".. auto{kind}:: {package}.{name}")
+        # the names at the top have their places in other packages, whose pages index them
+        parts.append(f".. auto{kind}:: {package}.{name}" + ("\n   :no-index:" if package == "attendgen" else ""))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n", "utf-8")
 
