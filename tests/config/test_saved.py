@@ -174,7 +174,7 @@ def test_no_command_executes_a_runs_code(
         for word, path in paths.items():
             argument = argument.replace(word, str(path))
         arguments.append(argument)
-    advice = ("--trust evil_on_import", f"{VARIABLE}=evil_on_import")
+    advice = ("--trust evil_on_import", "attendgen trust evil_on_import")
     assert_mistake(attendgen(*arguments), run, "model.attention", "evil_on_import.Model", *advice)
     assert not canary.exists()
     assert "evil_on_import" not in sys.modules
