@@ -1,6 +1,7 @@
 import pytest
 
 from attendgen.data.tsv import read_aligned, read_pairs, require_columns
+from attendgen.utils.errors import UserError
 from helpers.errors import refusal
 
 PAIRS = [("tu vas bien ?", "oui"), ("salut", "bonjour toi"), ("tu vas bien ?", "non, pas trop"), ("été", "à l'eau")]
@@ -198,3 +199,29 @@ def test_lines_blank_in_both_files_are_skipped(aligned):
 
 def test_missing_file_is_refused(tmp_path):
     assert refusal(read_pairs, tmp_path / "missing.tsv").startswith(f"{tmp_path / 'missing.tsv'}: ")
+
+
+def test_unusable_lines_are_named_together_or_left_out(tmp_path, caplog):
+    path = write(tmp_path / "pairs.tsv", [("a", "b"), ("no tab",), ("c", ""), ("", "d"), ("e", "f")])
+    with pytest.raises(UserError) as error:
+        read_pairs(path)
+    assert str(error.value) == (
+        f"{path}: line 2: no tab; expected SOURCE<tab>TARGET; line 3: empty target; line 4: empty source; "
+        "data.skip_bad=true leaves these 3 rows out"
+    )
+    assert read_pairs(path, skip_bad=True) == [("a", "b"), ("e", "f")]
+    assert f"{path}: 3 unusable rows left out" in caplog.text
+
+
+def test_aligned_files_lose_the_same_lines(tmp_path):
+    for name, text in (("s", "a\n\nc\nd\n"), ("t", "A\nB\n\nD\n")):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=r"s: line 2: empty, but its counterpart is not; data\.skip_bad=true"):
+        read_aligned(tmp_path / "s", tmp_path / "t")
+    assert read_aligned(tmp_path / "s", tmp_path / "t", skip_bad=True) == [("a", "A"), ("d", "D")]
+
+
+def test_pairs_in_another_encoding(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes("être\tto be\nété\tsummer\n".encode("cp1252"))
+    assert read_pairs(path, encoding="cp1252") == [("être", "to be"), ("été", "summer")]

@@ -63,6 +63,8 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         source_normalizer, target_normalizer: of `text.normalizers.NORMALIZERS`.
         min_frequency: rarer tokens become <unk>.
         batch_size: pairs per batch.
+        skip_bad: leave out unusable lines, and say how many.
+        encoding: of the files; None is UTF-8.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         workers: int = 0,
         seed: int = 0,
         columns: Sequence[int] | None = None,
+        skip_bad: bool = False,
+        encoding: str | None = None,
     ) -> None:
         super().__init__()
         require_positive(batch_size=batch_size)
@@ -89,6 +93,8 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         self.files = {"train": train, "val": val or train, "test": test}
         self.root = Path(root)
         self.columns = columns
+        self.skip_bad = skip_bad
+        self.encoding = encoding
         sides = (
             split_sides("level", level),
             split_sides("vocab_size", vocab_size),
@@ -128,13 +134,13 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         """
         paths = self.paths(split)
         if len(paths) == 1:
-            return read_pairs(*paths, self.columns)
+            return read_pairs(paths[0], self.columns, self.skip_bad, self.encoding)
         if self.columns is not None:
             raise UserError(
                 f"data.columns={format_columns(self.columns)}: {paths[0]} and {paths[1]} are aligned files without "
                 f"columns; give data.{split} one TSV, or set data.columns=null"
             )
-        return read_aligned(*paths)
+        return read_aligned(paths[0], paths[1], self.skip_bad, self.encoding)
 
     def build_vocabulary(self) -> PairVocabulary:
         """Build the vocabularies of source and target from the training pairs.

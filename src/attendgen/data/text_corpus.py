@@ -64,6 +64,7 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         level: "characters", "bpe" or "unigram".
         vocab_size: number of subwords, special tokens included.
         tokenizer: one of the user's own, in place of the level's.
+        encoding: of the files; None is UTF-8.
         cache: a folder where the encoded texts are kept and memory-mapped; None encodes them at each start.
 
     Raises:
@@ -87,6 +88,7 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         level: str = "characters",
         vocab_size: int | None = None,
         tokenizer: Tokenizer | None = None,
+        encoding: str | None = None,
     ) -> None:
         super().__init__()
         require_positive(batch_size=batch_size, seq_len=seq_len)
@@ -104,6 +106,7 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         self.batch_size = batch_size
         self.short_context_prob = short_context_prob
         self.cache = cache
+        self.encoding = encoding
         self.workers = workers
         self.seed = seed
         self.sets: dict[str, Windows] = {}
@@ -127,14 +130,14 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         """Return each split's part of each file.
 
         Raises:
-            UserError: a file is missing, not UTF-8, or shorter than one window in one of its parts.
+            UserError: a file is missing, in another encoding, or shorter than one window in one of its parts.
         """
         if len(self.split_ratios) != len(SPLITS) or min(self.split_ratios) <= 0:
             ratios = list(self.split_ratios)
             raise UserError(f"data.split_ratios={ratios}: give three positive numbers, such as [90,5,5]")
         parts: dict[str, list[str]] = {name: [] for name in SPLITS}
         for path in find_text_files(self.root):
-            texts = split_text(self.normalize(read_text(path)), self.split_ratios)
+            texts = split_text(self.normalize(read_text(path, self.encoding)), self.split_ratios)
             self.require_lengths({name: len(part) for name, part in texts.items()}, path)
             for name, part in texts.items():
                 parts[name].append(part)
@@ -160,7 +163,7 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
 
     def open_cache(self) -> CorpusCache | None:
         """Return the cache of these files, if there is one."""
-        settings = (self.normalizer, list(self.split_ratios))
+        settings = (self.normalizer, list(self.split_ratios), self.encoding)
         return None if self.cache is None else CorpusCache(self.cache, find_text_files(self.root), settings)
 
     @property
@@ -253,12 +256,12 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         """Make the split "text" of whole files.
 
         Raises:
-            UserError: a file is missing, empty or not UTF-8.
+            UserError: a file is missing, empty or in another encoding.
         """
         vocabulary = self.require_vocabulary()
         texts = []
         for path in paths:
-            text = vocabulary.normalize(read_text(path))
+            text = vocabulary.normalize(read_text(path, self.encoding))
             if not text:
                 normalizer = vocabulary.normalizer
                 raise UserError(f"{path}: empty file, or nothing left after data.normalizer={normalizer}")

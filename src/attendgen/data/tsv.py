@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from attendgen.data.bad_rows import BadRows
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text
 
@@ -13,40 +14,43 @@ NUMBER = re.compile(r"[.,:/%-]*\d[\d.,:/%-]*")  # also a date, a time, a fractio
 ID = re.compile(r"(\S*[^\d\s])\d+")
 
 
-def read_pairs(path: str | Path, columns: Sequence[int] | None = None) -> list[Pair]:
+def read_pairs(
+    path: str | Path, columns: Sequence[int] | None = None, skip_bad: bool = False, encoding: str | None = None
+) -> list[Pair]:
     """Return the source and target of each line of a TSV; blank lines are passed over.
 
     Args:
         columns: of the source and the target, counted from 1; None takes the first two, after a check that they are not
             numbers or ids.
+        skip_bad: leave out lines with too few columns or an empty side.
+        encoding: of the file; None is UTF-8.
 
     Raises:
-        UserError: the file is missing or empty, a line has too few columns or an empty side, or the check fails.
+        UserError: the file is missing or empty, lines cannot be used, or the check fails.
     """
     rows: list[Row] = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
+    bad = BadRows(Path(path), skip_bad)
+    for number, line in enumerate(read_text(path, encoding).split("\n"), 1):
         cells = [cell.strip() for cell in line.split("\t")]
-        if columns is None and len(cells) == 1:
-            raise UserError(f"{path}: line {number}: no tab; expected SOURCE<tab>TARGET")
-        if columns is not None and len(cells) < max(columns):
-            raise UserError(
-                f"{path}: line {number}: no column {max(columns)}, which data.columns={format_columns(columns)} "
-                "asks for; correct the line or the setting"
-            )
-        rows.append((number, cells))
-    if not rows:
-        raise UserError(f"{path}: no sentence pairs; expected lines of SOURCE<tab>TARGET")
-    if columns is None:
+        if columns is None and len(cells) == 1 and cells[0]:
+            bad.add(f"line {number}", "no tab; expected SOURCE<tab>TARGET")
+        elif columns is not None and any(cells) and len(cells) < max(columns):
+            asked = f"data.columns={format_columns(columns)}"
+            bad.add(f"line {number}", f"no column {max(columns)}, which {asked} asks for")
+        elif any(cells):
+            rows.append((number, cells))
+    if columns is None and rows:
         require_sentences(path, rows)
     pairs = []
     for number, cells in rows:
         source, target = (cells[column - 1] for column in columns or (1, 2))
-        for side, text in (("source", source), ("target", target)):
-            if not text:
-                raise UserError(f"{path}: line {number}: empty {side}")
-        pairs.append((source, target))
+        if source and target:
+            pairs.append((source, target))
+        else:
+            bad.add(f"line {number}", "empty target" if source else "empty source")
+    bad.finish()
+    if not pairs:
+        raise UserError(f"{path}: no sentence pairs; expected lines of SOURCE<tab>TARGET")
     return pairs
 
 
@@ -145,24 +149,31 @@ def require_columns(columns: object) -> None:
         )
 
 
-def read_aligned(source: str | Path, target: str | Path) -> list[Pair]:
+def read_aligned(
+    source: str | Path, target: str | Path, skip_bad: bool = False, encoding: str | None = None
+) -> list[Pair]:
     """Return the pairs of two files whose lines correspond; lines blank in both are passed over.
+
+    Args:
+        skip_bad: leave out lines that are empty in one of the files.
+        encoding: of the files; None is UTF-8.
 
     Raises:
         UserError: a file is missing, they differ in length, a line is empty in one of them, or there is no pair.
     """
-    sides = [read_text(path).removesuffix("\n").split("\n") for path in (source, target)]
+    sides = [read_text(path, encoding).removesuffix("\n").split("\n") for path in (source, target)]
     if len(sides[0]) != len(sides[1]):
         raise UserError(f"{target}: {len(sides[1])} lines, but {source} has {len(sides[0])}; they must correspond")
-    pairs = []
+    pairs: list[Pair] = []
+    bad = {path: BadRows(Path(path), skip_bad) for path in (source, target)}
     for number, pair in enumerate(zip(*sides, strict=True), 1):
         stripped = (pair[0].strip(), pair[1].strip())
-        if not any(stripped):
-            continue
-        for path, text in zip((source, target), stripped, strict=True):
-            if not text:
-                raise UserError(f"{path}: line {number}: empty, but its counterpart is not")
-        pairs.append(stripped)
+        if all(stripped):
+            pairs.append(stripped)
+        elif any(stripped):
+            bad[target if stripped[0] else source].add(f"line {number}", "empty, but its counterpart is not")
+    for found in bad.values():
+        found.finish()
     if not pairs:
         raise UserError(f"{source}: no sentences; expected one per line")
     return pairs

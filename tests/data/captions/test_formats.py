@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from attendgen.data import Coco, Flickr8k, FlickrCsv, JsonLines, TextCaps
-from attendgen.data.captions.sources import BadRows, CaptionedImage, CaptionSource, choose_split, require_ratios
+from attendgen.data.bad_rows import BadRows
+from attendgen.data.captions.sources import CaptionedImage, CaptionSource, choose_split, require_ratios
 from helpers.errors import refusal
 
 ALL = (100, 0, 0)  # all images are of the training split

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from attendgen.data.bad_rows import BadRowError, BadRows
 from attendgen.data.captions.sources import (
-    BadRowError,
-    BadRows,
     CaptionedImage,
     ImageId,
     clean_caption,

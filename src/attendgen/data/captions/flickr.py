@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from attendgen.data.bad_rows import BadRowError, BadRows
 from attendgen.data.captions.sources import (
-    BadRowError,
-    BadRows,
     CaptionedImage,
     clean_caption,
     find_image_folder,

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from attendgen.data.bad_rows import BadRowError, BadRows
 from attendgen.data.captions.sources import (
-    BadRowError,
-    BadRows,
     CaptionedImage,
     choose_split,
     clean_caption,

@@ -1,18 +1,15 @@
 """What all readers of caption data sets share: rows, unusable rows, folders of images, splits by name."""
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from attendgen.data.bad_rows import BadRowError
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json
 
-log = logging.getLogger(__name__)
-
 ImageId = int | str
-SHOWN = 5  # unusable rows that a message names; it counts the others
 
 # where data sets are found to keep their images; the first folder that exists is used
 IMAGE_FOLDERS = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images", "flickr30k_images")
@@ -36,43 +33,6 @@ class CaptionSource(Protocol):
         Raises:
             UserError: a file is missing or broken; the message names the file and the field.
         """
-
-
-class BadRowError(Exception):
-    """A row of a data set cannot be used; the message says why."""
-
-
-class BadRows:
-    """The unusable rows of a file: they are named in one message, or left out and counted.
-
-    Args:
-        path: the file.
-        skip: leave them out.
-    """
-
-    def __init__(self, path: Path, skip: bool = False) -> None:
-        self.path = path
-        self.skip = skip
-        self.found: list[str] = []
-
-    def add(self, where: str, reason: object) -> None:
-        """Note a row, by its place in the file."""
-        self.found.append(f"{where}: {reason}")
-
-    def finish(self) -> None:
-        """Log how many rows are left out.
-
-        Raises:
-            UserError: there are some, and they are not to be left out.
-        """
-        count = len(self.found)
-        if not count:
-            return
-        shown = "; ".join(self.found[:SHOWN]) + (f"; and {count - SHOWN} more" if count > SHOWN else "")
-        if not self.skip:
-            them = "it" if count == 1 else f"these {count} rows"
-            raise UserError(f"{self.path}: {shown}; data.skip_bad=true leaves {them} out")
-        log.warning("%s: %d unusable rows left out: %s", self.path, count, shown)
 
 
 def clean_caption(text: object) -> str:
