@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import pytest
 
+from attendgen import __version__
 from attendgen.decoding.config import DecodingConfig
 from helpers.errors import Command
 
@@ -27,6 +28,16 @@ DECODING += ["--mbr-samples", "--retrieval-captions"]
 
 def test_help_names_every_command(attendgen: Command) -> None:
     assert set(COMMANDS) <= set(attendgen("--help").out.split())
+
+
+def test_no_command_prints_the_help(attendgen: Command) -> None:
+    outcome = attendgen()
+    assert outcome == (0, attendgen("--help").out, "")
+    assert len(outcome.out.splitlines()) > len(COMMANDS)
+
+
+def test_version(attendgen: Command) -> None:
+    assert attendgen("--version") == (0, f"attendgen {__version__}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ def imported(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["runs", "."], ["train", "--help"], ["runs", "--bundled"], ["trust"]], ids=str
+    "arguments",
+    [[], ["--version"], ["--help"], ["runs", "."], ["train", "--help"], ["runs", "--bundled"], ["trust"]],
+    ids=str,
 )
 def test_commands_without_a_model_import_no_torch(tmp_path, monkeypatch, arguments) -> None:
     monkeypatch.chdir(tmp_path)

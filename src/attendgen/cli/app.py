@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from typing import Annotated
 
 import typer
 
@@ -18,12 +19,32 @@ from attendgen.cli.variadic import VariadicCommand
 from attendgen.utils.exit_codes import run_command
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Train, compare and look inside attention-based text generators.",
 )
+
+
+def print_version(asked: bool) -> bool:
+    """Print the version and exit if it is asked for."""
+    if asked:
+        from attendgen import __version__
+
+        print(f"attendgen {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def set_up(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(train)
 app.command(cls=VariadicCommand)(evaluate)
 app.command()(compare)
@@ -39,5 +60,6 @@ app.command(cls=VariadicCommand)(runs)
 
 
 def main() -> None:
-    """Run a command; see `run_command` for the exit codes."""
-    sys.exit(run_command(functools.partial(app, standalone_mode=False)))
+    """Run a command, or print the help if none is given; see `run_command` for the exit codes."""
+    arguments = sys.argv[1:] or ["--help"]
+    sys.exit(run_command(functools.partial(app, arguments, standalone_mode=False)))
