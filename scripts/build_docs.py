@@ -44,6 +44,7 @@ PACKAGES = (
     "attendgen.optim",
     "attendgen.callbacks",
     "attendgen.inference",
+    "attendgen.testing",
 )
 SECTION = re.compile(r"^\| \*\*(.+?)\*\* \|", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s#:]+\.md)\)")

@@ -268,7 +268,7 @@ class AdditiveAttention(nn.Module):
             vector = self.score.weight.squeeze(0).to(query.dtype)
             return attend(additive_scores(query, keys.to(query.dtype), vector, self.activation), memory, mask)
         activation = ACTIVATIONS[self.activation]
-        hidden = activation(query.unsqueeze(2) + keys.unsqueeze(1))  # batch query source dim
+        hidden = activation(query.unsqueeze(2) + keys.to(query.dtype).unsqueeze(1))  # batch query source dim
         if self.inner is not None:
             hidden = activation(self.inner(hidden))
         return attend(self.score(hidden).squeeze(-1), memory, mask)

@@ -115,6 +115,8 @@ class BahdanauDecoder(nn.Module):
         Raises:
             UserError: there is a sampler, but the layer's context is not a weighted sum.
         """
+        dtype = inputs.dtype  # weights may be in half precision, and a decoding's state in single
+        state = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.to(dtype))
         attended = self.attend(state, memory, sampler)
         read = torch.cat([attended.gated, state.hidden], dim=-1)
         return self.update(self.input_gates(inputs) + self.recurrent_gates(read), state, attended), attended

@@ -1,6 +1,5 @@
 """Attention by the distance of query and key."""
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -33,4 +32,5 @@ class DistanceAttention(nn.Module):
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch target memory"], Float[Tensor, "batch target source"]]:
         """Return the context of every query, and the attention weights."""
-        return attend(-torch.cdist(query, keys).square(), memory, mask)
+        difference = query.unsqueeze(2) - keys.unsqueeze(1)  # batch target source query
+        return attend(-difference.square().sum(dim=-1), memory, mask)
