@@ -138,14 +138,14 @@ def test_a_run_keeps_its_own_config(toy_chat: Run) -> None:
     [
         ("seed", "seed: expected key=value"),
         ("hiden=3", "hiden: no such field in the run's config"),
-        ("model.hiden=3", "model.hiden: no such field in the run's config"),
+        ("model.hiden=3", "model.hiden: no such field in the run's config; did you mean model.hidden?"),
         ("nothing.hidden=3", "nothing.hidden: no such field in the run's config"),
         ("decoding=beam", "decoding is a group of fields; change one of them, as decoding.NAME=VALUE"),
         ("callbacks.samples=null", "callbacks.samples is a group of fields"),
         ("seed={a", "seed: no such field"),
         ("=5", "=5: expected key=value"),
         ("data.root=${nope}", "data.root=${nope}: Interpolation key 'nope' not found"),
-        ("data.train=3", "data.train=3: expected a file, or a list of files"),
+        ("data.train=[3]", "data.train=[3]: expected a file, or a list of files"),
     ],
 )
 def test_a_wrong_change_is_one_line(toy_chat: Run, override: str, message: str) -> None:

@@ -10,6 +10,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.config.instantiate import get_first_line
+from attendgen.config.keys import iterate_keys, suggest_key
+from attendgen.config.literals import expand_home
 from attendgen.config.paths import get_path_fields, make_declared_paths_absolute
 from attendgen.config.trust import OWN_FIELD
 from attendgen.utils.errors import UserError
@@ -63,9 +65,21 @@ def _apply(config: DictConfig, override: str) -> None:
     if _is_parameter(config, key):
         OmegaConf.update(config, key, None, force_add=True)
     try:
-        config.merge_with_dotlist([override])
+        if _is_literal(config, key, value):
+            OmegaConf.update(config, key, expand_home(value))
+        else:
+            config.merge_with_dotlist([override])
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(f"{key}: no such field in the run's config ({' '.join(str(error).split())[:120]})") from error
+        reason = " ".join(str(error).split())[:120]
+        hint = suggest_key(key, iterate_keys(config)) if OmegaConf.select(config, key) is None else ""
+        raise UserError(f"{key}: no such field in the run's config{hint or f' ({reason})'}") from error
+
+
+def _is_literal(config: DictConfig, key: str, value: str) -> bool:
+    """Return whether a value is a file or a folder as it is written, and no list, reference or null."""
+    if value in ("", "null") or value.startswith(("[", "{", "'", '"')) or "${" in value:
+        return False
+    return key in PATHS or _is_declared(config, key)
 
 
 def _expand_references(config: DictConfig, key: str) -> None:

@@ -3,6 +3,7 @@
 attendgen train experiment=NAME [key=value ...] [-m]
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -19,6 +21,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.config.instantiate import get_first_line
+from attendgen.config.keys import iterate_keys, suggest_key
+from attendgen.config.literals import expand_home, quote_arguments
 from attendgen.config.overrides import expand_profiler, make_paths_absolute
 from attendgen.config.resolvers import register_resolvers
 from attendgen.config.saved import to_plain_dict
@@ -97,7 +101,7 @@ def run_hydra(arguments: list[str]) -> Path | None:
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
     if resumed:
         rest = [argument for argument in arguments if argument not in resumed]
-        resume_run(resumed[-1].removeprefix("resume="), rest)
+        resume_run(expand_home(resumed[-1].removeprefix("resume=")), rest)
         return None
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
@@ -110,6 +114,9 @@ def run_hydra(arguments: list[str]) -> Path | None:
         raise error.reason from None
     except (HydraException, OmegaConfBaseException) as error:
         message = get_first_line(error)
+        unknown = re.match(r"Could not override '([\w.]+)'", message)
+        if unknown is not None:
+            raise UserError(describe_unknown_key(unknown[1], sys.argv[1:])) from error
         plugin = re.search(r"hydra/(launcher|sweeper)/\w+", message)
         raise UserError(f"{plugin[0]}: {NO_PLUGIN}" if plugin else message) from error
     except (PermissionError, NotADirectoryError, FileExistsError) as error:  # Hydra makes the run directory
@@ -160,7 +167,8 @@ def order_arguments(arguments: list[str]) -> list[str]:
         fail_usage("--run, --multirun, --cfg, --info and --shell-completion exclude each other")
     options = [argument for argument in arguments if argument not in parsed.overrides]
     overrides = make_hydra_overrides(parsed.overrides) if is_like(parsed.overrides) else parsed.overrides
-    return [*overrides, *options]
+    is_sweep = parsed.multirun or any(override.startswith("sweep=") for override in overrides)
+    return [*quote_arguments(overrides, is_sweep), *options]
 
 
 def take_trust(arguments: list[str]) -> list[str]:
@@ -180,6 +188,17 @@ def take_trust(arguments: list[str]) -> list[str]:
             packages.append(value if equals else next(waiting, ""))
     trust(packages)
     return rest
+
+
+def describe_unknown_key(key: str, arguments: list[str]) -> str:
+    """Return the message for an argument that names no field of the config, with the field that may be meant."""
+    hint = ""
+    others = [a for a in arguments if "=" in a and not a.startswith((f"{key}=", "-", "hydra")) and a[0].isalpha()]
+    with contextlib.suppress(Exception):  # another argument is wrong, too
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(get_conf_dir()), version_base="1.3"):
+            hint = suggest_key(key, iterate_keys(hydra.compose("train", overrides=others)))
+    return f"{key}: no such field{hint or '; attendgen train --cfg job prints all fields, and +KEY=VALUE adds one'}"
 
 
 def fail_usage(message: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from attendgen.config.literals import unquote
 from attendgen.utils.files import read_json, read_yaml
 
 CONFIG = "config.yaml"  # the settings with which a run was started or last resumed
@@ -47,10 +48,8 @@ def is_run_folder(folder: Path) -> bool:
 
 def clean_argument(argument: str) -> str:
     """Return an argument of `attendgen train` as the user wrote it, from what Hydra was given."""
-    if argument.startswith(LIKE) and argument.endswith("'"):
-        quoted = argument.removeprefix(LIKE)[1:-1]
-        return LIKE + quoted.replace("\\'", "'").replace("\\\\", "\\")
-    return argument.removeprefix(CHANGES)
+    key, equals, value = argument.removeprefix(CHANGES).partition("=")
+    return f"{key}{equals}{unquote(value)}"
 
 
 def read_arguments(folder: Path) -> list[str]:

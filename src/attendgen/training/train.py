@@ -19,6 +19,7 @@ from attendgen.runs.save import save_resumed, save_run
 from attendgen.runs.status import NOT_FINISHED, RunStatus, end_session
 from attendgen.training.components import Components, build_components
 from attendgen.training.loggers import close_loggers, describe_places, save_ids
+from attendgen.training.ranges import check_ranges
 from attendgen.training.summary import get_best_score, write_summary
 from attendgen.training.trainer import describe_device, make_trainer
 from attendgen.utils.errors import Interrupted, UserError
@@ -44,6 +45,7 @@ def train(config: DictConfig, folder: Path, resume: bool = False, changes: Seque
     with use_threads(config.get("threads")):
         silence_warnings()
         check_numbers(config)
+        check_ranges(config)
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         if torch.cuda.is_available():  # on a CPU this setting takes slow paths
             torch.set_float32_matmul_precision("high")
@@ -96,6 +98,11 @@ def check_numbers(config: DictConfig) -> None:
     for field in ("seed", "steps", "epochs", "validate_every"):
         if not isinstance(config[field], int):
             raise UserError(f"{field}={config[field]}: expected a whole number")
+    for field in ("steps", "epochs"):
+        if config[field] < 1 and config[field] != -1:
+            raise UserError(f"{field}={config[field]}: expected a number from 1, or -1 for no limit")
+    if config.validate_every < 1:
+        raise UserError(f"validate_every={config.validate_every}: expected a number from 1")
     if not 0 <= config.seed < 2**31:
         raise UserError(f"seed={config.seed}: expected a number from 0 to {2**31 - 1}")
 
