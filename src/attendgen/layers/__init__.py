@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attendgen.layers.ngram_embedding import NGramEmbedding as NGramEmbedding
     from attendgen.layers.past_attention import CoverageAttention as CoverageAttention
     from attendgen.layers.past_attention import LocationSensitiveAttention as LocationSensitiveAttention
+    from attendgen.layers.plain import use_plain_autograd as use_plain_autograd
     from attendgen.layers.sliding_attention import SlidingAttention as SlidingAttention
     from attendgen.layers.state import AttentionPast as AttentionPast
     from attendgen.layers.state import LSTMState as LSTMState
@@ -55,6 +56,7 @@ __all__ = [
     "SemiSampler",
     "SlidingAttention",
     "StraightThroughGumbelSampler",
+    "use_plain_autograd",
 ]
 
 _PUBLIC = {
@@ -82,5 +84,6 @@ _PUBLIC = {
     "SemiSampler": "hard_attention",
     "SlidingAttention": "sliding_attention",
     "StraightThroughGumbelSampler": "hard_attention",
+    "use_plain_autograd": "plain",
 }
 __getattr__, __dir__ = attach(__name__, _PUBLIC)

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from attendgen.layers.plain import is_plain, run_equations, run_layer
 from attendgen.layers.state import LSTMState
 
 # hidden states and cells as torch returns them; `stacks` = layers x directions
@@ -51,15 +52,38 @@ def run_lstm(
         with torch.autocast("cuda", enabled=False):
             return run_lstm(lstm, inputs.to(dtype), state, weights)
     if weights is None:
+        if isinstance(inputs, Tensor) and is_plain(lstm):
+            return run_equations(lstm, inputs, state)
         return lstm(inputs, state)
     if isinstance(inputs, PackedSequence):
         raise TypeError("packed inputs with weights: expected padded inputs; unpack them")
     if state is None:
         zero = inputs.new_zeros(1, len(inputs), lstm.hidden_size)
         state = (zero, zero)
+    if is_plain(lstm):
+        output, (hidden, cell) = run_layer(inputs, weights, (state[0][0], state[1][0]))
+        return output, (hidden.unsqueeze(0), cell.unsqueeze(0))
     # the module itself cannot be given other weights than its parameters
     output, hidden, cell = torch.lstm(inputs, state, weights, lstm.bias, 1, 0.0, lstm.training, False, lstm.batch_first)
     return output, (hidden, cell)
+
+
+def read_padded(
+    lstm: nn.LSTM, inputs: Float[Tensor, "rows time inputs"], mask: Bool[Tensor, "rows time"]
+) -> tuple[Float[Tensor, "rows time outputs"], TorchState]:
+    """Run an LSTM over right-padded sequences: return the outputs, zero at padding, and the state after the last token.
+
+    A sequence without a token is read as one padding token.
+    """
+    lengths = mask.sum(dim=1).clamp(min=1)
+    if is_plain(lstm):
+        return run_equations(lstm, inputs, mask=torch.arange(mask.size(1), device=mask.device) < lengths.unsqueeze(1))
+    if bool(mask.all()):  # full windows, as nearly all in a language model's training, run faster unpacked
+        return run_lstm(lstm, inputs)
+    packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    outputs, state = run_lstm(lstm, packed)
+    values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=mask.size(1))
+    return values, state
 
 
 def read_lstm(
@@ -73,11 +97,14 @@ def read_lstm(
 
 def step_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "rows inputs"], state: LSTMState) -> LSTMState:
     """Compute one step, faster than a sequence of one; weights may be in half precision."""
+    if is_plain(lstm):
+        before = LSTMState(*(part.to(inputs.dtype) for part in state))
+        return read_lstm(lstm, inputs.unsqueeze(1), before)[1]
     hidden, cells = [], []
     for layer in range(lstm.num_layers):
         weights = [getattr(lstm, f"{name}_l{layer}") for name in WEIGHTS]
-        before = (state.hidden[:, layer].to(inputs.dtype), state.cell[:, layer].to(inputs.dtype))
-        inputs, cell = torch.lstm_cell(inputs, before, *weights)
+        given = (state.hidden[:, layer].to(inputs.dtype), state.cell[:, layer].to(inputs.dtype))
+        inputs, cell = torch.lstm_cell(inputs, given, *weights)
         hidden.append(inputs)
         cells.append(cell)
     return LSTMState(torch.stack(hidden, dim=1), torch.stack(cells, dim=1))

@@ -18,6 +18,7 @@ from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
 from attendgen.layers.hard_attention import INFERENCE_ATTENTION, AttentionSampler, SampledWeights, draw_weights
+from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.state import Memory, map_tensors, repeat_rows
 from attendgen.models.encoders.base import ImageModel
 from attendgen.utils.errors import UserError
@@ -68,7 +69,7 @@ class Captioner(ImageModel):
             predicts from the features, by default the state.
         dropout, word_dropout, memory_dropout: on the output layer's input, on word embeddings, on features.
         inference_attention: how decoding attends: "soft", or hard by "argmax" or "sample".
-        fast: of the default decoder, see `BahdanauDecoder`.
+        fast: use the fast paths; false follows the equations, see `attendgen.layers.use_plain_autograd`.
         decoder: makes the decoder from the sizes of its `inputs`, `hidden` and `memory` and from `attention`; a
             `BahdanauDecoder` unless given.
 
@@ -108,7 +109,7 @@ class Captioner(ImageModel):
         memory = feature_dim or encoder.dim
         self.feature_proj = nn.Sequential(nn.Linear(encoder.dim, memory), nn.ReLU()) if feature_dim else nn.Identity()
         self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD)
-        default = functools.partial(BahdanauDecoder, context_gate=context_gate, fast=fast)
+        default = functools.partial(BahdanauDecoder, context_gate=context_gate)
         make = default if decoder is None else decoder
         made = make(inputs=embedding_dim, hidden=hidden, memory=memory, attention=attention)
         self.hidden = hidden
@@ -130,6 +131,8 @@ class Captioner(ImageModel):
         with torch.no_grad():
             self.embedding.weight.uniform_(-0.1, 0.1)
             self.embedding.weight[PAD] = 0.0
+        if not fast:
+            use_plain_autograd(self)
 
     @property
     def is_hard(self) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import Decoder
-from attendgen.layers.lstm import BidirectionalLSTM, TorchState, run_lstm, tie_weights
+from attendgen.layers.lstm import BidirectionalLSTM, read_padded, tie_weights
+from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.state import Memory
 from attendgen.utils.special_tokens import PAD
 
@@ -34,6 +35,7 @@ class Seq2Seq(nn.Module):
         dropout: on embeddings, memory, the output layer's input, and between the encoder's layers.
         tied: the output layer shares the weights of the target embedding (Press and Wolf 2017); a layer reduces the
             decoder's features to their size.
+        fast: use the fast paths; false follows the equations, see `attendgen.layers.use_plain_autograd`.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Seq2Seq(nn.Module):
         layers: int = 1,
         dropout: float = 0.0,
         tied: bool = False,
+        fast: bool = True,
     ) -> None:
         super().__init__()
         encoder_hidden = encoder_hidden or hidden
@@ -73,6 +76,8 @@ class Seq2Seq(nn.Module):
         if tied:
             tie_weights(self.output, self.target_embedding)
         self.dropout = nn.Dropout(dropout)
+        if not fast:
+            use_plain_autograd(self)
 
     def encode(self, source: Int[Tensor, "batch source"]) -> tuple[Memory, Any]:
         """Encode sources: return the memory to attend to and the decoder's first state."""
@@ -82,21 +87,11 @@ class Seq2Seq(nn.Module):
             values, read = self.encoder(embedded, mask)
             cell = torch.empty(0)  # handed over through the bridge only
         else:
-            values, (hiddens, cells) = self._read_forwards(self.encoder, embedded, mask)
+            values, (hiddens, cells) = read_padded(self.encoder, embedded, mask)
             read, cell = hiddens[-1], cells[-1]
         values = self.dropout(values)
         memory = Memory(self.decoder.keys(values), values, mask)
         return memory, self.decoder.initial_state(*self._bridge(read, cell), memory)
-
-    def _read_forwards(
-        self, encoder: nn.LSTM, embedded: Float[Tensor, "batch source embedding"], mask: Bool[Tensor, "batch source"]
-    ) -> tuple[Float[Tensor, "batch source memory"], TorchState]:
-        """Return the outputs of a one-way encoder, and its state after the last real token."""
-        lengths = mask.sum(dim=1).clamp(min=1).cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        outputs, state = run_lstm(encoder, packed)
-        values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=mask.size(1))
-        return values, state
 
     def _bridge(
         self, read: Float[Tensor, "batch memory"], cell: Tensor

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention
 from attendgen.layers.decoder import Decoder
-from attendgen.layers.lstm import run_lstm
+from attendgen.layers.lstm import read_padded
 from attendgen.layers.luong import LuongDecoder
+from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.state import Memory
 from attendgen.utils.special_tokens import PAD
 
@@ -38,6 +39,7 @@ class ContextLanguageModel(nn.Module):
         layers: of the default decoder.
         dropout: on the memory, on the decoder's features, and within the default decoder.
         context_len, chunk_len: characters that generation reads, and continues before it reads again.
+        fast: use the fast paths; false follows the equations, see `attendgen.layers.use_plain_autograd`.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ContextLanguageModel(nn.Module):
         context_len: int = 64,
         chunk_len: int = 192,
         decoder: Callable[..., Decoder] | None = None,
+        fast: bool = True,
     ) -> None:
         super().__init__()
         memory = 2 * encoder_hidden
@@ -68,6 +71,8 @@ class ContextLanguageModel(nn.Module):
         self.bridge = nn.Linear(memory, 2 * self.decoder.layers * hidden) if self.decoder.layers else None
         self.output = nn.Linear(self.decoder.features, vocab_size)
         self.dropout = nn.Dropout(dropout)
+        if not fast:
+            use_plain_autograd(self)
 
     def encode(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, Any]:
         """Read right-padded contexts, of which all-<pad> ones are empty: memory and first state of the decoder."""
@@ -82,16 +87,7 @@ class ContextLanguageModel(nn.Module):
     def _read_both_ways(self, context: Int[Tensor, "batch context"]) -> tuple[Memory, Float[Tensor, "batch final"]]:
         """Return the memory, and both directions' last states."""
         mask = context != PAD
-        lengths = mask.sum(dim=1)
-        embedded = self.embedding(context)
-        if bool((lengths == context.size(1)).all()):  # full windows, as nearly all in training, run faster unpacked
-            values, (hidden, _) = run_lstm(self.encoder, embedded)
-        else:
-            packed = nn.utils.rnn.pack_padded_sequence(
-                embedded, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
-            )
-            outputs, (hidden, _) = run_lstm(self.encoder, packed)
-            values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=context.size(1))
+        values, (hidden, _) = read_padded(self.encoder, self.embedding(context), mask)
         values = self.dropout(values)
         return Memory(self.decoder.keys(values), values, mask), torch.cat([hidden[-2], hidden[-1]], dim=-1)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attendgen.layers.lstm import read_lstm, step_lstm, tie_weights
 from attendgen.layers.ngram_embedding import NGramEmbedding
+from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.sliding_attention import SlidingAttention, empty_window
 from attendgen.layers.state import AttentionWindow, EmptyMemory, LanguageModelState, LSTMState
 from attendgen.models.lm.common import StatefulLanguageModel
@@ -31,6 +32,7 @@ class LSTMLanguageModel(StatefulLanguageModel):
         dropout: on embeddings, between layers, and on the output layer's input.
         tied: the output layer shares the weights of the embedding (Press and Wolf 2017); a layer reduces the features
             to their size.
+        fast: use the fast paths; false follows the equations, see `attendgen.layers.use_plain_autograd`.
 
     Raises:
         UserError: n-grams have a table without rows.
@@ -49,6 +51,7 @@ class LSTMLanguageModel(StatefulLanguageModel):
         attention_dim: int = 128,
         dropout: float = 0.0,
         tied: bool = False,
+        fast: bool = True,
     ) -> None:
         super().__init__()
         if ngrams > 1 and ngram_rows < 1:
@@ -62,6 +65,8 @@ class LSTMLanguageModel(StatefulLanguageModel):
         if tied:
             tie_weights(self.output, self.embedding)
         self.dropout = nn.Dropout(dropout)
+        if not fast:
+            use_plain_autograd(self)
 
     def initial_state(self, batch: int) -> LanguageModelState:
         """Return the state before anything is read: zeros."""
