@@ -239,4 +239,4 @@ def test_modules_with_an_lstm_run_it_in_a_safe_precision(path: Path):
         return
     assert not re.search(r"\btorch\.lstm\(|\b_VF\b", source)
     if re.search(r"\bnn\.LSTM\(", source):
-        assert re.search(r"from attendgen\.layers\.lstm import .*\b(run|read)_lstm\b", source)
+        assert re.search(r"from attendgen\.layers\.lstm import .*\b(run_lstm|read_lstm|read_padded)\b", source)
