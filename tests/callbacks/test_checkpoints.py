@@ -13,7 +13,9 @@ from attendgen.utils.errors import Interrupted
 from helpers.checkpoints import assert_same, read
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGUSR1]
+)
 def test_a_signal_saves_and_says_how_to_resume(
     train: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,

@@ -67,6 +67,13 @@ def test_a_run_that_stops_early_says_why(train: Train) -> None:
     assert str(read_status(folder)) == "complete (4 epochs, 16 steps)"
 
 
+def test_patience_begins_after_the_warm_up(train: Train) -> None:
+    schedule = ("task/schedule=warmup_cosine", "task.schedule.warmup=12", "steps=80")
+    folder = train("toy_chat", *QUICK, *schedule, "validate_every=1", "callbacks.early_stopping.patience=2")
+    assert "no better val/exact_match for 2 validations" in str(read_status(folder))
+    assert read_fit(folder)["epochs"] == 12 // EPOCH + 2
+
+
 @pytest.mark.parametrize(
     ("first", "more"),
     [

@@ -6,6 +6,7 @@ from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
     from attendgen.callbacks.checkpoints import LastCheckpoint as LastCheckpoint
+    from attendgen.callbacks.early_stopping import EarlyStopping as EarlyStopping
     from attendgen.callbacks.ema import EMA as EMA
     from attendgen.callbacks.finite_loss import FiniteLoss as FiniteLoss
     from attendgen.callbacks.gradient_norm import GradientNorm as GradientNorm
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMA",
+    "EarlyStopping",
     "FiniteLoss",
     "GradientNorm",
     "Hyperparameters",
@@ -31,6 +33,7 @@ __all__ = [
 
 _PUBLIC = {
     "EMA": "ema",
+    "EarlyStopping": "early_stopping",
     "FiniteLoss": "finite_loss",
     "GradientNorm": "gradient_norm",
     "Hyperparameters": "hyperparameters",

@@ -16,15 +16,16 @@ from lightning.pytorch.callbacks import Checkpoint
 from attendgen.runs.layout import LAST, PREVIOUS
 from attendgen.utils.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# clusters announce the end of a job by one of the last three
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class LastCheckpoint(Checkpoint):
     """Save `last.ckpt` at the end of every epoch and every few minutes within it, and keep the previous one.
 
     Only whole training steps are saved: a resumed run ends with the weights of an uninterrupted one. After the first
-    SIGINT or SIGTERM the current step ends, is saved, and `Interrupted` is raised; a validation stops at once, and the
-    run resumes from the checkpoint before it. A second signal has its usual effect.
+    SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 the current step ends, is saved, and `Interrupted` is raised; a validation stops
+    at once, and the run resumes from the checkpoint before it. A second signal has its usual effect.
 
     Args:
         folder: of the checkpoints.

@@ -26,7 +26,7 @@ VARIABLE = "ATTENDGEN_TRUST"  # packages with commas between; processes that thi
 
 # by module: classes that run no code and write no file when they are made
 PUBLIC = {
-    "attendgen.callbacks": "EMA FiniteLoss GradientNorm LastCheckpoint LogSamples StepSeed Throughput",
+    "attendgen.callbacks": "EMA EarlyStopping FiniteLoss GradientNorm LastCheckpoint LogSamples StepSeed Throughput",
     "attendgen.data": (
         "CaptionDataModule Coco Flickr8k FlickrCsv JsonLines Karpathy ParallelDataModule Shapes TextCaps TextDataModule"
     ),

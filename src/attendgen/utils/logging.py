@@ -8,7 +8,7 @@ SILENCED = (
     "LeafSpec",
     "in eval mode at the start",
     "num_workers",
-    "log interval",
+    "log(ging)? interval",
     "Checkpoint directory .* exists and is not empty",  # a run that resumes
     "broadcast_buffers",
 )
