@@ -19,7 +19,9 @@ from attendgen.utils.errors import UserError
 SAMPLER = CategoricalSampler()
 
 
-def make_moving_average(baseline: float, weight: float, sampler=SAMPLER, entropy: float = 0.0) -> MovingAverageBaseline:
+def make_moving_average(
+    baseline: float, weight: float | None, sampler=SAMPLER, entropy: float = 0.0
+) -> MovingAverageBaseline:
     estimator = MovingAverageBaseline(sampler, weight, entropy)
     estimator.baseline.fill_(baseline)
     return estimator
@@ -60,6 +62,7 @@ def test_unbiased_estimators_average_to_the_exact_gradient(estimator):
 
 @pytest.mark.parametrize("baseline", [0.0, 1.7])
 def test_the_moving_average_is_unbiased_if_its_weight_is_the_number_of_words(baseline):
+    check_estimator(make_moving_average(baseline, weight=None), lengths=(1, 2, 3))
     check_estimator(make_moving_average(baseline, weight=2.0), lengths=(2,))
     check_estimator(make_moving_average(baseline, weight=2.0), lengths=(2, 1), biased=True)
 

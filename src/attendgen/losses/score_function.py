@@ -131,7 +131,8 @@ class MovingAverageBaseline(nn.Module):
     With semi-sampling it is biased: half the time the expected context takes the place of the sampled one.
 
     Args:
-        weight: lambda_r; 6.4 is the authors' 1/10 of a sum over their batch of 64.
+        weight: lambda_r; 6.4 is the authors' 1/10 of a sum over their batch of 64. None weights each caption with its
+            own length, which makes the score-function part unbiased.
         entropy: lambda_H; 0.128 is the authors' 0.002 of such a sum.
         decay: of the moving average.
     """
@@ -141,7 +142,7 @@ class MovingAverageBaseline(nn.Module):
     soft = False
 
     def __init__(
-        self, sampler: AttentionSampler, weight: float = 6.4, entropy: float = 0.128, decay: float = 0.9
+        self, sampler: AttentionSampler, weight: float | None = 6.4, entropy: float = 0.128, decay: float = 0.9
     ) -> None:
         super().__init__()
         self.sampler = sampler
@@ -156,7 +157,8 @@ class MovingAverageBaseline(nn.Module):
         words = mask.sum(dim=-1)
         mean = nll.sum(dim=-1) / words.clamp(min=1).unsqueeze(-1)  # captions samples
         cost = mean.unsqueeze(-1) * mask.unsqueeze(1)
-        surrogate = self.weight * reinforce(cost, self.baseline * mask.unsqueeze(1), samples.log_alpha)
+        weight = words if self.weight is None else self.weight
+        surrogate = weight * reinforce(cost, self.baseline * mask.unsqueeze(1), samples.log_alpha)
         if self.training:
             now = nll.detach().sum() / (words.sum() * nll.size(1)).clamp(min=1)
             self.baseline.lerp_(now.to(self.baseline.dtype), 1 - self.decay)
