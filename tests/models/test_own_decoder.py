@@ -15,13 +15,14 @@ from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import Decoder, HardDecoder
 from attendgen.layers.hard_attention import ArgmaxSampler
 from attendgen.layers.luong import LuongDecoder
+from attendgen.layers.past_attention import CoverageAttention, LocationSensitiveAttention
 from attendgen.layers.state import Memory, iterate_tensors
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
+from attendgen.testing import check_model
 from helpers.errors import refusal
-from helpers.stepping import assert_rows_share_their_memory, assert_steps_equal
 
 VOCAB_SIZE, HIDDEN, TIME = 9, 8, 6
 
@@ -122,13 +123,9 @@ def test_the_decoder_has_the_interface(model):
     assert isinstance(model.decoder, Decoder)
 
 
-def test_single_steps_equal_teacher_forcing(model, source):
-    inputs = torch.randint(1, VOCAB_SIZE, (3, TIME))
-    assert_steps_equal(model, *model.encode(source), inputs, force(model, source, inputs))
-
-
-def test_hypotheses_share_their_memory(model, source):
-    assert_rows_share_their_memory(model, source, torch.randint(1, VOCAB_SIZE, (6,)), model.step)
+def test_it_computes_one_function(model, source):
+    tokens = torch.randint(1, VOCAB_SIZE, (3, TIME))
+    check_model(model, source, tokens.unsqueeze(1) if isinstance(model, Captioner) else tokens, half_tolerance=None)
 
 
 def test_a_resumed_state_equals_one_call(model, source):
@@ -144,15 +141,36 @@ def test_a_resumed_state_equals_one_call(model, source):
 
 
 @torch.no_grad()
-def test_a_beams_scores_are_the_log_probabilities_of_its_outputs(model, source):
+def assert_beam_scores_are_log_probabilities(model: nn.Module, source: Tensor) -> None:
     memory, state = model.encode(source)
     decoded = decode(model, memory, state, DecodingConfig(beam_size=4, n_best=3, max_length=TIME), (0, 1, 3))
     for best in range(3):
         tokens = decoded.tokens[:, best]
         inputs = torch.cat([torch.ones_like(tokens[:, :1]), tokens[:, :-1]], dim=1)
-        logits, _ = force(model, source, inputs)
+        logits, alphas = force(model, source, inputs)
         chosen = logits.log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1).masked_fill(tokens == 0, 0.0)
         torch.testing.assert_close(decoded.scores[:, best], chosen.sum(dim=1))
+        real = (tokens != 0).unsqueeze(-1)
+        torch.testing.assert_close(decoded.attention[:, best], alphas.masked_fill(~real, 0.0))
+
+
+def test_a_beams_scores_are_the_log_probabilities_of_its_outputs(model, source):
+    assert_beam_scores_are_log_probabilities(model, source)
+
+
+@pytest.mark.parametrize("attention", [CoverageAttention, partial(LocationSensitiveAttention, width=3)])
+@pytest.mark.parametrize("decoder", [BahdanauDecoder, LuongDecoder])
+def test_a_beam_carries_the_past_of_each_hypothesis(attention, decoder):
+    models = (
+        Seq2Seq(VOCAB_SIZE, VOCAB_SIZE, attention, decoder, embedding_dim=6, hidden=HIDDEN).eval(),
+        Captioner(VOCAB_SIZE, SmallCNN((6,), size=8), attention, 6, HIDDEN, decoder=decoder).eval(),
+    )
+    for model in models:
+        for parameter in model.parameters():  # so that hypotheses differ in where they attended
+            parameter.detach().mul_(4)
+        is_captioner = isinstance(model, Captioner)
+        given = torch.randn(3, 5, 6) if is_captioner else pad([[3, 4, 5, 6], [7, 8], [5]])
+        assert_beam_scores_are_log_probabilities(model, given)
 
 
 def test_every_parameter_has_a_gradient(model, source):
