@@ -20,3 +20,12 @@ def test_help_begins_with_the_docstring(name, load_script, monkeypatch, capsys):
         script.main()
     assert not stop.value.code
     assert script.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+def test_the_variance_of_an_estimator_of_ones_own_is_measured(load_script, runs, tmp_path, capsys):
+    name = "attendgen.losses.SoftBaselineEstimator"
+    figure = tmp_path / "variance.png"
+    main = load_script("gradient_variance").main
+    main([str(runs("shapes")), "--out", str(figure), "--samples", "4", "--estimator", name])
+    assert figure.exists()
+    assert name in capsys.readouterr().out
