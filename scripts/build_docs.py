@@ -16,6 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from attendgen.cli.app import app
 from attendgen.cli.script import script
 from attendgen.utils.errors import UserError
 
@@ -60,6 +63,7 @@ def main() -> None:
         source = Path(folder)
         copy_pages(source)
         write_configs(source / "docs" / "reference" / "configs.md")
+        write_help(source / "docs" / "reference" / "help.md")
         for package in PACKAGES:
             write_package(package, source / "docs" / "reference" / "api" / f"{package}.rst")
         index = source / "docs" / "index.md"
@@ -92,6 +96,16 @@ def write_configs(path: Path) -> None:
     path.write_text("\n\n".join(parts) + "\n", "utf-8")
 
 
+def write_help(path: Path) -> None:
+    """Write a page of what `--help` prints for each command."""
+    group: Any = typer.main.get_command(app)
+    parts = ["# Help of all commands", "What `attendgen COMMAND --help` prints."]
+    for name, command in group.commands.items():
+        context = command.make_context(f"attendgen {name}", [], resilient_parsing=True)
+        parts += [f"## attendgen {name}", f"```text\n{command.get_help(context).strip()}\n```"]
+    path.write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
 def write_package(package: str, path: Path) -> None:
     """Write a page of a package's public names."""
     module = importlib.import_module(package)
@@ -112,7 +126,7 @@ def add_menu(index: str, folder: Path) -> str:
     parts = SECTION.split(index)
     sections = {title: LINK.findall(text) for title, text in zip(parts[1::2], parts[2::2], strict=True)}
     made = [path.relative_to(folder / "docs").as_posix() for path in sorted(folder.glob("docs/reference/api/*"))]
-    sections["Reference made from code"] = ["reference/configs.md", *made]
+    sections["Reference made from code"] = ["reference/help.md", "reference/configs.md", *made]
     sections["Project"] = [f"../{name}" for name in COPIED if name.endswith(".md")]
     menus = (
         "\n".join([f"```{{toctree}}\n:hidden:\n:caption: {title}", *map(strip_suffix, pages), "```"])
