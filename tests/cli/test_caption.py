@@ -42,7 +42,7 @@ def test_retrieval_captions_are_the_same_in_evaluate_and_caption(
 ) -> None:
     monkeypatch.setenv("PATH", "")  # no Java
     run, options = runs("flickr8k_soft"), ("decoding.beam_size=4", "decoding.retrieval_captions=2")
-    outcome = attendgen("evaluate", run, "--split", "dev", "--out", tmp_path, *options)
+    outcome = attendgen("evaluate", run, "--split", "dev", "--out", tmp_path, "--tag", "", *options)
     assert outcome.code == 0, outcome.err
     root = Path(Run.find(run).config.data.root)
     for row in json.loads((tmp_path / "captions_dev.json").read_text()):

@@ -93,7 +93,7 @@ def test_search_of_ones_own_takes_its_settings_and_serves_every_command(
 
     run = Run.find(tmp_path / "run")
     mypaper.Counting.calls.clear()
-    evaluate(run, run.override(["data.batch_size=19"]))
+    evaluate(run, overrides=["data.batch_size=19"])
     evaluated = list(mypaper.Counting.calls)
     assert evaluated == [(19, 4, 1.5)]
     model = load(tmp_path / "run")

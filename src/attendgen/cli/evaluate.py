@@ -8,6 +8,7 @@ import typer
 
 from attendgen.cli.options import Trust
 from attendgen.utils.errors import UserError
+from attendgen.utils.resources import bundled_models
 from attendgen.utils.tables import print_table
 
 if TYPE_CHECKING:
@@ -65,12 +66,15 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return the runs and the overrides among arguments; a run's path may hold "=" if it exists.
 
     Raises:
-        UserError: there is no run.
+        UserError: there is no run, or one does not exist.
     """
     overrides = [argument for argument in arguments if "=" in argument and not Path(argument).exists()]
     runs = list(dict.fromkeys(argument for argument in arguments if argument not in overrides))
     if not runs:
         raise UserError(f"evaluate: no RUN among {' '.join(arguments)}; see --help")
+    missing = [run for run in runs if not Path(run).exists() and run not in bundled_models()]
+    if missing:  # before an evaluation that can take long
+        raise UserError(f"{missing[0]}: no such run directory, checkpoint or bundled model")
     return runs, overrides
 
 
