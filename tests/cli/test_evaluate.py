@@ -97,6 +97,7 @@ def test_several_runs_are_scored_in_one_process(
     folders = [tmp_path / "seed=1", tmp_path / "seed=2"]  # a RUN with "=" exists as a path
     for folder in folders:
         shutil.copytree(runs("toy_chat"), folder)
+    (tmp_path / "none").mkdir()
     monkeypatch.chdir(tmp_path)
     open_data, opened = evaluate.open_data, []
 
@@ -108,7 +109,8 @@ def test_several_runs_are_scored_in_one_process(
     outcome = attendgen("evaluate", "seed=1", "none", "seed=2", "decoding.beam_size=2")
     assert outcome.code == 3
     (line,) = (line for line in outcome.err.splitlines() if line.startswith("attendgen: "))
-    assert "none: no such run directory" in line
+    assert "none/config.yaml: No such file" in line
+    assert_mistake(attendgen("evaluate", "seed=1", "nowhere"), "nowhere: no such run directory")
     scores = [json.loads((folder / "metrics_val.beam2.json").read_text()) for folder in folders]
     assert scores[0] == scores[1]
     assert len(opened) == 1, "the runs share their data"
