@@ -67,6 +67,7 @@ def run(folder: Path, *command: str, path: str = "") -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_packages_own_tests_pass(tmp_path: Path, attendgen: Command) -> None:
     """One of them trains the experiment."""
     assert attendgen("new", "my_lab", "--out", tmp_path / "bench").code == 0

@@ -47,6 +47,7 @@ def test_a_transformer_is_evaluated_and_generates(
     assert Image.open(use(attendgen, run, tmp_path)).size[0] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", PARTNERS)
 def test_a_transformer_is_resumed(attendgen: Command, runs: SharedRuns, train, tmp_path: Path, experiment: str) -> None:
     folder = train(experiment, "trainer=smoke", "callbacks.samples=null")

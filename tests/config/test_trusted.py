@@ -59,7 +59,10 @@ def test_a_name_on_the_command_line_is_the_users_word_also_with_a_saved_run(
     assert list(read_trusted()) == ["remembered_package"]
 
 
-@pytest.mark.parametrize("how", ["evaluate", "resume", "like", "init_from", "config"])
+@pytest.mark.parametrize(
+    "how",
+    ["evaluate", "like", *(pytest.param(how, marks=pytest.mark.slow) for how in ("resume", "init_from", "config"))],
+)
 def test_a_strangers_run_adds_no_trust(
     train: Train, attendgen: Command, package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
 ) -> None:

@@ -37,6 +37,7 @@ def test_the_file_holds_what_the_model_generates(attendgen: Command, runs: Share
         assert data["scores"][i] == pytest.approx(expected.score, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_captions_attend_to_regions(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     assert attendgen("evaluate", runs("flickr8k_soft"), "--out", tmp_path, "--save-attention", file).code == 0

@@ -81,6 +81,7 @@ def test_changes_are_those_of_a_resumed_run(runs: SharedRuns, tmp_path: Path) ->
     assert written[0]["changes"][-len(changes) :] == changes
 
 
+@pytest.mark.slow
 def test_settings_of_a_resumed_run_are_the_last_ones(train: Train, tmp_path: Path, capfd) -> None:
     first = train("toy_chat", "trainer=smoke", *QUICK)
     run_hydra([f"resume={first}", "model.dropout=0.5", "trainer.max_epochs=3"])
@@ -103,6 +104,7 @@ def test_the_folder_is_named_after_the_experiment(
     assert Run.find(other).config.paths.outputs == str(tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_a_sweep_varies_a_saved_run(runs: SharedRuns, tmp_path: Path) -> None:
     first = runs("toy_chat")
     sweep = run_hydra(["-m", f"like={first}", "seed=5,6", "isolate=false", f"paths.outputs={tmp_path}"])

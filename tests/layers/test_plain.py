@@ -96,6 +96,7 @@ def test_gradients_can_be_differentiated_again(name):
     torch.testing.assert_close(slope, expected, rtol=2e-4, atol=1e-6)  # some scores are in single precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["seq2seq", "captioner"])
 def test_gradgradcheck_of_some_parameters(name):
     model, (inputs, tokens) = make(name, fast=False), make_batch(name)

@@ -61,6 +61,7 @@ def test_an_imported_captioner_follows_the_tutorial_s_equations(tmp_path: Path, 
     np.testing.assert_allclose(result.attention, torch.stack(alphas).numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_state_dicts_with_the_same_names_are_read(tmp_path: Path) -> None:
     weights = save_tutorial(tmp_path, legacy=False)
     import_tutorial(tmp_path)

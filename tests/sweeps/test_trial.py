@@ -63,10 +63,10 @@ def test_a_failed_trial_is_reported_and_the_others_train(tmp_path: Path, attendg
             assert config["paths"]["run"] == str(trial)
             assert read(trial / "environment.json")["command"] == ["attendgen", "train", *overrides]
         else:
-            assert "hidden_size must be greater than zero" in str(read(trial / "error.json")["error"])
+            assert "model.hidden=-1: expected a whole number from 1" in str(read(trial / "error.json")["error"])
             assert not (trial / "config.yaml").exists()
     assert "2 of 4 trials trained" in done.out
-    assert done.err.count("failed: model: hidden_size") == 2
+    assert done.err.count("failed: model.hidden=-1") == 2
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,7 @@ def test_each_kind_of_failure_is_recorded(tmp_path: Path, override: str, error: 
     assert (written["traceback"] is not None) == traced
 
 
+@pytest.mark.slow
 def test_a_mistake_of_the_whole_sweep_ends_it(tmp_path: Path) -> None:
     outputs = f"paths.outputs={tmp_path}"
     with pytest.raises(UserError, match=r"devices=2.*isolate=true"):

@@ -78,8 +78,8 @@ def test_patience_begins_after_the_warm_up(train: Train) -> None:
     ("first", "more"),
     [
         (["steps=6", "validate_every=3"], "steps=11"),
-        (["steps=5", "validate_every=1"], "steps=7"),
-        (["steps=8", "validate_every=1"], "steps=10"),
+        pytest.param(["steps=5", "validate_every=1"], "steps=7", marks=pytest.mark.slow),
+        pytest.param(["steps=8", "validate_every=1"], "steps=10", marks=pytest.mark.slow),
         (["epochs=2", "validate_every=3"], "epochs=3"),
     ],
 )

@@ -50,7 +50,7 @@ def test_training_works_without_a_logger(train: Train) -> None:
     [
         ("simple", "training_step"),
         pytest.param("advanced", "training_step", marks=pytest.mark.slow),
-        ("pytorch", "aten::"),
+        pytest.param("pytorch", "aten::", marks=pytest.mark.slow),
     ],
 )
 def test_a_profiler_writes_into_the_run_directory(train: Train, profiler: str, word: str) -> None:

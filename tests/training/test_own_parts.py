@@ -219,6 +219,7 @@ def test_data_model_and_task_of_ones_own_go_through_every_command(
     assert type(model.model).__name__ == "OwnModel"
 
 
+@pytest.mark.slow
 def test_a_captioner_and_its_task_of_ones_own_go_through_every_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_own: TrainOwn, attendgen: Command
 ) -> None:
