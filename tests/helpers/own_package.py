@@ -16,7 +16,7 @@ from attendgen.data.parallel import ParallelDataModule
 from attendgen.decoding.protocol import Decoded
 from attendgen.layers.hard_attention import CategoricalSampler
 from attendgen.layers.state import count_rows
-from attendgen.losses.score_function import cost_to_go, expected_nats, reinforce
+from attendgen.losses.score_function import cost_to_go, expected_nll, reinforce
 from attendgen.models.captioner import Captioner
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.tasks.captioning import CaptioningTask
@@ -169,7 +169,7 @@ class LearnedBaseline(nn.Module):
         cost, mask = cost_to_go(samples.nll), samples.mask.unsqueeze(1)
         error = ((cost.detach() - self.level) * mask).square().mean()
         surrogate = reinforce(cost, self.level.detach() * mask, samples.log_alpha)
-        return expected_nats(samples) + surrogate + error
+        return expected_nll(samples) + surrogate + error
 '''
 
 

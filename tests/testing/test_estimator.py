@@ -12,7 +12,7 @@ from attendgen.losses import (
     StraightThroughGumbelEstimator,
     reinforce,
 )
-from attendgen.losses.score_function import cost_to_go, expected_nats
+from attendgen.losses.score_function import cost_to_go, expected_nll
 from attendgen.testing import check_estimator, enumerate_paths
 from attendgen.utils.errors import UserError
 
@@ -43,7 +43,7 @@ class LearnedBaseline(nn.Module):
         predicted = self.baseline(before if self.attached else before.detach()).squeeze(-1) * samples.mask.unsqueeze(1)
         cost = cost_to_go(samples.nll)
         error = (cost.detach() - predicted).square().sum(dim=-1).mean(dim=-1)
-        return expected_nats(samples) + reinforce(cost, predicted, samples.log_alpha) + error
+        return expected_nll(samples) + reinforce(cost, predicted, samples.log_alpha) + error
 
 
 UNBIASED = {

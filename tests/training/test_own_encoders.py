@@ -97,11 +97,11 @@ def test_every_command_works_with_any_regions(kind: str, tmp_path: Path, attendg
     (tmp_path / "weights.txt").unlink()  # they are in the checkpoint
     evaluated = attendgen("evaluate", folder)
     assert evaluated.code == 0, evaluated.err
-    picture = tiny_data.image(tmp_path / "x.png", "red", (50, 30))
-    captioned = attendgen("caption", folder, picture, "--out", tmp_path, "--html", tmp_path / "page.html")
+    image = tiny_data.image(tmp_path / "x.png", "red", (50, 30))
+    captioned = attendgen("caption", folder, image, "--out", tmp_path, "--html", tmp_path / "page.html")
     assert captioned.code == 0, captioned.err
     assert (tmp_path / "x_attention.png").is_file()
-    (result,) = load(folder).caption(picture)
+    (result,) = load(folder).caption(image)
     expected = KINDS[kind]
     if expected is Boxes:
         assert len(result.regions.corners) == 3 + 255 % 5

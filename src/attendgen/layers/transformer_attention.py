@@ -40,7 +40,7 @@ def make_rotation(positions: int, size: int, device: torch.device) -> Rotation:
 def rotate(vectors: Float[Tensor, "rows heads time size"], rotation: Rotation) -> Float[Tensor, "rows heads time size"]:
     """Rotate pairs of numbers by angles in proportion to the position (Su et al. 2021, equation 34).
 
-    The product of a rotated query and a rotated key depends on their distance alone. The paper pairs neighbours; here
+    The product of a rotated query and a rotated key depends on their distance alone. The paper pairs neighbors; here
     the first half of the numbers is paired with the second, which is the same up to their order.
     """
     cos, sin = (part.to(vectors.dtype) for part in rotation)

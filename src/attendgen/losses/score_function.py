@@ -67,18 +67,18 @@ class Estimator(Protocol):
     def __call__(self, samples: Samples) -> Float[Tensor, " captions"]:
         """Return the whole loss of each caption: its value is minimized, and its gradient is the estimator's.
 
-        `expected_nats` is the part of most estimators that does not depend on how locations are sampled.
+        `expected_nll` is the part of most estimators that does not depend on how locations are sampled.
         """
 
 
-def expected_nats(samples: Samples, entropy: float = 0.0) -> Float[Tensor, " captions"]:
-    """Return the mean nats of each caption over its samples, less a bonus for the entropy of the attention.
+def expected_nll(samples: Samples, entropy: float = 0.0) -> Float[Tensor, " captions"]:
+    """Return the mean negative log-likelihood of each caption over its samples, less an entropy bonus.
 
     Args:
         entropy: weight of the bonus.
     """
-    nats = samples.nll.sum(dim=-1).mean(dim=-1)
-    return nats - entropy * attention_entropy(samples) if entropy else nats
+    nll = samples.nll.sum(dim=-1).mean(dim=-1)
+    return nll - entropy * attention_entropy(samples) if entropy else nll
 
 
 def attention_entropy(samples: Samples) -> Float[Tensor, " captions"]:
@@ -162,7 +162,7 @@ class MovingAverageBaseline(nn.Module):
         if self.training:
             now = nll.detach().sum() / (words.sum() * nll.size(1)).clamp(min=1)
             self.baseline.lerp_(now.to(self.baseline.dtype), 1 - self.decay)
-        return expected_nats(samples, self.entropy) + surrogate
+        return expected_nll(samples, self.entropy) + surrogate
 
 
 @dataclass
@@ -190,7 +190,7 @@ class LeaveOneOutEstimator:
         """Return the loss."""
         cost = cost_to_go(samples.nll)
         surrogate = reinforce(cost, leave_one_out(cost), samples.log_alpha)
-        return expected_nats(samples, self.entropy) + self.weight * surrogate
+        return expected_nll(samples, self.entropy) + self.weight * surrogate
 
 
 @dataclass
@@ -208,7 +208,7 @@ class SoftBaselineEstimator:
         assert samples.soft is not None
         baseline = cost_to_go(samples.soft).unsqueeze(1)
         surrogate = reinforce(cost_to_go(samples.nll), baseline, samples.log_alpha)
-        return expected_nats(samples, self.entropy) + self.weight * surrogate
+        return expected_nll(samples, self.entropy) + self.weight * surrogate
 
 
 @dataclass
@@ -222,4 +222,4 @@ class StraightThroughGumbelEstimator:
 
     def __call__(self, samples: Samples) -> Float[Tensor, " captions"]:
         """Return the loss, of which the samples carry a gradient."""
-        return expected_nats(samples, self.entropy)
+        return expected_nll(samples, self.entropy)
