@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attendgen.cli.options import Trust
+from attendgen.runs.folder import require_run
 from attendgen.utils.errors import UserError
-from attendgen.utils.resources import bundled_models
 from attendgen.utils.tables import print_table
 
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     runs = list(dict.fromkeys(argument for argument in arguments if argument not in overrides))
     if not runs:
         raise UserError(f"evaluate: no RUN among {' '.join(arguments)}; see --help")
-    missing = [run for run in runs if not Path(run).exists() and run not in bundled_models()]
-    if missing:  # before an evaluation that can take long
-        raise UserError(f"{missing[0]}: no such run directory, checkpoint or bundled model")
+    for run in runs:  # before an evaluation that can take long
+        require_run(run)
     return runs, overrides
 
 

@@ -205,13 +205,10 @@ def convert(weights: Mapping[str, Tensor], order: list[int], embedding: int) -> 
         "output.weight": decoder["fc.weight"][order],
         "output.bias": decoder["fc.bias"][order],
     }
-    prefix = "encoder.resnet."
     for name, value in weights.items():
-        if name.startswith(prefix):
-            converted[f"encoder.backbone.{name.removeprefix(prefix)}"] = value
-            if name.endswith("running_mean"):  # older versions of torch count no batches
-                counter = name.removesuffix("running_mean") + "num_batches_tracked"
-                converted[f"encoder.backbone.{counter.removeprefix(prefix)}"] = torch.tensor(0)
-    counters = {name: value for name, value in weights.items() if name.endswith("num_batches_tracked")}
-    converted |= {f"encoder.backbone.{name.removeprefix(prefix)}": value for name, value in counters.items()}
+        if name.startswith("encoder.resnet."):
+            converted[name.replace("encoder.resnet.", "encoder.backbone.", 1)] = value
+    for name in list(converted):
+        if name.endswith(".running_mean"):  # older versions of torch count no batches
+            converted.setdefault(name.replace(".running_mean", ".num_batches_tracked"), torch.tensor(0))
     return converted

@@ -1,15 +1,27 @@
-"""The folder in which a run starts: what is there before stays unchanged."""
+"""Where runs are, and the folder in which one starts: what is there before stays unchanged."""
 
 import os
 from pathlib import Path
 
 from attendgen.runs.layout import FILES, FOLDERS, is_run_folder
 from attendgen.utils.errors import UserError
+from attendgen.utils.resources import bundled_models
 
 
 def is_further_process() -> bool:
     """Return whether this is one of several processes of a run that were started with ranks, as by torchrun."""
     return "LOCAL_RANK" in os.environ
+
+
+def require_run(name: str | Path) -> None:
+    """Check that a name is that of a run directory, a checkpoint or a bundled model.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    path = Path(name)
+    if not path.is_dir() and not path.is_file() and str(name) not in bundled_models():
+        raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
 
 
 def require_no_run(folder: Path, option: str) -> None:

@@ -19,6 +19,7 @@ from attendgen.config.overrides import override_config
 from attendgen.config.saved import read_config, to_plain_dict
 from attendgen.config.trust import require_trusted
 from attendgen.runs.checkpoint import read_checkpoint
+from attendgen.runs.folder import require_run
 from attendgen.runs.layout import BEST, CHECKPOINTS, CONFIG, LAST, RECORD, VOCABULARY, WEIGHTS
 from attendgen.runs.weights import load_weights
 from attendgen.text.vocabulary import AnyVocabulary, load_vocabulary, vocabulary_from_dict
@@ -56,6 +57,7 @@ class Run:
         Raises:
             UserError: it does not exist, or a file of it is missing or broken.
         """
+        require_run(name)
         path = Path(name)
         if not path.exists() and str(name) in (bundled := bundled_models()):
             path = bundled[str(name)]
@@ -67,8 +69,6 @@ class Run:
             record = read_checkpoint(path, mapped=True)[RECORD]
             config = read_config(record["config"], path)
             return cls(None, path, config, vocabulary_from_dict(record["vocabulary"], path))
-        if not path.is_dir():
-            raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
         config = read_config(read_yaml(path / CONFIG), path / CONFIG)
         vocabulary = load_vocabulary(path / VOCABULARY)
         checkpoint = path / CHECKPOINTS / BEST

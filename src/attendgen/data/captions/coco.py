@@ -85,9 +85,11 @@ class Coco:
                 if key not in names:
                     unknown.append((i, key))
                     continue
-                captions.setdefault(key, []).append(clean_caption(get_field(annotation, "caption")))
+                cleaned = clean_caption(get_field(annotation, "caption"))
             except BadRowError as error:
                 bad.add(f"annotations[{i}]", error)
+            else:
+                captions.setdefault(key, []).append(cleaned)
         if unknown and len(unknown) == len(annotations):
             example = next(iter(names), "none")
             raise UserError(
@@ -96,7 +98,7 @@ class Coco:
             )
         for i, key in unknown:
             bad.add(f"annotations[{i}]", f"image_id {key} is not among the images")
-        return {key: texts for key, texts in captions.items() if texts}
+        return captions
 
 
 def _order(row: CaptionedImage) -> tuple[bool, ImageId]:

@@ -89,11 +89,13 @@ class Flickr8k:
                 bad.add(f"line {number}", "expected 'IMAGE#NUMBER<tab>CAPTION'")
                 continue
             try:
-                captions.setdefault(image, []).append(clean_caption(caption))
+                cleaned = clean_caption(caption)
             except BadRowError as error:
                 bad.add(f"line {number} ({name})", error)
+            else:
+                captions.setdefault(image, []).append(cleaned)
         bad.finish()
-        return {image: texts for image, texts in captions.items() if texts}
+        return captions
 
 
 class FlickrCsv:
@@ -141,12 +143,13 @@ class FlickrCsv:
             try:
                 if len(cells) < 2 or not cells[0]:
                     raise BadRowError("expected an image and a caption")
-                captions.setdefault(cells[0], []).append(clean_caption(cells[-1]))
+                cleaned = clean_caption(cells[-1])
             except BadRowError as error:
                 bad.add(place, error)
+            else:
+                captions.setdefault(cells[0], []).append(cleaned)
         bad.finish()
-        filled = {name: texts for name, texts in captions.items() if texts}
-        return select_split(filled, self.images, split, self.ratios, self.path)
+        return select_split(captions, self.images, split, self.ratios, self.path)
 
     def _read_rows(self) -> Iterator[tuple[str, list[str]]]:
         """Yield the place and the cells of each row below the header."""
