@@ -1,15 +1,29 @@
 """The moving average of the weights against its definition as a sum over steps."""
 
 import math
+from unittest.mock import Mock
 
 import pytest
 import torch
 from lightning import LightningModule, Trainer
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
-from attendgen.callbacks.ema import EMA
+from attendgen.callbacks.ema import EMA, find_averaged
 from attendgen.utils.errors import UserError
+
+
+class Counted(TorchDispatchMode):
+    """Collect the names of the operations that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.name())
+        return function(*args, **(kwargs or {}))
 
 
 class Toy(LightningModule):
@@ -73,6 +87,28 @@ def test_validation_uses_the_average_of_the_steps(tmp_path, decay):
 def test_training_is_not_changed(tmp_path):
     one, other = (fit(tmp_path, decay, 20).seen for decay in (0.5, 0.999))
     assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_one_call_updates_the_average_without_waiting_for_the_device():
+    """Tensors on the device "meta" have no values: whatever the host would read is an error."""
+    model = Toy()
+    callback, trainer = EMA(0.9), Mock(spec=Trainer, global_step=0)
+    model.to("meta")  # as the strategy does, after `setup`
+    callback.on_fit_start(trainer, model)
+    for step in range(1, 4):
+        trainer.global_step = step
+        with Counted() as counted:
+            callback.on_train_batch_end(trainer, model, None, None, 0)
+        assert counted.names == ["aten::_foreach_lerp_.Scalar"]
+    assert {value.device.type for value in callback.averaged} == {"meta"}
+
+
+def test_frozen_weights_are_not_averaged(tmp_path):
+    model = Toy()
+    model.frozen, model.tied = nn.Linear(2, 2).requires_grad_(False), model.layer[0]
+    names = find_averaged(model)
+    trained = {"layer.0.weight", "layer.1.weight", "layer.1.bias"}
+    assert set(names) == trained | {"layer.1.running_mean", "layer.1.running_var"}
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.1, 2.0])
