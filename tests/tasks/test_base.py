@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attendgen.data.batch import StepTotals
-from attendgen.tasks.base import gather_outputs, register_parts
+from attendgen.tasks.base import register_parts
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.hard_attention import HardAttentionTask
 from attendgen.tasks.language_model import LanguageModelTask
@@ -62,11 +62,6 @@ def test_modules_and_parameters_of_a_plain_object_are_registered():
     assert {name for name, _ in task.named_parameters()} == set(names)
     register_parts(task, "function", len)  # has none
     assert len(list(task.parameters())) == 3
-
-
-def test_outputs_of_one_process_are_complete():
-    outputs = {3: "a", 1: "b"}
-    assert gather_outputs(outputs) == outputs
 
 
 @pytest.mark.parametrize(

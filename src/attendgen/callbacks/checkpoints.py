@@ -25,7 +25,8 @@ class LastCheckpoint(Checkpoint):
 
     Only whole training steps are saved: a resumed run ends with the weights of an uninterrupted one. After the first
     SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 the current step ends, is saved, and `Interrupted` is raised; a validation stops
-    at once, and the run resumes from the checkpoint before it. A second signal has its usual effect.
+    at once, and the run resumes from the checkpoint before it. A second signal has its usual effect. Several processes
+    look for signals and save in the steps that are logged (`trainer.log_every_n_steps`) and at the end of an epoch.
 
     Args:
         folder: of the checkpoints.
@@ -67,6 +68,9 @@ class LastCheckpoint(Checkpoint):
         """Save if it is time or a signal has come."""
         # the end of the epoch saves for itself, and gradients that wait for more batches are not saved
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        # several processes must agree, which makes them wait for their devices and for each other
+        if trainer.world_size > 1 and trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         stopped, due = self._agree(trainer, time.monotonic() - self.saved >= 60 * self.minutes)
         if stopped or due:

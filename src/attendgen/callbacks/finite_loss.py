@@ -7,16 +7,23 @@ import torch
 
 from attendgen.utils.errors import DivergedError
 
+OVERFLOWS = 20  # consecutive losses that are not finite, after which lowering the scale of gradients has not helped
+
 
 class FiniteLoss(lightning.Callback):
     """Raise `DivergedError`, which names the step and the batch, if the loss is NaN or infinite.
 
-    On a CPU every step is checked. On other devices, where a check waits for the device, the logged steps are checked,
-    and always before a validation or a checkpoint, so that saved weights are finite.
+    One process on a CPU checks every step. Otherwise, where a check waits for the device and for other processes, the
+    logged steps are checked, and always before a validation or a checkpoint, so that saved weights are finite.
+
+    With a scaler of gradients (`trainer.precision=16-mixed`), which skips the step of a batch that overflows, the
+    training ends after 20 such losses in a row, or if a weight is not finite.
     """
 
     def __init__(self) -> None:
-        self.first: torch.Tensor | None = None  # step and batch of the first loss that is not finite; -1 if none
+        self.row: torch.Tensor | None = None  # number of losses up to now that are not finite
+        self.begin: torch.Tensor  # step and batch of the first of them; -1 if there is none
+        self.first: torch.Tensor  # the same of the row that ends the training
 
     def on_train_batch_end(
         self,
@@ -28,11 +35,17 @@ class FiniteLoss(lightning.Callback):
     ) -> None:
         """Remember the first loss that is not finite."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if self.first is None:
-            self.first = torch.full((2,), -1, device=loss.device)
+        if self.row is None:
+            self.row = torch.zeros((), dtype=torch.long, device=loss.device)
+            self.begin = self.first = torch.full((2,), -1, device=loss.device)
         now = torch.tensor([trainer.global_step, batch_idx]).to(loss.device, non_blocking=True)
-        self.first = torch.where(torch.isfinite(loss) | (self.first[0] >= 0), self.first, now)
-        if loss.device.type == "cpu" or not (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        finite = torch.isfinite(loss)
+        self.row = torch.where(finite, 0, self.row + 1)
+        self.begin = torch.where(finite, -1, torch.where(self.begin < 0, now, self.begin))
+        ends = self.row >= (OVERFLOWS if has_scaler(trainer) else 1)
+        self.first = torch.where((self.first[0] < 0) & ends, self.begin, self.first)
+        is_cheap = loss.device.type == "cpu" and trainer.world_size == 1
+        if is_cheap or not (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self.check(trainer)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -49,14 +62,26 @@ class FiniteLoss(lightning.Callback):
         Raises:
             DivergedError: a loss is not finite.
         """
-        if self.first is None:
+        if self.row is None:
             return
-        seen = self.first.clone()
+        seen = torch.cat([self.first, self.begin])
         if trainer.world_size > 1:
             torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
-        step, batch = seen.tolist()
+        step, batch, begin, begin_batch = seen.tolist()
+        if step < 0 <= begin and not has_finite_weights(trainer.lightning_module):
+            step, batch = begin, begin_batch
         if step >= 0:
             raise DivergedError(
                 f"the loss is not finite at step {step}, batch {batch} of epoch {trainer.current_epoch}; "
                 "the last good checkpoint is kept: resume with a lower task.optimizer.lr or trainer.gradient_clip_val"
             )
+
+
+def has_scaler(trainer: lightning.Trainer) -> bool:
+    """Return whether gradients are scaled, and steps whose gradients overflow are skipped."""
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
+
+
+def has_finite_weights(module: torch.nn.Module) -> bool:
+    """Return whether no trainable weight is NaN or infinite."""
+    return all(bool(weight.isfinite().all()) for weight in module.parameters() if weight.requires_grad)

@@ -3,6 +3,8 @@
 import lightning
 import torch
 
+from attendgen.tasks.base import is_logged_step
+
 
 class GradientNorm(lightning.Callback):
     """Log the Euclidean norm of all gradients before clipping, at the steps that are logged."""
@@ -11,8 +13,7 @@ class GradientNorm(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Log the norm."""
-        # Lightning writes what was logged in the steps whose number, counted from one, this divides
-        if (trainer.global_step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if not is_logged_step(trainer):
             return
         gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
         pl_module.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))

@@ -20,6 +20,7 @@ from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
 from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
 from attendgen.text.vocabulary import VocabularyKind
 from attendgen.utils.errors import UserError
+from attendgen.utils.processes import add_up, average, gather_parts
 
 
 def require_fraction(field: str, value: object) -> None:
@@ -132,14 +133,19 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the weighted sum of the loss terms, and log it as `train/loss`, and each term as `train/<name>`.
 
-        A term that is the whole loss is not logged twice.
+        A term that is the whole loss is not logged twice. In the steps that are written, the values are those of all
+        processes; the progress bar shows the values of the first process in between.
         """
         terms = self.loss_terms(batch, self.predict_training(batch))
         loss = sum_terms(terms)
         whole = sum(term.weight != 0 for term in terms.values()) == 1
         logged = {name: term.value for name, term in terms.items() if not (whole and term.weight == 1)}
-        for name, value in {"loss": loss, **logged}.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name in self.shown_terms, sync_dist=True)
+        values = {name: value.detach() for name, value in {"loss": loss, **logged}.items()}
+        # a reduction in each step would make processes wait for each other
+        if self._trainer is not None and is_logged_step(self._trainer):
+            values = average(values)
+        for name, value in values.items():
+            self.log(f"train/{name}", value, prog_bar=name in self.shown_terms)
         return loss
 
     def generate(self, batch: Any) -> Decoded:  # noqa: ANN401  # the batches of a subclass
@@ -208,9 +214,7 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         trainer = self._trainer  # None if the task is used alone
         if trainer is None:
             return totals
-        counts = torch.stack(totals)
-        if trainer.world_size > 1:
-            torch.distributed.all_reduce(counts)
+        counts = add_up(torch.stack(totals))
         return StepTotals(*(counts / (trainer.world_size * trainer.accumulate_grad_batches)).unbind())
 
     def compute_cross_entropy(self) -> dict[str, float]:
@@ -257,18 +261,10 @@ def register_parts(task: nn.Module, name: str, part: object) -> None:
             task.register_parameter(f"{name}_{field}", value)
 
 
-def gather_parts(part: Any) -> list[Any]:  # noqa: ANN401  # any plain data
-    """Return the parts that all processes hold."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [part]
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, part)
-    return parts
-
-
-def gather_outputs(outputs: dict[int, Any]) -> dict[int, Any]:
-    """Return the union of all processes' outputs by example, so that each example counts once."""
-    return {index: output for part in gather_parts(outputs) for index, output in part.items()}
+def is_logged_step(trainer: lightning.Trainer) -> bool:
+    """Return whether Lightning writes what is logged in the optimizer step that is being taken."""
+    # it counts steps from one
+    return (trainer.global_step + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
 
 def require_parts(model: nn.Module, needed_by: str, *names: str) -> None:

@@ -10,9 +10,10 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.metrics.protocol import Metric, SignedMetric, require_metrics, score_texts
 from attendgen.optim.build import MakeOptimizer, Schedule
-from attendgen.tasks.base import BaseTask, gather_outputs
+from attendgen.tasks.base import BaseTask
 from attendgen.text.protocol import VocabularyProtocol
 from attendgen.text.vocabulary import VocabularyKind
+from attendgen.utils.processes import gather_outputs
 
 
 class GeneratingTask(BaseTask[VocabularyKind]):

@@ -14,10 +14,11 @@ from attendgen.layers.state import count_rows, iterate_tensors, map_tensors
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
 from attendgen.optim.build import MakeOptimizer, Schedule
-from attendgen.tasks.base import BaseTask, LossTerm, Predictions, gather_outputs
+from attendgen.tasks.base import BaseTask, LossTerm, Predictions
 from attendgen.text.protocol import VocabularyProtocol
 from attendgen.text.vocabulary import count_characters_of_tokens
 from attendgen.utils.errors import UserError
+from attendgen.utils.processes import gather_outputs
 
 
 class RecurrentState:

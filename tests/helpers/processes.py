@@ -1,0 +1,65 @@
+"""Several processes on the CPU that find each other as those that torchrun starts."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+
+
+def find_free_port() -> str:
+    """Return a port that no other process uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def run_ranks(function: Callable[[int], Any], world: int = 2, timeout: float = 100) -> list[Any]:
+    """Call a function with the rank in `world` forked processes, and return what it returns in each.
+
+    A forked process has what this one has imported, so that it starts at once.
+    """
+    context = multiprocessing.get_context("fork")
+    ends, processes = [], []
+    port = find_free_port()
+    for rank in range(world):
+        here, there = context.Pipe(duplex=False)
+        variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_PORT": port}
+        variables |= {"MASTER_ADDR": "127.0.0.1", "LOCAL_WORLD_SIZE": str(world)}
+        processes.append(context.Process(target=call, args=(function, rank, there, variables), daemon=True))
+        processes[-1].start()
+        there.close()
+        ends.append(here)
+    results = []
+    try:
+        for end in ends:
+            assert end.poll(timeout), "a process does not answer"
+            error, result = end.recv()
+            assert error is None, error
+            results.append(result)
+    finally:
+        for process in processes:
+            process.join(10)
+            process.kill()
+    return results
+
+
+def call(function: Callable[[int], Any], rank: int, end: Connection, variables: dict[str, str]) -> None:
+    """Call a function in a forked process, and send what it returns or its traceback."""
+    torch.set_num_threads(1)  # the threads of the parent are not forked
+    os.environ.update(variables)
+    try:
+        end.send((None, function(rank)))
+    except BaseException:
+        end.send((traceback.format_exc(), None))
+
+
+def join_group(rank: int, world: int = 2) -> None:
+    """Let the processes of `run_ranks` talk to each other."""
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
