@@ -1,0 +1,64 @@
+"""A training step never waits for the GPU, so that the host is always ahead of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from helpers.families import make_training, move
+
+pytestmark = pytest.mark.gpu
+
+BY_LENGTH = pytest.mark.xfail(reason="the lengths of padded texts are read by the host", raises=RuntimeError)
+FAMILIES = [
+    "captioner",
+    "captioner, pixels",
+    "captioner, transformer",
+    "captioner, moving baseline",
+    "captioner, leave one out",
+    "seq2seq, bahdanau",
+    "seq2seq, luong",
+    "seq2seq, luong, input feeding",
+    "seq2seq, transformer",
+    "lm, lstm",
+    "lm, attention window",
+    "lm, ngrams",
+    "lm, textgenerate",
+    "lm, transformer",
+    pytest.param("seq2seq, one-way encoder", marks=BY_LENGTH),
+    pytest.param("lm, context", marks=BY_LENGTH),
+    pytest.param("lm, windows", marks=BY_LENGTH),
+]
+
+
+@contextmanager
+def forbid_waiting() -> Iterator[None]:
+    """Make every operation for which the host must wait for the GPU an error."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_training_step_does_not_wait(name: str, dtype: torch.dtype | None, device: str) -> None:
+    task, batch = move(make_training(name, dropout=0.3), device)
+
+    def step(index: int) -> None:
+        with torch.autocast(device, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False):
+            loss = task.training_step(batch, index)
+        loss.backward()
+
+    step(0)  # libraries make their plans and workspaces
+    with forbid_waiting():
+        step(1)
+
+
+def test_the_check_finds_a_wait(device: str) -> None:
+    number = torch.ones((), device=device)
+    with pytest.raises(RuntimeError, match="synchronizing"), forbid_waiting():
+        number.item()
