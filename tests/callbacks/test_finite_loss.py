@@ -27,6 +27,17 @@ def test_a_diverged_run_stops_and_keeps_its_last_good_checkpoint(
     assert read(tmp_path / "halted")["global_step"] == 12, "the step with the infinite loss is not saved"
 
 
+def test_hard_attention_that_diverges_says_so(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def poison(_: object, trainer: lightning.Trainer, task: lightning.LightningModule, *rest: object) -> None:
+        next(task.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr("attendgen.callbacks.gradient_norm.GradientNorm.on_before_optimizer_step", poison)
+    with pytest.raises(DivergedError, match="step 2, batch 1 of"):
+        train("shapes", "task=captioning_hard", "model.inference_attention=argmax", "data.batch_size=2", "steps=3")
+
+
 class Scaled:
     """Calls the callback as a trainer with a scaler of gradients does, once for each loss."""
 

@@ -36,6 +36,27 @@ def test_weights_are_one_hot_and_never_at_a_location_of_weight_zero(sampler):
     assert not weights[..., 1].any()
 
 
+def test_draws_have_the_frequencies_of_alpha():
+    """Pearson's chi-square of counts, whose 99.99 % quantile for 63 degrees of freedom is 113."""
+    alpha = torch.randn(64).softmax(dim=-1)
+    counts = CategoricalSampler()(alpha.expand(10 * DRAWS, -1)).sum(dim=0)
+    expected = 10 * DRAWS * alpha
+    assert (counts - expected).square().div(expected).sum() < 113
+
+
+def test_a_masked_location_is_not_drawn_at_the_smallest_random_number(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "exponential_", torch.Tensor.zero_)
+    weights = CategoricalSampler()(torch.tensor([[0.0, 0.4, 0.6], [0.0, 0.0, 1.0]]))
+    assert not weights[:, 0].any()
+    assert weights[1].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("sampler", [CategoricalSampler(), SemiSampler(0.5), StraightThroughGumbelSampler()])
+def test_attention_that_is_not_a_number_raises_no_error(sampler):
+    """The loss is NaN then, and ends the training; an error within a kernel would end the process."""
+    assert draw_weights(sampler, torch.full((3, 5), float("nan"))).weights.shape == (3, 5)
+
+
 def test_argmax_chooses_the_location_of_the_greatest_weight():
     assert ArgmaxSampler()(ALPHA).tolist() == [0, 0, 1, 0, 0]
 

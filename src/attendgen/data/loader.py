@@ -109,7 +109,7 @@ def make_batch_loader(
         generator=torch.Generator().manual_seed(seed),  # starting a loader must not disturb the global stream
         num_workers=workers,
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=uses_gpu(module),
     )
 
 
@@ -136,6 +136,11 @@ def make_bucket_loader(
 def get_rank(module: lightning.LightningDataModule) -> tuple[int, int]:
     """Return the number of this process, and the number of processes."""
     return (module.trainer.global_rank, module.trainer.world_size) if module.trainer else (0, 1)
+
+
+def uses_gpu(module: lightning.LightningDataModule) -> bool:
+    """Return whether batches go to a GPU; pinning them for a trainer on the CPU would open a context on the GPU."""
+    return module.trainer is not None and module.trainer.strategy.root_device.type == "cuda"
 
 
 def require_positive(**fields: object) -> None:

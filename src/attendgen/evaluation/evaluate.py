@@ -30,6 +30,7 @@ from attendgen.utils.errors import UserError
 from attendgen.utils.files import temporary_folder, write_json, write_text
 from attendgen.utils.logging import silence_warnings
 from attendgen.utils.packages import require_packages
+from attendgen.utils.precision import set_matmul_precision
 
 
 class DataSource:
@@ -196,6 +197,7 @@ def run_validation(task: BaseTask[Any], data: BaseDataModule[Any]) -> dict[str, 
         enable_model_summary=False,
         enable_checkpointing=False,
     )
+    set_matmul_precision(trainer.strategy.root_device)
     trainer.validate(task, datamodule=data, verbose=False)
     return {name.partition("/")[2]: float(value) for name, value in trainer.callback_metrics.items()}
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 
 class SampledWeights(NamedTuple):
@@ -49,8 +48,11 @@ class CategoricalSampler:
 
     def __call__(self, alpha: Float[Tensor, "*rows source"]) -> Float[Tensor, "*rows source"]:
         """Return one-hot weights."""
-        drawn = torch.multinomial(alpha.detach().float().flatten(0, -2), 1).view(alpha.shape[:-1])
-        return _one_hot(drawn, alpha)
+        # the first of events with these rates; `torch.multinomial` does the same, but checks alpha on the device, where
+        # a NaN would end the process instead of the training
+        weights = alpha.detach().float()
+        waiting = torch.empty_like(weights).exponential_().clamp_min_(torch.finfo(torch.float32).tiny)  # 0 / 0 is NaN
+        return _one_hot((weights / waiting).argmax(dim=-1), alpha)
 
 
 class SemiSampler:
@@ -100,4 +102,4 @@ INFERENCE_ATTENTION: dict[str, AttentionSampler | None] = {
 
 
 def _one_hot(location: Tensor, alpha: Tensor) -> Tensor:
-    return functional.one_hot(location, alpha.size(-1)).to(alpha.dtype)
+    return torch.zeros_like(alpha).scatter_(-1, location.unsqueeze(-1), 1.0)

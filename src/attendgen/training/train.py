@@ -24,6 +24,7 @@ from attendgen.training.summary import get_best_score, write_summary
 from attendgen.training.trainer import describe_device, make_trainer
 from attendgen.utils.errors import Interrupted, UserError
 from attendgen.utils.logging import silence_warnings
+from attendgen.utils.precision import set_matmul_precision
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +48,14 @@ def train(config: DictConfig, folder: Path, resume: bool = False, changes: Seque
         check_numbers(config)
         check_ranges(config)
         lightning.seed_everything(config.seed, workers=True, verbose=False)
-        if torch.cuda.is_available():  # on a CPU this setting takes slow paths
-            torch.set_float32_matmul_precision("high")
         components = build_components(config, folder, resume)
         trainer, loggers, record = make_trainer(config, folder, components, resume)
+        set_matmul_precision(trainer.strategy.root_device)
         if trainer.is_global_zero:
             save_settings(config, folder, components, resume, changes)
             log.info("device: %s", describe_device(trainer))
+            if trainer.strategy.root_device.type == "cpu" and torch.cuda.is_available():
+                log.info("this machine has a GPU, which is not used; trainer=gpu trains on it")
             save_ids(folder, loggers)
         setup_seconds = time.monotonic() - started
         try:
