@@ -21,6 +21,7 @@ COMMANDS = (
     "new",
     "trust",
 )
+COMPUTING = ["--device", "--precision"]
 DECODING = ["--beam", "--n-best", "--length-penalty", "--length-penalty-type", "--coverage-penalty", "--min-length"]
 DECODING += ["--no-repeat-ngram-size", "--max-length", "--temperature", "--top-k", "--top-p", "--seed"]
 DECODING += ["--mbr-samples", "--retrieval-captions"]
@@ -44,13 +45,13 @@ def test_version(attendgen: Command) -> None:
     ("command", "words"),
     {
         "train": ["experiment=", "toy_chat", "resume=RUN", "like=RUN", "-m", "--trust"],
-        "evaluate": ["RUN", "--split", "--out", "--text", "KEY=VALUE", "--dynamic-eval-lr", "--trust"],
-        "generate": ["RUN", "TEXT", *DECODING, "--prompt-file", "--precision", "--attention", "--score", "--trust"],
-        "caption": ["RUN", "IMAGE", *DECODING, "--data", "--out", "--html", "--trust"],
+        "evaluate": ["RUN", "--split", "--out", "--text", "KEY=VALUE", "--dynamic-eval-lr", *COMPUTING, "--trust"],
+        "generate": ["RUN", "TEXT", *DECODING, "--prompt-file", *COMPUTING, "--attention", "--score", "--trust"],
+        "caption": ["RUN", "IMAGE", *DECODING, "--data", "--out", "--html", *COMPUTING, "--trust"],
         "import": ["KIND", "FILE", "--out"],
-        "ensemble": ["RUN", "--out", "--weights", "--fit", "--trust"],
+        "ensemble": ["RUN", "--out", "--weights", "--fit", *COMPUTING, "--trust"],
         "merge": ["RUN", "--out", "--weights", "--trust"],
-        "rescale": ["RUN", "KEY=VALUE", "--out", "--fit", "--trust"],
+        "rescale": ["RUN", "KEY=VALUE", "--out", "--fit", *COMPUTING, "--trust"],
         "runs": ["DIR", "--csv", "--bundled"],
         "new": ["NAME", "--out"],
         "trust": ["PACKAGE", "--remove"],

@@ -113,7 +113,7 @@ def test_generate_refuses_options_that_exclude_each_other(attendgen: Command, ru
     assert_mistake(attendgen("generate", novels, "It was", "--beam", "3"), "beam_size=3")
     assert_mistake(attendgen("generate", novels, "--prompt-file", tmp_path / "none.txt"), "none.txt")
     assert_mistake(attendgen("generate", novels, "It was", "--precision", "8"), "--precision 8", "32 or bf16")
-    assert_mistake(attendgen("generate", run, "It was", "--precision", "bf16"), "not a language model")
+    assert_mistake(attendgen("generate", novels, "It was", "--device", "gpu"), "--device gpu", "cuda:N")
     assert_mistake(attendgen("generate", runs("flickr8k_soft"), "Tu vas"), "attendgen caption")
 
 

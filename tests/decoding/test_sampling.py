@@ -283,8 +283,8 @@ def test_dropping_finished_rows_changes_no_output_of_real_models(case, sampled):
 
 def test_open_rows_keep_equally_many_per_input():
     is_open = torch.tensor([[False, True, False, True], [False] * 4, [True, False, False, False]])
-    inputs, rows, per_input = find_open_rows(is_open)
+    inputs, rows, per_input = find_open_rows(is_open, [2, 0, 1])
     assert (inputs.tolist(), per_input) == ([0, 2], 2)
     assert rows.tolist()[:2] == [1, 3]
     assert rows.tolist()[2] == 8
-    assert find_open_rows(torch.ones(4, 2, dtype=torch.bool)) is None
+    assert find_open_rows(torch.ones(4, 2, dtype=torch.bool), [2] * 4) is None

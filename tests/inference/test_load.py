@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import attendgen
@@ -12,6 +13,7 @@ from attendgen.inference.load import load
 from attendgen.inference.text_generator import TextGenerator
 from attendgen.inference.translator import Translator
 from attendgen.runs.run import Run
+from attendgen.utils.devices import find_device
 from helpers.errors import refusal
 from helpers.runs import SharedRuns
 
@@ -26,6 +28,29 @@ def test_family_chooses_the_class(runs: SharedRuns, experiment: str) -> None:
         assert type(model) is FAMILIES[experiment]
         assert not model.model.training
         assert str(model.device) == "cpu"
+
+
+@pytest.mark.parametrize("experiment", FAMILIES)
+def test_bfloat16_converts_all_weights_but_an_encoder_of_images(runs: SharedRuns, experiment: str) -> None:
+    model = load(runs(experiment), precision="bf16").model
+    image_encoder = getattr(model, "encoder", None) if experiment == "flickr8k_soft" else None
+    features = set() if image_encoder is None else set(image_encoder.parameters())
+    for weight in model.parameters():
+        assert weight.dtype == (torch.float32 if weight in features else torch.bfloat16)
+
+
+def test_unknown_devices_and_precisions_are_refused(runs: SharedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs("toy_chat")
+    assert "--device tpu: unknown; choose auto, cpu, cuda or cuda:N" in refusal(load, run, device="tpu")
+    assert "--device cuda:x: unknown" in refusal(load, run, device="cuda:x")
+    assert "--precision 16: unknown; choose 32 or bf16" in refusal(load, run, precision="16")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert str(load(run, device="auto").device) == "cpu"
+    assert "--device cuda: PyTorch finds no GPU; use cpu or auto" in refusal(load, run, device="cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "--device cuda:2: there are 2 GPUs" in refusal(load, run, device="cuda:2")
+    assert find_device("auto") == find_device("cuda") == torch.device("cuda:0")
+    assert find_device(torch.device("cuda:1")) == torch.device("cuda:1")
 
 
 def test_package_offers_load() -> None:

@@ -117,8 +117,8 @@ def test_context_is_encoded_once_for_several_samples(trained: TextGenerator, mon
 
 def test_bfloat16_changes_log_probabilities_only_slightly(trained: TextGenerator) -> None:
     made = trained.generate(CONTEXT, max_length=20, temperature=1.0, seed=5)[0]
-    half = load(trained.run)
-    half.to_bfloat16()
+    half = load(trained.run, precision="bf16")
+    assert isinstance(half, TextGenerator)
     assert next(half.model.parameters()).dtype == torch.bfloat16
     again = half.generate(CONTEXT, max_length=20, temperature=1.0, seed=5)[0]
     assert again.log_probs.dtype == made.log_probs.dtype

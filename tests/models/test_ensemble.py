@@ -167,7 +167,7 @@ def test_weights_that_do_not_fit_are_refused(weights):
 
 def test_weights_that_sum_to_less_than_one_flatten_the_distribution():
     model, inputs = make_language_models(), torch.randint(1, VOCAB_SIZE, (1, 5))
-    model.weights.copy_(torch.tensor([0.0, 0.5, 0.0]))
+    model.weights = [0.0, 0.5, 0.0]
     member = model.members[1]
     expected = (member.read(inputs, member.initial_state(1))[0] * 0.5).log_softmax(dim=-1)  # type: ignore[operator]
     torch.testing.assert_close(model.read(inputs, model.initial_state(1))[0], expected)
@@ -175,7 +175,7 @@ def test_weights_that_sum_to_less_than_one_flatten_the_distribution():
 
 def test_a_member_of_weight_zero_has_no_influence():
     model, inputs = make_language_models(), torch.randint(1, VOCAB_SIZE, (1, 5))
-    model.weights.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    model.weights = [0.0, 1.0, 0.0]
     logits, alphas, _ = model.read(inputs, model.initial_state(1))
     member = model.members[1]
     torch.testing.assert_close(logits, member.read(inputs, member.initial_state(1))[0].log_softmax(dim=-1))  # type: ignore[operator]

@@ -52,7 +52,7 @@ def test_fitted_weights_predict_a_split_best(runs: SharedRuns, tmp_path: Path) -
         assert measure_bits(*np.add(found, change).tolist()) > least
     # the optimum does not depend on the first weights
     task, batches = open_task(fitted, fitted.config, fitted.load_model(), "val")
-    task.model.weights = torch.tensor([2.0, -0.5])
+    task.model.weights = [2.0, -0.5]
     assert fit_weights(task, batches) == pytest.approx(found, abs=0.02)
 
 
@@ -63,7 +63,7 @@ def test_weights_are_fitted_in_every_family(runs: SharedRuns, tmp_path: Path, na
     task, batches = open_task(fitted, fitted.config, fitted.load_model(), "val")
     nll = {}
     for change in ((0.0, 0.0), (0.2, 0.0), (-0.2, 0.0), (0.0, 0.2), (0.0, -0.2)):
-        task.model.weights = torch.tensor(found) + torch.tensor(change)
+        task.model.weights = (torch.tensor(found) + torch.tensor(change)).tolist()
         nll[change] = cross_entropy(task, batches)
     assert min(nll, key=nll.__getitem__) == (0.0, 0.0)
 
@@ -155,7 +155,7 @@ def test_fitted_weights_equal_those_of_l_bfgs(noises, scale, caplog):
     optimum = data.find_optimum()
     assert float(data.nll(found)) == pytest.approx(float(data.nll(optimum)), rel=1e-4)
     assert found == pytest.approx(optimum.tolist(), abs=1e-3)
-    assert model.weights.tolist() == found
+    assert model.weights == found
     # each member reads each of the four batches once per pass, however many step lengths are tried
     assert [member.calls for member in model.members] == [4 * data.passes] * len(noises)
     assert not caplog.records

@@ -127,7 +127,7 @@ def test_rescaled_run_predicts_the_split_better(find_run, tmp_path, name):
 
 
 def test_weights_stay_if_no_gains_lower_the_cross_entropy(find_run, tmp_path, monkeypatch):
-    def worse(task: Any, batches: Any) -> dict[str, Tensor]:
+    def worse(task: Any, batches: Any, _: str) -> dict[str, Tensor]:
         return {name: torch.full((gates,), -1.0) for name, gates in find_matrices(task.model).items()}
 
     monkeypatch.setattr(rescaling, "fit_gains", worse)

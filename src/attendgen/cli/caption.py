@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attendgen.cli.options import RunArgument, Trust, take_settings, with_decoding_options
+from attendgen.cli.options import Device, Precision, RunArgument, Trust, take_settings, with_decoding_options
 from attendgen.utils.errors import UserError
 
 
@@ -30,6 +30,8 @@ def caption(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write one HTML page with all captions and attention.")
     ] = None,
+    device: Device = "auto",
+    precision: Precision = "32",
     trust: Trust = None,
     decoding: Any = None,
 ) -> None:
@@ -38,6 +40,7 @@ def caption(
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.load import load
     from attendgen.runs.run import Run
+    from attendgen.utils.devices import allow_tf32
     from attendgen.visualization import plotting
     from attendgen.visualization.html_report import write_report
 
@@ -49,9 +52,10 @@ def caption(
     found = Run.find(run)
     if data is not None:
         found.config.data.root = str(data)
-    model = load(found)
+    model = load(found, device=device, precision=precision)
     if not isinstance(model, ImageCaptioner):
         raise UserError(f"{run}: not a captioner; use `attendgen generate {run} TEXT`")
+    allow_tf32(model.device)
     names = make_attention_names(images)
     entries = []
     for path, name, image in zip(images, names, opened, strict=True):

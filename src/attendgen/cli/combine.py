@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attendgen.cli.options import OutRun, OverrideArguments, RunArgument, Trust
+from attendgen.cli.options import Device, OutRun, OverrideArguments, Precision, RunArgument, Trust
 from attendgen.utils.errors import UserError
 
 
@@ -40,6 +40,8 @@ def ensemble(
     fit: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Fit the weights on this split, such as val.")
     ] = None,
+    device: Device = "auto",
+    precision: Precision = "32",
     trust: Trust = None,
 ) -> None:
     """Combine trained models into one that generates from a weighted product of their probabilities."""
@@ -48,7 +50,7 @@ def ensemble(
         raise UserError("--weights and --fit exclude each other; leave one out")
     from attendgen.postprocess.ensembling import make_ensemble
 
-    _print_made(make_ensemble(runs, out, given, fit), out)
+    _print_made(make_ensemble(runs, out, given, fit, device, precision), out)
 
 
 def merge(
@@ -70,6 +72,8 @@ def rescale(
     out: OutRun,
     arguments: OverrideArguments = None,
     fit: Annotated[str, typer.Option(metavar="SPLIT", help="The held-out split.")] = "val",
+    device: Device = "auto",
+    precision: Precision = "32",
     trust: Trust = None,
 ) -> None:
     """Fit one scale per weight matrix on a held-out split."""
@@ -77,7 +81,7 @@ def rescale(
     from attendgen.runs.run import Run
 
     found = Run.find(run)
-    before, after = rescaling.rescale(found, found.override(arguments or []), out, fit)
+    before, after = rescaling.rescale(found, found.override(arguments or []), out, fit, device, precision)
     bits = " -> ".join(f"{nll / math.log(2):.4f}" for nll in (before, after))
     print(f"{fit}: {bits} bits per token\nrun: {out}", file=sys.stderr)
 

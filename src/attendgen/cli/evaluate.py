@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attendgen.cli.options import Trust
+from attendgen.cli.options import Device, Precision, Trust
 from attendgen.runs.folder import require_run
 from attendgen.utils.errors import UserError
 from attendgen.utils.tables import print_table
@@ -49,6 +49,8 @@ def evaluate(
     dynamic_decay: Annotated[
         float, typer.Option(metavar="SHARE", help="Decay of dynamic evaluation towards the trained weights per step.")
     ] = 0.0,
+    device: Device = "auto",
+    precision: Precision = "32",
     trust: Trust = None,
 ) -> int:
     """Score trained models: print a table and write metrics_<split>.json, its settings and the outputs."""
@@ -58,7 +60,9 @@ def evaluate(
     from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions
 
     dynamic = None if dynamic_eval_lr is None else DynamicEvaluation(dynamic_eval_lr, dynamic_decay)
-    options = EvaluationOptions(split, overrides, out, tag, tuple(text or ()), dynamic, save_attention)
+    options = EvaluationOptions(
+        split, overrides, out, tag, tuple(text or ()), dynamic, save_attention, device, precision
+    )
     return evaluate_one(runs[0], options) if len(runs) == 1 else evaluate_several(runs, options)
 
 

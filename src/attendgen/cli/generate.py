@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attendgen.cli.options import RunArgument, Trust, name_option, take_settings, with_decoding_options
+from attendgen.cli.options import (
+    Device,
+    Precision,
+    RunArgument,
+    Trust,
+    name_option,
+    take_settings,
+    with_decoding_options,
+)
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text
 
 if TYPE_CHECKING:
     from attendgen.inference.result import Result
 
-PRECISIONS = ("32", "bf16")
 MAX_ROWS = 160  # of a heat map: more cannot be read
 
 
@@ -30,9 +37,6 @@ def generate(
     prompt_file: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A text file that holds one more source or context.")
     ] = None,
-    precision: Annotated[
-        str, typer.Option(help="32, or bf16 for faster language models with rounded log-probabilities.")
-    ] = "32",
     score: Annotated[
         str | None,
         typer.Option(metavar="REFERENCE", help="Print the log-probability of this output instead of generating one."),
@@ -41,6 +45,8 @@ def generate(
         Path | None,
         typer.Option(metavar="FILE", help="Save a heat map of the first output's attention (png, pdf, svg)."),
     ] = None,
+    device: Device = "auto",
+    precision: Precision = "32",
     trust: Trust = None,
     decoding: Any = None,
 ) -> None:
@@ -57,7 +63,7 @@ def generate(
         from attendgen.visualization.plotting import check_suffix
 
         check_suffix(attention)
-    model = load_generator(run, precision)
+    model = load_generator(run, device, precision)
     decoding = model.clear_settings(decoding)
     streamed = False
     if score is not None:
@@ -72,25 +78,20 @@ def generate(
         save_attention(found[0][0], attention, run)
 
 
-def load_generator(run: str, precision: str) -> Any:
+def load_generator(run: str, device: str, precision: str) -> Any:
     """Load a model that generates from texts.
 
     Raises:
-        UserError: it is a captioner, or there is no such precision for it.
+        UserError: it is a captioner, or there is no such device or precision.
     """
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.load import load
-    from attendgen.inference.text_generator import TextGenerator
+    from attendgen.utils.devices import allow_tf32
 
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: unknown; choose {' or '.join(PRECISIONS)}")
-    model = load(run)
+    model = load(run, device=device, precision=precision)
     if isinstance(model, ImageCaptioner):
         raise UserError(f"{run}: a captioner; use `attendgen caption {run} IMAGE`")
-    if precision == "bf16":
-        if not isinstance(model, TextGenerator):
-            raise UserError(f"--precision bf16: {run} is not a language model")
-        model.to_bfloat16()
+    allow_tf32(model.device)
     return model
 
 

@@ -29,6 +29,13 @@ OverrideArguments = Annotated[
 ]
 OutRun = Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write.")]
 
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N; auto is a GPU if there is one, else the CPU.")
+]
+Precision = Annotated[
+    str, typer.Option(metavar="PRECISION", help="32, or bf16, which is faster and rounds log-probabilities.")
+]
+
 FLAGS = {"beam_size": "--beam"}
 
 

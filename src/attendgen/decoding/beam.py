@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attendgen.decoding.processors import Constraints, process
+from attendgen.decoding.processors import Constraints, check_processors, process
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.decoding.scoring import BeamScorer
+from attendgen.decoding.waiting import get_interval, send
 from attendgen.layers.state import count_rows, fill_tokens, get_device, get_mask, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
@@ -126,12 +127,13 @@ class Beam:
         bound = scorer.upper_bound(self.open.scores.max(dim=1).values, length, max_length)
         return self.finished.scores[:, n_best - 1] >= bound
 
-    def drop(self, done: Bool[Tensor, " batch"]) -> tuple[Tensor, Hypotheses]:
+    def drop(self, done: Sequence[bool]) -> tuple[Tensor, Hypotheses]:
         """Remove inputs from the beam; return their numbers and finished hypotheses."""
         assert self.finished is not None
-        dropped = (self.inputs[done], Hypotheses(*(part[done] for part in self.finished)))
-        going = (~done).nonzero().squeeze(1)
-        rows = _flat_rows(torch.arange(self.width, device=done.device).expand(len(done), -1), self.width)
+        device = self.inputs.device
+        gone, going = (send([i for i, d in enumerate(done) if d is kind], device) for kind in (True, False))
+        dropped = (self.inputs[gone], Hypotheses(*(part[gone] for part in self.finished)))
+        rows = _flat_rows(torch.arange(self.width, device=device).expand(len(done), -1), self.width)
         self.inputs = self.inputs[going]
         self.open = Hypotheses(*(part[going] for part in self.open))
         self.finished = Hypotheses(*(part[going] for part in self.finished))
@@ -178,6 +180,7 @@ def beam_search(
     first = fill_tokens(state, SOS) if prefix is None else prefix
     last = first.repeat_interleave(width)
     dropped: list[tuple[Tensor, Hypotheses]] = []
+    interval = get_interval(last.device)
     for length in range(1, max_length + 1):
         log_probs, alphas, model_state = model.step(last, beam.model_state, beam.memory)
         history = beam.open.tokens.flatten(0, 1)
@@ -190,13 +193,16 @@ def beam_search(
         if at_end:
             break
         beam.advance(grown, ends, model_state)
-        done = beam.is_done(scorer, n_best, max_length)
-        if bool(done.all()):
-            break
-        # the copy is worth its time if the batch becomes smaller by an eighth
-        if drop_finished and int(done.sum()) * 8 >= len(done):
-            dropped.append(beam.drop(done))
+        if length % interval == 0:
+            check_processors(processors)
+            done = beam.is_done(scorer, n_best, max_length).tolist()
+            if all(done):
+                break
+            # the copy is worth its time if the batch becomes smaller by an eighth
+            if drop_finished and sum(done) * 8 >= len(done):
+                dropped.append(beam.drop(done))
         last = beam.open.tokens[..., -1].flatten()
+    check_processors(processors)
     assert beam.finished is not None
     return _collect([*dropped, (beam.inputs, beam.finished)], torch.cat(beam.attention), n_best)
 

@@ -35,11 +35,12 @@ class Constraints:
         self, log_probs: Float[Tensor, "rows vocab"], history: Int[Tensor, "rows length"]
     ) -> Float[Tensor, "rows vocab"]:
         """Suppress tokens that may not follow `history`; the argument is changed in place."""
-        log_probs[:, list(self.suppress_tokens)] = -torch.inf
+        for token in self.suppress_tokens:  # a list as index would be copied to a GPU at each step
+            log_probs[:, token].fill_(-torch.inf)
         allowed = log_probs
         if self.eos_id is not None and history.size(1) + 1 < self.min_length:
             allowed = allowed.clone()
-            allowed[:, self.eos_id] = -torch.inf
+            allowed[:, self.eos_id].fill_(-torch.inf)
         if 0 < self.no_repeat_ngram_size <= history.size(1):
             repeated = find_repeats(history, self.no_repeat_ngram_size, log_probs.size(1))
             allowed = allowed.masked_fill(repeated, -torch.inf)
@@ -71,11 +72,12 @@ class RepetitionPenalty:
         return log_probs.scatter(1, history, seen * self.penalty).log_softmax(dim=-1)
 
 
-@dataclass(frozen=True)
 class OwnProcessors:
     """Processors of the user's own, one after the other; where they leave no token, none of them applies."""
 
-    processors: Sequence[LogitsProcessor]
+    def __init__(self, processors: Sequence[LogitsProcessor]) -> None:
+        self.processors = processors
+        self._are_valid: list[Tensor] = []  # of each processor, whether all its results so far are log-probabilities
 
     def __call__(
         self, log_probs: Float[Tensor, "rows vocab"], history: Int[Tensor, "rows length"]
@@ -83,22 +85,35 @@ class OwnProcessors:
         """Apply the processors.
 
         Raises:
-            UserError: the result is not one of log-probabilities, of the same shape.
+            UserError: the result is of another shape.
         """
-        processed = log_probs.clone()
+        processed, valid = log_probs.clone(), []
         for processor in self.processors:
             processed = processor(processed, history)
-            name = type(processor).__name__
             if processed.shape != log_probs.shape:
                 sizes = f"{tuple(processed.shape)} for {tuple(log_probs.shape)}"
+                name = type(processor).__name__
                 raise UserError(f"decoding.processors: {name} returned a tensor of another shape, {sizes}")
-            # the beam ends its search at hypotheses that no other can reach, since log-probabilities only lower a sum
-            if not bool((processed <= ROUNDING).all()):
-                raise UserError(
-                    f"decoding.processors: {name} returned NaN or log-probabilities above 0; normalize them with "
-                    "log_softmax"
-                )
+            valid.append((processed <= ROUNDING).all())
+        before = self._are_valid or valid
+        self._are_valid = [one & other for one, other in zip(before, valid, strict=True)]
         return keep_a_choice(processed, log_probs)
+
+    def check(self) -> None:
+        """Check the results so far.
+
+        The beam ends its search at hypotheses that no other can reach, since log-probabilities only lower a sum.
+
+        Raises:
+            UserError: they are not log-probabilities.
+        """
+        found = torch.stack(self._are_valid).tolist() if self._are_valid else []
+        for processor, is_valid in zip(self.processors, found, strict=False):
+            if not is_valid:
+                raise UserError(
+                    f"decoding.processors: {type(processor).__name__} returned NaN or log-probabilities above 0; "
+                    "normalize them with log_softmax"
+                )
 
 
 def process(
@@ -108,6 +123,17 @@ def process(
     for processor in processors:
         log_probs = processor(log_probs, history)
     return log_probs
+
+
+def check_processors(processors: Sequence[LogitsProcessor]) -> None:
+    """Check what the processors of the user's own have returned.
+
+    Raises:
+        UserError: it is not made of log-probabilities.
+    """
+    for processor in processors:
+        if isinstance(processor, OwnProcessors):
+            processor.check()
 
 
 def keep_a_choice(

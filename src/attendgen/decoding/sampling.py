@@ -8,10 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attendgen.decoding.processors import Constraints, process
+from attendgen.decoding.processors import Constraints, check_processors, process
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
+from attendgen.decoding.waiting import get_interval, send
 from attendgen.layers.state import count_rows, fill_tokens, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
+
+BLOCK = 16  # random numbers of each row that are drawn at once
 
 # chooses a token per row from its log-probabilities; also given the rows' indices at the start of decoding
 TokenChoice = Callable[[Float[Tensor, "rows vocab"], Int[Tensor, " rows"]], Int[Tensor, " rows"]]
@@ -35,11 +38,25 @@ class RandomStreams:
     def __init__(self, seed: int, examples: Sequence[int], samples: int = 1, first_sample: int = 0) -> None:
         numbers = range(first_sample, first_sample + samples)
         self.generators = [np.random.default_rng((seed, example, k)) for example in examples for k in numbers]
+        self._numbers: Tensor | None = None  # the first ones of each row
+        self._used: Tensor | None = None  # how many of them each row has used
+        self._draws = 0
 
     def draw(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """Return the next number of each of some rows, from 0 to below 1."""
-        numbers = [self.generators[row].random() for row in rows.tolist()]
-        return torch.tensor(numbers, dtype=torch.double, device=rows.device)
+        if self._used is None:
+            self._used = torch.zeros(len(self.generators), dtype=torch.long, device=rows.device)
+        # a row has used no more numbers than there were draws, so the host need not know how many
+        if self._numbers is None or self._draws == self._numbers.size(1):
+            new = np.empty((len(self.generators), max(BLOCK, self._draws)))
+            for generator, line in zip(self.generators, new, strict=True):
+                generator.random(out=line)
+            block = torch.from_numpy(new).to(rows.device, non_blocking=True)
+            self._numbers = block if self._numbers is None else torch.cat([self._numbers, block], dim=1)
+        self._draws += 1
+        used = self._used[rows]
+        self._used[rows] = used + 1
+        return self._numbers[rows, used]
 
 
 class Sampler:
@@ -76,7 +93,7 @@ class Sampler:
         if self.top_p is not None:
             probabilities /= probabilities.sum(dim=-1, keepdim=True)
             before = probabilities.cumsum(dim=-1) - probabilities
-            probabilities[before >= self.top_p] = 0.0
+            probabilities.masked_fill_(before >= self.top_p, 0.0)
         return tokens.gather(1, self.invert(probabilities, rows).unsqueeze(1)).squeeze(1)
 
     def invert(self, weights: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
@@ -120,6 +137,8 @@ def greedy_or_sample(
     last = fill_tokens(state, SOS) if prefix is None else prefix
     per_input = len(last) // count_rows(memory)  # the rows of one input are neighbors
     row = torch.arange(len(last), device=last.device)  # the rows that are still in the batch
+    ended = row < 0
+    interval = get_interval(last.device)
     tokens = last.new_full((len(last), max_length), PAD)
     log_probs = torch.zeros(len(last), max_length, device=last.device)
     attention: Tensor | None = None
@@ -131,37 +150,54 @@ def greedy_or_sample(
         history = tokens[row, : length - 1]
         known = history if earlier is None else torch.cat([earlier[row], history], dim=1)
         scores = process(processors, scores, known)
-        ended = (history == eos_id).any(dim=1) if eos_id is not None else row < 0
         last = choose(scores, row).masked_fill(ended, PAD)
         tokens[row, length - 1] = last
         log_probs[row, length - 1] = scores.gather(1, last.unsqueeze(1)).squeeze(1).masked_fill(ended, 0.0)
         attention[row, length - 1] = alpha.masked_fill(ended.unsqueeze(1), 0.0)
+        ended = ended if eos_id is None else ended | (last == eos_id)
+        if length % interval:
+            continue
+        check_processors(processors)
         if eos_id is None:
             continue
-        is_open = ~(ended | (last == eos_id)).view(-1, per_input)
-        if not bool(is_open.any()):
+        is_open = ~ended.view(-1, per_input)
+        left = is_open.sum(dim=1).tolist()
+        if not any(left):
             break
-        kept = find_open_rows(is_open) if drop_finished else None
+        kept = find_open_rows(is_open, left) if drop_finished else None
         if kept is not None:
             inputs, rows, per_input = kept
             memory = take_rows(memory, inputs) if len(inputs) < len(is_open) else memory
-            state, last, row = take_rows(state, rows), last[rows], row[rows]
+            state, last, row, ended = take_rows(state, rows), last[rows], row[rows], ended[rows]
+    check_processors(processors)
     assert attention is not None
+    if interval > 1 and eos_id is not None:  # steps after the last row had ended
+        length = _measure_longest(tokens[:, :length], eos_id)
     tokens, log_probs, attention = (part[:, :length].unsqueeze(1) for part in (tokens, log_probs, attention))
     return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)
 
 
+def _measure_longest(tokens: Int[Tensor, "rows length"], eos_id: int) -> int:
+    """Return the length of the longest row, up to its first `eos_id`."""
+    is_eos = tokens == eos_id
+    lengths = torch.where(is_eos.any(dim=1), is_eos.int().argmax(dim=1) + 1, tokens.size(1))
+    return int(lengths.max())
+
+
 def find_open_rows(
-    is_open: Bool[Tensor, "batch rows"],
+    is_open: Bool[Tensor, "batch rows"], left: Sequence[int]
 ) -> tuple[Int[Tensor, " inputs"], Int[Tensor, " kept"], int] | None:
     """Return the inputs with open rows, their rows, and the rows kept per input; None if too few have finished.
 
     All inputs keep equally many rows, as many as the input with the most open ones.
+
+    Args:
+        left: the number of each input's open rows.
     """
-    left = is_open.sum(dim=1)
-    inputs, widest = (left > 0).nonzero().squeeze(1), int(left.max())
-    per_input = is_open.size(1)
-    if len(inputs) * widest * 8 > is_open.numel() * 7:  # the copy would cost more than the smaller batch saves
+    found = [index for index, count in enumerate(left) if count]
+    per_input, widest = is_open.size(1), max(left)
+    if len(found) * widest * 8 > is_open.numel() * 7:  # the copy would cost more than the smaller batch saves
         return None
+    inputs = send(found, is_open.device)
     first_open = is_open[inputs].int().argsort(dim=1, descending=True, stable=True)[:, :widest]
     return inputs, (inputs.unsqueeze(1) * per_input + first_open).flatten(), widest

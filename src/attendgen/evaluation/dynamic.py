@@ -39,13 +39,15 @@ def measure_dynamic_bits(
         raise UserError(f"--dynamic-eval-lr {lr}: a learning rate above 0 is needed, such as 0.05")
     if not 0 <= decay < 1:
         raise UserError(f"--dynamic-decay {decay}: must be from 0 to below 1")
-    model, bits = task.model.eval(), BitsPerToken()
+    device = next(task.model.parameters()).device
+    model, bits = task.model.eval(), BitsPerToken().to(device)
     count_characters: Any = getattr(task, "count_characters", None)  # a task of the user's own may count tokens
     trained = copy.deepcopy(model.state_dict())
     weights = dict(model.named_parameters())
     # cuDNN's recurrences have no gradient outside training mode
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        for batch in tqdm(batches, desc="dynamic", leave=False):
+        for given in tqdm(batches, desc="dynamic", leave=False):
+            batch = task.transfer_batch_to_device(given, device, 0)
             if bool(begins_text(batch).any()):
                 model.load_state_dict(trained)
             nll, count = task.nll(batch)

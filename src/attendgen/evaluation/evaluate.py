@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -24,8 +25,9 @@ from attendgen.evaluation.scores import Scores
 from attendgen.inference.result import Result
 from attendgen.metrics.bits_per_token import perplexity
 from attendgen.runs.layout import CAPTIONS, METRICS, OUTPUTS, SETTINGS, SIGNATURE
-from attendgen.runs.run import Run
+from attendgen.runs.run import Run, convert_precision
 from attendgen.tasks.base import BaseTask
+from attendgen.utils.devices import allow_tf32, find_device, require_precision
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import temporary_folder, write_json, write_text
 from attendgen.utils.logging import silence_warnings
@@ -64,6 +66,8 @@ def evaluate(
     texts: Sequence[str | Path] = (),
     attention: str | Path | None = None,
     trust: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "32",
     **decoding: Any,  # noqa: ANN401  # the settings of a search
 ) -> Scores:
     """Score a run on a split, as `attendgen evaluate` does, and return its scores, outputs and attention.
@@ -77,6 +81,8 @@ def evaluate(
         texts: score a language model on these files instead of the split.
         attention: an `.npz` file for the attention weights of the split.
         trust: Python packages of the user's own, whose classes the run may name.
+        device: "cpu", "cuda", "cuda:N", or "auto", a GPU if there is one.
+        precision: of the weights: "32", or "bf16", which is faster and rounds log-probabilities.
         decoding: settings of the search, such as `beam_size=5`.
 
     Raises:
@@ -91,6 +97,8 @@ def evaluate(
         tag=tag,
         texts=tuple(Path(text) for text in texts),
         attention=None if attention is None else Path(attention),
+        device=device,
+        precision=precision,
     )
     return evaluate_run(run if isinstance(run, Run) else Run.find(run), options, keep_results=True)
 
@@ -129,16 +137,19 @@ def evaluate_run(
         UserError: the split or the data does not exist, or an option does not fit the family.
     """
     require_split("--split", options.split)
+    device, precision = find_device(options.device), require_precision(options.precision)
     folder = options.out or run.folder
     if folder is None:
         raise UserError(f"{run.checkpoint}: a checkpoint has no run directory to write to; give --out DIR")
     with temporary_folder(folder):  # the scores can be written at the end of a long evaluation
         pass
     silence_warnings()
+    allow_tf32(device)
     started = time.monotonic()
     config = run.override(list(options.overrides))
     label = options.make_label(run, config)
-    task: BaseTask[Any] = instantiate(config.task, "task", model=run.load_model(config), vocabulary=run.vocabulary)
+    model = convert_precision(run.load_model(config), precision)
+    task: BaseTask[Any] = instantiate(config.task, "task", model=model, vocabulary=run.vocabulary)
     require_packages(task.packages)
     data = (source or DataSource()).open(config, run, task.model)
     _require_options(task, options)
@@ -148,9 +159,9 @@ def evaluate_run(
     data.open_split(split)
     results: dict[int, Result] = {}
     with _record(task, data, options.attention, results.__setitem__ if keep_results else None):
-        scores = {**run_validation(task, data), **data.count_inputs(split), **task.score_outputs()}
+        scores = {**run_validation(task, data, device), **data.count_inputs(split), **task.score_outputs()}
     if options.dynamic is not None:
-        scores |= score_dynamically(task, data, options.dynamic)
+        scores |= score_dynamically(task.to(device), data, options.dynamic)
     signatures = {f"{name}{SIGNATURE}": text for name, text in task.sign_scores().items()}
     write_outputs(task.export_outputs(), folder, label)
     settings = describe_evaluation(run, config, options, label, time.monotonic() - started)
@@ -167,6 +178,8 @@ def evaluate_run(
 def _require_options(task: BaseTask[Any], options: EvaluationOptions) -> None:
     if options.dynamic is not None and not task.is_adaptable:
         raise UserError("--dynamic-eval-lr: only language models are scored by dynamic evaluation")
+    if options.dynamic is not None and options.precision != "32":
+        raise UserError("--dynamic-eval-lr: small steps of the weights need --precision 32")
     if options.attention is not None and not task.decodes:
         raise UserError("--save-attention: a language model decodes nothing in an evaluation; leave it out")
 
@@ -187,11 +200,11 @@ def _record(
             spool.write(path, data.inputs(data.eval_split))
 
 
-def run_validation(task: BaseTask[Any], data: BaseDataModule[Any]) -> dict[str, float]:
+def run_validation(task: BaseTask[Any], data: BaseDataModule[Any], device: torch.device) -> dict[str, float]:
     """Return the scores that a task logs in a validation, without the split in their names."""
     trainer = lightning.Trainer(
-        accelerator="auto",
-        devices=1,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index] if device.type == "cuda" else 1,
         logger=False,
         callbacks=[TQDMProgressBar(leave=False)],
         enable_model_summary=False,
@@ -206,7 +219,7 @@ def score_dynamically(task: BaseTask[Any], data: BaseDataModule[Any], dynamic: D
     """Return the scores of dynamic evaluation."""
     single: Any = copy.copy(data)
     single.batch_size = 1  # a text is adapted to its own past alone
-    bits = measure_dynamic_bits(task.cpu(), single.val_dataloader(), dynamic.lr, dynamic.decay)
+    bits = measure_dynamic_bits(task, single.val_dataloader(), dynamic.lr, dynamic.decay)
     scores = {"dynamic_bits_per_character": bits}
     if getattr(task, "is_by_character", False):
         scores["dynamic_perplexity"] = perplexity(bits)

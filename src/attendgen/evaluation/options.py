@@ -37,6 +37,7 @@ class EvaluationOptions:
         texts: score a language model on these files; the split is then called "text".
         dynamic: score a language model by dynamic evaluation, too.
         attention: an `.npz` file for the attention weights of the split.
+        device, precision: see `attendgen.utils.devices`.
     """
 
     split: str = "val"
@@ -46,6 +47,8 @@ class EvaluationOptions:
     texts: Sequence[Path] = ()
     dynamic: DynamicEvaluation | None = None
     attention: Path | None = None
+    device: str = "auto"
+    precision: str = "32"
 
     def make_label(self, run: Run, config: DictConfig) -> str:
         """Return the split with the tag, as in the names of the files: "val", or "val.beam5".
@@ -60,8 +63,9 @@ class EvaluationOptions:
             tag = require_tag(self.tag)
         else:
             dynamic = self.dynamic
-            more = {} if dynamic is None else {"dynamic": dynamic.lr}
+            more: dict[str, Any] = {} if dynamic is None else {"dynamic": dynamic.lr}
             more |= {"decay": dynamic.decay} if dynamic is not None and dynamic.decay else {}
+            more |= {self.precision: ""} if self.precision != "32" else {}
             tag = make_tag(run.config, config, list(self.overrides), **more)
         split = "text" if self.texts else self.split
         return f"{split}.{tag}" if tag else split
@@ -85,6 +89,7 @@ def describe_evaluation(
         "changes": list(options.overrides),
         "decoding": OmegaConf.to_container(decoding, resolve=True) if OmegaConf.is_config(decoding) else None,
         **({"texts": [str(path) for path in options.texts]} if options.texts else {}),
+        "precision": options.precision,
         **({} if dynamic is None else {"dynamic": {"lr": dynamic.lr, "decay": dynamic.decay}}),
         "checkpoint": str(checkpoint),
         "step": _read_step(run.checkpoint),

@@ -38,10 +38,6 @@ class TrainedModel:
         """The device of the model's weights."""
         return next(self.model.parameters()).device
 
-    def to_bfloat16(self) -> None:
-        """Convert the weights to bfloat16: generation is faster, log-probabilities are rounded."""
-        self.model.bfloat16()
-
     def make_decoding(self, options: dict[str, Any]) -> DecodingConfig | DecodingFunction:
         """Return the decoding of the run's validation, with the options that are not None in place of its settings.
 

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from attendgen.config.trust import trust as trust_packages
 from attendgen.inference.base import TrainedModel
 from attendgen.inference.image_captioner import ImageCaptioner
 from attendgen.inference.text_generator import TextGenerator
 from attendgen.inference.translator import Translator
-from attendgen.runs.run import Run
+from attendgen.runs.run import Run, convert_precision
+from attendgen.utils.devices import find_device, require_precision
 from attendgen.utils.errors import UserError
 
 FAMILIES: dict[str, type[TrainedModel]] = {
@@ -18,20 +21,26 @@ FAMILIES: dict[str, type[TrainedModel]] = {
 }
 
 
-def load(run: str | Path | Run, trust: Sequence[str] = ()) -> TrainedModel:
-    """Load a trained model from a run directory, a `.ckpt` file or a bundled model's name, on the CPU.
+def load(
+    run: str | Path | Run, trust: Sequence[str] = (), device: str | torch.device = "cpu", precision: str = "32"
+) -> TrainedModel:
+    """Load a trained model from a run directory, a `.ckpt` file or a bundled model's name.
 
     A task of the user's own is served as the family of the task of AttendGen that it is derived from.
 
     Args:
         trust: Python packages of the user's own, whose classes the run may name.
+        device: "cpu", "cuda", "cuda:N", or "auto", a GPU if there is one.
+        precision: of the weights: "32", or "bf16", which is faster and rounds log-probabilities.
 
     Raises:
-        UserError: it is missing or broken, or its family is unknown.
+        UserError: it is missing or broken, its family is unknown, or there is no such device or precision.
     """
+    place, precision = find_device(device), require_precision(precision)
     trust_packages(trust)
     run = run if isinstance(run, Run) else Run.find(run)
     if run.family not in FAMILIES:
         families = ", ".join(FAMILIES)
         raise UserError(f"{run.folder or run.checkpoint}: family={run.family}: unknown; expected one of {families}")
-    return FAMILIES[run.family](run, run.load_model())
+    model = convert_precision(run.load_model(), precision)
+    return FAMILIES[run.family](run, model.to(place))

@@ -157,7 +157,7 @@ class Captioner(ImageModel):
     ) -> tuple[Memory, Any]:
         """Return the memory to attend to and the first state, from the mean feature (equations 5 and 6)."""
         values, mask = split_mask(self.encode_images(images))
-        values = self.feature_proj(values)
+        values = self.feature_proj(values.to(self.output.weight.dtype))  # weights may be in half precision
         values = functional.dropout(values, self.memory_dropout, self.training or self.masks is not None)
         memory = Memory(self.decoder.keys(values), values, mask)
         mean = average_regions(values, mask)

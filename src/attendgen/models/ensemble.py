@@ -35,9 +35,10 @@ class Ensemble(nn.Module):
 
     Raises:
         UserError: there are no members, there is not one weight per member, or no weight is above 0.
-    """
 
-    weights: Tensor
+    Attributes:
+        weights: of the members. They are not tensors, so that a step does not wait for a GPU to tell them.
+    """
 
     def __init__(
         self, members: Sequence[Callable[..., nn.Module]], weights: Sequence[float] | None = None, **sizes: int
@@ -49,7 +50,7 @@ class Ensemble(nn.Module):
         if not all(map(math.isfinite, given)) or max(given) <= 0:
             raise UserError(f"model.weights={given}: expected numbers, some of them above 0")
         self.members = nn.ModuleList(make(**sizes) for make in members)
-        self.register_buffer("weights", torch.tensor(given, dtype=torch.float), persistent=False)
+        self.weights = [float(weight) for weight in given]
         self._recorded: list[Tensor] | None = None
 
     @property
@@ -69,10 +70,11 @@ class Ensemble(nn.Module):
 
     def mix(self, scores: Sequence[Float[Tensor, "*rows vocab"]]) -> Float[Tensor, "*rows vocab"]:
         """Return log-probabilities from the members' logits or log-probabilities."""
-        stacked = torch.stack([score.float().log_softmax(dim=-1) for score in scores], dim=-1)
+        log_probs = [score.float().log_softmax(dim=-1) for score in scores]
         if self._recorded is not None:
-            self._recorded.append(stacked)
-        return (stacked @ self.weights.float()).log_softmax(dim=-1)
+            self._recorded.append(torch.stack(log_probs, dim=-1))
+        weighted = [weight * part for weight, part in zip(self.weights, log_probs, strict=True)]
+        return functools.reduce(torch.add, weighted).log_softmax(dim=-1)
 
     @contextmanager
     def recording(self) -> Iterator[list[Tensor]]:
@@ -94,7 +96,7 @@ class Ensemble(nn.Module):
 
     def mixing_weights(self) -> list[float]:
         """Return the members' weights, negative ones as 0, divided by their sum."""
-        weights = [max(weight, 0.0) for weight in self.weights.tolist()]
+        weights = [max(weight, 0.0) for weight in self.weights]
         return [weight / sum(weights) for weight in weights]
 
     def average_attention(self, alphas: Sequence[Float[Tensor, "*rows _source"]]) -> Float[Tensor, "*rows source"]:

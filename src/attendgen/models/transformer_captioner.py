@@ -74,6 +74,7 @@ class TransformerCaptioner(ImageModel):
     ) -> tuple[TransformerMemory, TransformerState]:
         """Return the keys and values to attend to, and the decoder's first state."""
         features, mask = split_mask(self.encode_images(images))
+        features = features.to(self.output.weight.dtype)  # weights may be in half precision
         values = self.regions(self.feature_proj(self.memory_dropout(features)), mask)
         return self.decoder.project(values, mask), self.decoder.initial_state(len(values))
 

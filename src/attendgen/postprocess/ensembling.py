@@ -25,10 +25,11 @@ from attendgen.layers.encoder import ImageEncoder
 from attendgen.models.encoders.base import ImageModel
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, StatefulEnsemble
 from attendgen.postprocess.find import find_compatible_runs
-from attendgen.postprocess.fit import Batches, open_task
+from attendgen.postprocess.fit import Batches, get_device, open_task
 from attendgen.runs.run import Run, detach_encoder, skip_pretrained_weights
 from attendgen.runs.save import save_model_as_run
 from attendgen.tasks.base import BaseTask
+from attendgen.utils.devices import allow_tf32, autocast, find_device, require_precision
 from attendgen.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,12 @@ PREDICTIONS = 64  # expanded at a time: what stays in the processor's cache is t
 
 
 def make_ensemble(
-    names: Sequence[str], folder: Path, weights: Sequence[float] | None = None, fit: str | None = None
+    names: Sequence[str],
+    folder: Path,
+    weights: Sequence[float] | None = None,
+    fit: str | None = None,
+    device: str | torch.device = "auto",
+    precision: str = "32",
 ) -> list[float]:
     """Write a run directory of an ensemble of trained models; data and decoding are those of the first.
 
@@ -48,14 +54,16 @@ def make_ensemble(
         names: run directories, `.ckpt` files, or bundled models.
         weights: one per model, exponents of their probabilities; the geometric mean unless given.
         fit: the split on which weights are fitted instead.
+        device, precision: of fitting, see `attendgen.utils.devices`.
 
     Returns:
         The weights.
 
     Raises:
         UserError: there are fewer than two models; they differ in family, vocabulary, encoder, or in how they read
-            texts; one is an ensemble itself; the folder holds a run; or there is no such split.
+            texts; one is an ensemble itself; the folder holds a run; or there is no such split, device or precision.
     """
+    place, precision = find_device(device), require_precision(precision)
     if fit is not None:
         require_split("--fit", fit)
     runs = find_compatible_runs("ensemble", names, folder)
@@ -70,9 +78,10 @@ def make_ensemble(
     config.model = settings
     model = build_ensemble(settings, first, models)
     if fit is not None:
-        config.model.weights = fit_weights(*open_task(first, config, model, fit))
-    save_model_as_run(folder, config, first.family, first.vocabulary, model)
-    return model.weights.tolist()
+        allow_tf32(place)
+        config.model.weights = fit_weights(*open_task(first, config, model.to(place), fit), precision)
+    save_model_as_run(folder, config, first.family, first.vocabulary, model.cpu())
+    return model.weights
 
 
 def get_ensemble_class(model: nn.Module) -> type[Ensemble]:
@@ -126,7 +135,7 @@ def build_ensemble(settings: dict[str, Any], first: Run, models: Sequence[nn.Mod
     return model.eval()
 
 
-def fit_weights(task: BaseTask[Any], batches: Batches) -> list[float]:
+def fit_weights(task: BaseTask[Any], batches: Batches, precision: str = "32") -> list[float]:
     """Find the weights with which a task's ensemble has the least cross-entropy, set them, and return them.
 
     The cross-entropy is a convex function of the weights (Heskes 1998). Each iteration of Newton's method reads the
@@ -136,7 +145,8 @@ def fit_weights(task: BaseTask[Any], batches: Batches) -> list[float]:
         UserError: no member predicts the split better than chance, or a log-probability is not finite.
     """
     model: Ensemble = task.eval().model
-    (best,) = expand(task, batches, [model.weights.double()])
+    first = torch.tensor(model.weights, dtype=torch.double, device=get_device(task))
+    (best,) = expand(task, batches, [first], precision)
     if not math.isfinite(best.nll):
         raise UserError("--fit: a member's log-probabilities are not finite; leave that member out")
     gain = math.inf
@@ -144,7 +154,7 @@ def fit_weights(task: BaseTask[Any], batches: Batches) -> list[float]:
     for _ in tqdm(range(ITERATIONS), desc="weights", leave=False):
         step = best.newton_step()
         gain = best.predicted_gain(step)
-        tried = expand(task, batches, [best.weights + longest * length * step for length in LENGTHS])
+        tried = expand(task, batches, [best.weights + longest * length * step for length in LENGTHS], precision)
         nearest = min([best, *tried], key=lambda expansion: expansion.nll)
         longest = longest * LENGTHS[-1] if nearest is best else 1.0
         best = nearest
@@ -158,8 +168,8 @@ def fit_weights(task: BaseTask[Any], batches: Batches) -> list[float]:
         )
     if best.weights.max() <= 0:
         raise UserError("--fit: no member predicts the split better than chance")
-    model.weights = best.weights.to(model.weights)
-    return model.weights.tolist()
+    model.weights = best.weights.tolist()
+    return model.weights
 
 
 class Expansion:
@@ -199,12 +209,14 @@ class Expansion:
         return -float(self.gradient @ step) / 2
 
 
-def expand(task: BaseTask[Any], batches: Batches, candidates: Sequence[Tensor]) -> list[Expansion]:
+def expand(
+    task: BaseTask[Any], batches: Batches, candidates: Sequence[Tensor], precision: str = "32"
+) -> list[Expansion]:
     """Expand the cross-entropy of all batches around each of several weights; the members read each batch once."""
     expansions = [Expansion(weights) for weights in candidates]
     with torch.no_grad():
         for batch in tqdm(batches(), desc="predictions", leave=False):
-            with task.model.recording() as recorded:
+            with task.model.recording() as recorded, autocast(get_device(task), precision):
                 task.nll(batch)
             (log_probs,) = recorded
             for ratios in compute_log_ratios(log_probs, batch.outputs).split(PREDICTIONS, dim=1):

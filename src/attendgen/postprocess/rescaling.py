@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from attendgen.data.batch import Batch
 from attendgen.data.module import require_split
-from attendgen.postprocess.fit import Batches, open_task
+from attendgen.postprocess.fit import Batches, get_device, open_task
 from attendgen.runs.run import Run
 from attendgen.runs.save import require_new, save_model_as_run
 from attendgen.tasks.base import BaseTask
+from attendgen.utils.devices import allow_tf32, autocast, find_device, require_precision
 from attendgen.utils.errors import UserError
 
 PASSES = 3  # over the split, at least
@@ -28,36 +29,46 @@ STEPS = 60  # at least; a small split is passed over more often
 RATE = 0.004  # learning rate of Adam; it decreases to 0
 
 
-def rescale(run: Run, config: DictConfig, folder: Path, split: str = "val") -> tuple[float, float]:
+def rescale(
+    run: Run,
+    config: DictConfig,
+    folder: Path,
+    split: str = "val",
+    device: str | torch.device = "auto",
+    precision: str = "32",
+) -> tuple[float, float]:
     """Write a run directory of a trained model whose matrices are multiplied by fitted gains.
 
     Args:
         split: not the training split; the model's score on it is then not a score of unseen data.
+        device, precision: of fitting, see `attendgen.utils.devices`.
 
     Returns:
         The cross-entropy of the split in nats per token, before and after; the model is unchanged if no gains
         lower it.
 
     Raises:
-        UserError: there is no such split, or the folder holds a run.
+        UserError: there is no such split, device or precision, or the folder holds a run.
     """
+    place, precision = find_device(device), require_precision(precision)
     require_split("--fit", split)
     require_new(folder)
-    model = run.load_model(config)
+    allow_tf32(place)
+    model = run.load_model(config).to(place)
     task, batches = open_task(run, config, model, split)
-    before = cross_entropy(task, batches)
+    before = cross_entropy(task, batches, precision)
     trained = {name: value.detach().clone() for name, value in model.named_parameters()}
-    gains = fit_gains(task, batches)
+    gains = fit_gains(task, batches, precision)
     model.load_state_dict(scale_rows(trained, gains), strict=False)
-    after = cross_entropy(task, batches)
+    after = cross_entropy(task, batches, precision)
     if not after < before:
         model.load_state_dict(trained, strict=False)
         after = before
-    save_model_as_run(folder, config, run.family, run.vocabulary, model)
+    save_model_as_run(folder, config, run.family, run.vocabulary, model.cpu())
     return before, after
 
 
-def fit_gains(task: BaseTask[Any], batches: Batches) -> dict[str, Float[Tensor, " gates"]]:
+def fit_gains(task: BaseTask[Any], batches: Batches, precision: str = "32") -> dict[str, Float[Tensor, " gates"]]:
     """Fit the gains of a task's matrices by Adam, starting from 1; the weights do not change.
 
     The output layer's gain is temperature scaling (Guo et al. 2017). A recurrent layer has one gain per gate; gains
@@ -68,7 +79,8 @@ def fit_gains(task: BaseTask[Any], batches: Batches) -> dict[str, Float[Tensor, 
     """
     model: nn.Module = task.eval().model
     weights = {name: value.detach() for name, value in model.named_parameters()}
-    gains = {name: torch.ones(gates, requires_grad=True) for name, gates in find_matrices(model).items()}
+    device = get_device(task)
+    gains = {name: torch.ones(n, requires_grad=True, device=device) for name, n in find_matrices(model).items()}
     if not gains:
         return {}
     task.requires_grad_(False)
@@ -77,11 +89,14 @@ def fit_gains(task: BaseTask[Any], batches: Batches) -> dict[str, Float[Tensor, 
     steps = max(PASSES, math.ceil(STEPS / count)) * count
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     predictions = Predictions(task)
-    with tqdm(total=steps, desc="gains", leave=False) as progress:
+    # cuDNN's recurrences have no gradient outside training mode
+    without_cudnn = torch.backends.cudnn.flags(enabled=False)
+    with tqdm(total=steps, desc="gains", leave=False) as progress, without_cudnn:
         while progress.n < steps:
             for batch in batches():
                 scaled = {f"task.model.{name}": value for name, value in scale_rows(weights, gains).items()}
-                nll, tokens = functional_call(predictions, scaled, (batch,))
+                with autocast(device, precision):
+                    nll, tokens = functional_call(predictions, scaled, (batch,))
                 optimizer.zero_grad()
                 (nll / tokens.clamp(min=1)).backward()
                 optimizer.step()
@@ -110,14 +125,14 @@ def scale_rows(weights: Mapping[str, Tensor], gains: Mapping[str, Float[Tensor, 
     }
 
 
-def cross_entropy(task: BaseTask[Any], batches: Batches) -> float:
+def cross_entropy(task: BaseTask[Any], batches: Batches, precision: str = "32") -> float:
     """Return the cross-entropy in nats per token.
 
     Raises:
         UserError: there is nothing to predict.
     """
     nll, tokens = 0.0, 0.0
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(get_device(task), precision):
         for batch in tqdm(batches(), desc="predictions", leave=False):
             more, count = task.nll(batch)
             nll, tokens = nll + float(more), tokens + float(count)

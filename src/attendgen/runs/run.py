@@ -18,6 +18,7 @@ from attendgen.config.instantiate import instantiate
 from attendgen.config.overrides import override_config
 from attendgen.config.saved import read_config, to_plain_dict
 from attendgen.config.trust import require_trusted
+from attendgen.data.captions.features import get_image_encoder
 from attendgen.runs.checkpoint import read_checkpoint
 from attendgen.runs.folder import require_run
 from attendgen.runs.layout import BEST, CHECKPOINTS, CONFIG, LAST, RECORD, VOCABULARY, WEIGHTS
@@ -196,6 +197,17 @@ def _holds_encoder(path: Path) -> bool:
     """Return whether the file of a bundled captioner holds its encoder."""
     with safe_open(path, "pt") as file:
         return any(name.startswith("encoder.") for name in file.keys())  # noqa: SIM118  # not a mapping
+
+
+def convert_precision(model: torch.nn.Module, precision: str) -> torch.nn.Module:
+    """Convert a model's weights to a precision of `attendgen.utils.devices`.
+
+    An encoder of images keeps single precision, so that its features equal those of a cache.
+    """
+    if precision == "bf16":
+        with contextlib.nullcontext() if get_image_encoder(model) is None else detach_encoder(model):
+            model.bfloat16()
+    return model
 
 
 @contextlib.contextmanager
