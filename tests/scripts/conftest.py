@@ -11,10 +11,11 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture
-def load_script() -> Callable[[str], ModuleType]:
+def load_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Load a script: `load_script("benchmarks/lm")` is its module."""
 
     def load(name: str) -> ModuleType:
+        monkeypatch.syspath_prepend((SCRIPTS / name).parent)  # as Python does for a script that it runs
         spec = importlib.util.spec_from_file_location(f"script_{Path(name).name}", SCRIPTS / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None

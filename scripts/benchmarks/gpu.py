@@ -1,0 +1,149 @@
+"""Speed and correctness of training and decoding on a GPU, in ten minutes.
+
+python scripts/benchmarks/gpu.py --minutes 9 --out DIR
+
+Everything is made up here: no data set and no download is needed. Each section runs in a process of its own with a
+limit of time, so a crash costs a row. The rows are in DIR/gpu.json as soon as they are measured, the tables in
+DIR/tables.txt, and what the sections print in DIR/gpu.log.
+
+- ceilings: large products, a copy, the cost of a launch, cuDNN's LSTM.
+- training: the training step of each family by batch size and precision. Milliseconds are medians of 20 steps. `busy%`
+  is the share of the time in which kernels run, `mm%` and `copy%` compare the work with the ceilings, and `launch%` is
+  the number of launches times the cost of one.
+- overhead: Lightning and the callbacks against a bare loop.
+- decoding: greedy, beam, sampling, minimum Bayes risk; whether the CPU decodes the same tokens.
+- resume: whether an interrupted training ends with the same weights.
+- half: 16-mixed and bf16-mixed against single precision.
+- compiled: CUDA graphs and torch.compile.
+- loading: the device's share of idle time while it waits for data.
+- ddp: one process with DistributedDataParallel.
+
+The acceptance lines at the end say which of the requirements hold.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from gpu_sections import ceilings, compiled, ddp, decoding, half, loading, overhead, resume, training
+from gpu_sections.session import LOG, RESULTS, Session, add_rows, get_last_line, read_results, write_to_log
+from gpu_sections.tables import Results, write_report
+
+from attendgen.cli.script import script
+from attendgen.utils.files import write_json, write_text
+
+RESERVE = 10  # seconds kept for the tables
+LEAST = 8  # seconds: a section with less is not begun
+PRINTED = 9500  # characters
+
+
+class Section(NamedTuple):
+    """A part of the benchmark, and the seconds that it may take."""
+
+    run: Callable[[Session], None]
+    seconds: float
+
+
+SECTIONS = {  # the most important first
+    "ceilings": Section(ceilings.measure_ceilings, 25),
+    "training": Section(training.measure_training, 170),
+    "overhead": Section(overhead.measure_overhead, 60),
+    "decoding": Section(decoding.measure_decoding, 55),
+    "resume": Section(resume.measure_resume, 75),
+    "half": Section(half.measure_half, 45),
+    "compiled": Section(compiled.measure_compiled, 75),
+    "loading": Section(loading.measure_loading, 45),
+    "ddp": Section(ddp.measure_ddp, 45),
+}
+
+
+def run_alone(name: str, folder: Path, quick: bool, seconds: float) -> None:
+    """Run a section in this process, which does nothing else; what it prints goes to the log."""
+    os.setsid()  # so that its workers can be ended with it
+    write_to_log(folder)
+    print(f"\n===== {name}", flush=True)
+    if quick:
+        torch.set_num_threads(1)
+    elif torch.cuda._is_in_bad_fork():
+        add_rows(folder, [{"section": name, "row": name, "error": "CUDA was in use before the fork"}])
+        return
+    try:
+        SECTIONS[name].run(Session(name, folder, quick, seconds))
+    except BaseException as error:
+        traceback.print_exc()
+        add_rows(folder, [{"section": name, "row": name, "error": get_last_line(error)}])
+
+
+def run_section(name: str, folder: Path, quick: bool, seconds: float) -> None:
+    """Run a section in a process of its own, and end it if it takes much longer than it may.
+
+    The process is forked, which saves the import of PyTorch; nothing here may touch CUDA before.
+    """
+    process = multiprocessing.get_context("fork").Process(target=run_alone, args=(name, folder, quick, seconds))
+    process.start()
+    process.join(seconds + min(20, 0.25 * seconds))  # a row that has begun may end
+    if process.is_alive():
+        add_rows(folder, [{"section": name, "row": name, "error": f"ended after {seconds:.0f} s"}])
+    elif process.exitcode:
+        add_rows(folder, [{"section": name, "row": name, "error": f"the process ended with {process.exitcode}"}])
+    if process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers that are left, too
+    process.join()
+
+
+def find_commit() -> str:
+    """Return the commit of the source, or nothing outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def parse_options() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=9.0, help="time for all sections (default 9)")
+    parser.add_argument("--out", type=Path, default=Path("gpu_benchmark"), help="folder of the results")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes on the CPU, to test the script")
+    return parser.parse_args()
+
+
+@script
+def main() -> None:
+    """Run the sections and print the tables."""
+    options = parse_options()
+    started = time.monotonic()
+    ends = started + 60 * options.minutes - RESERVE
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / LOG).unlink(missing_ok=True)
+    write_json(options.out / RESULTS, {"commit": find_commit(), "torch": torch.__version__, "rows": []})
+    for name, section in SECTIONS.items():
+        if options.only and name not in options.only:
+            continue
+        left = ends - time.monotonic()
+        if left < LEAST:
+            add_rows(options.out, [{"section": name, "row": name, "error": "skipped: the minutes are over"}])
+            continue
+        # the limit of the process is a little above the time of the section
+        run_section(name, options.out, options.quick, min(section.seconds, left / 1.25))
+    found = read_results(options.out)
+    results, seconds = Results(found["rows"]), time.monotonic() - started
+    title = f"PyTorch {found['torch']}, {results.get('device', 'ceilings', 'device')}, commit {found['commit']}"
+    write_text(options.out / "tables.txt", f"{title}\n\n{write_report(results, seconds, full=True)}\n")
+    print(f"{title}\n\n{write_report(results, seconds, full=False)}"[-PRINTED:])
+
+
+if __name__ == "__main__":
+    main()
