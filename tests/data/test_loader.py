@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import Dataset
 
 from attendgen.data.batch import PairBatch, shift_targets
-from attendgen.data.loader import Loader, make_batch_loader, require_positive, split_chunks
+from attendgen.data.loader import BatchSizes, Loader, make_batch_loader, require_positive, split_chunks
 from attendgen.data.samplers import BucketSampler
 from helpers.errors import refusal
 
@@ -67,6 +67,30 @@ def test_no_batch_is_refused():
     sampler = BucketSampler([1], 4, world=2)
     message = refusal(make_batch_loader, lightning.LightningDataModule(), Indices(), sampler, collate, True)
     assert message.startswith("data.batch_size: fewer batches than processes")
+
+
+def test_a_process_without_examples_has_a_loader_as_long_as_the_others():
+    loaders = []
+    for rank in range(3):
+        sampler = BucketSampler([1, 2], 4, shuffle=False, rank=rank, world=3)
+        loaders.append(make_batch_loader(lightning.LightningDataModule(), Indices(), sampler, collate, False))
+    assert [len(loader) for loader in loaders] == [1, 1, 1]
+    assert [[batch.index.tolist() for batch in loader] for loader in loaders] == [[[0]], [[1]], []]
+
+
+def test_the_batch_of_a_step_is_divided_among_devices_and_accumulated_batches():
+    sizes = BatchSizes(32, global_batch_size=48)
+    assert [sizes.choose(True, world, accumulated) for world, accumulated in ((1, 1), (4, 1), (4, 3))] == [48, 12, 4]
+    assert sizes.choose(False, 4, 3) == 32
+    assert BatchSizes(32, 256).choose(False) == 256
+    assert BatchSizes(32, 256).choose(True, 4) == 32
+    message = refusal(sizes.choose, True, 5, 2)
+    assert message.startswith("data.global_batch_size=48: does not divide by 5 devices x 2 accumulated batches")
+
+
+@pytest.mark.parametrize("field", ["batch_size", "eval_batch_size", "global_batch_size"])
+def test_a_batch_size_below_1_is_refused(field: str):
+    assert refusal(BatchSizes, **{"batch_size": 3, field: 0}) == f"data.{field}=0: expected a whole number from 1"
 
 
 def test_chunks_have_one_size_but_the_last():

@@ -1,5 +1,6 @@
 """What two processes do in each step of a training, and at its end."""
 
+import json
 import os
 import signal
 from collections import Counter
@@ -66,3 +67,21 @@ def test_a_signal_to_one_process_stops_both_at_a_logged_step(tmp_path: Path, mon
 
     assert run_ranks(train) == [(signal.SIGTERM, "stopped by SIGTERM after step 4")] * 2
     assert read(tmp_path / "run")["global_step"] == 4
+
+
+def test_each_example_counts_once_where_a_process_has_none_to_validate(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.tsv").write_text("hello\thi there\n", encoding="utf-8")
+    given = [*QUICK, "steps=1", "monitor.metric=val/cross_entropy", "monitor.mode=min", "task.optimizer.lr=1e-9"]
+    given += ["data.global_batch_size=4", f"data.val={tmp_path}/one.tsv"]
+
+    def train(*several: str, name: str) -> None:
+        run_hydra(tiny_data.arguments("toy_chat", tmp_path, *given, *several, name=name))
+
+    train(name="alone")
+    run_ranks(lambda _: train(*TWO, name="together"))
+    summaries = (json.loads((tmp_path / name / "metrics_fit.json").read_text()) for name in ("alone", "together"))
+    alone, together = (summary["val/cross_entropy"] for summary in summaries)
+    assert together == pytest.approx(alone, rel=1e-5)
+    assert "each step trains on 2 x 2 devices = 4 examples" in capfd.readouterr().err

@@ -13,6 +13,50 @@ from attendgen.data.samplers import BucketSampler
 from attendgen.utils.errors import UserError
 
 
+class BatchSizes:
+    """The number of examples per batch.
+
+    Args:
+        batch_size: of each process in training.
+        eval_batch_size: of each process in an evaluation; `batch_size` unless given.
+        global_batch_size: of a whole training step, over all processes and accumulated batches, in place of
+            `batch_size`.
+
+    Raises:
+        UserError: one is not a whole number from 1.
+    """
+
+    def __init__(
+        self, batch_size: int, eval_batch_size: int | None = None, global_batch_size: int | None = None
+    ) -> None:
+        given = {"eval_batch_size": eval_batch_size, "global_batch_size": global_batch_size}
+        require_positive(batch_size=batch_size, **{name: size for name, size in given.items() if size is not None})
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.global_batch_size = global_batch_size
+
+    def choose(self, train: bool, world: int = 1, accumulated: int = 1) -> int:
+        """Return the number of examples in a batch of one process.
+
+        Args:
+            world: number of processes.
+            accumulated: number of batches per training step in each of them.
+
+        Raises:
+            UserError: the batch of a whole training step cannot be divided among them.
+        """
+        if not train:
+            return self.eval_batch_size or self.batch_size
+        if self.global_batch_size is None:
+            return self.batch_size
+        if self.global_batch_size % (world * accumulated):
+            raise UserError(
+                f"data.global_batch_size={self.global_batch_size}: does not divide by {world} devices x {accumulated} "
+                "accumulated batches; change it, trainer.devices or trainer.accumulate_grad_batches"
+            )
+        return self.global_batch_size // (world * accumulated)
+
+
 class ResumableSampler(Sampler[Any]):
     """The batches of a sampler from the `start`-th of its epoch on; `len` counts the whole epoch."""
 
@@ -96,15 +140,14 @@ def make_batch_loader(
     """Return a data module's loader of the batches that a sampler chooses.
 
     Raises:
-        UserError: there is no batch, as when several processes share few examples.
+        UserError: there is no batch, as when several processes train on few examples.
     """
     if len(batches) == 0:
         raise UserError("data.batch_size: fewer batches than processes; lower it, or use fewer devices")
-    accumulated = module.trainer.accumulate_grad_batches if module.trainer else 1
     return Loader(
         data,
         batches,
-        group=accumulated if train else 0,
+        group=get_accumulated(module) if train else 0,
         collate_fn=collate,
         generator=torch.Generator().manual_seed(seed),  # starting a loader must not disturb the global stream
         num_workers=workers,
@@ -118,7 +161,7 @@ def make_bucket_loader(
     data: Dataset[Any],
     lengths: Sequence[int],
     collate: Callable[[Any], Any],
-    batch_size: int,
+    sizes: BatchSizes,
     shuffle: bool,
     workers: int = 0,
     seed: int = 0,
@@ -129,13 +172,27 @@ def make_bucket_loader(
         UserError: see `make_batch_loader`.
     """
     rank, world = get_rank(module)
-    sampler = BucketSampler(lengths, batch_size, seed, shuffle, rank=rank, world=world)
+    sampler = BucketSampler(lengths, choose_batch_size(module, sizes, shuffle), seed, shuffle, rank=rank, world=world)
     return make_batch_loader(module, data, sampler, collate, shuffle, workers, seed)
 
 
 def get_rank(module: lightning.LightningDataModule) -> tuple[int, int]:
     """Return the number of this process, and the number of processes."""
     return (module.trainer.global_rank, module.trainer.world_size) if module.trainer else (0, 1)
+
+
+def get_accumulated(module: lightning.LightningDataModule) -> int:
+    """Return the number of batches per training step in each process."""
+    return module.trainer.accumulate_grad_batches if module.trainer else 1
+
+
+def choose_batch_size(module: lightning.LightningDataModule, sizes: BatchSizes, train: bool) -> int:
+    """Return the number of examples in a batch of this process.
+
+    Raises:
+        UserError: see `BatchSizes.choose`.
+    """
+    return sizes.choose(train, get_rank(module)[1], get_accumulated(module))
 
 
 def uses_gpu(module: lightning.LightningDataModule) -> bool:

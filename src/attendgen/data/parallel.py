@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.data.batch import PairBatch, pad, shift_targets
-from attendgen.data.loader import make_bucket_loader, require_positive
+from attendgen.data.loader import BatchSizes, make_bucket_loader
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.tsv import Pair, format_columns, read_aligned, read_pairs, require_columns
 from attendgen.text.levels import make_tokenizer, split_sides
@@ -63,6 +63,9 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         source_normalizer, target_normalizer: of `text.normalizers.NORMALIZERS`.
         min_frequency: rarer tokens become <unk>.
         batch_size: pairs per batch.
+        eval_batch_size: pairs in an evaluation; `batch_size` unless given.
+        global_batch_size: pairs of a training step, over all devices and accumulated batches, in place of
+            `batch_size`.
         skip_bad: leave out unusable lines, and say how many.
         encoding: of the files; None is UTF-8.
     """
@@ -86,9 +89,10 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         columns: Sequence[int] | None = None,
         skip_bad: bool = False,
         encoding: str | None = None,
+        eval_batch_size: int | None = None,
+        global_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        require_positive(batch_size=batch_size)
         require_columns(columns)
         self.files = {"train": train, "val": val or train, "test": test}
         self.root = Path(root)
@@ -104,7 +108,7 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         self.shared_vocabulary = shared_vocabulary
         self.normalizers = (source_normalizer, target_normalizer)
         self.min_frequency = min_frequency
-        self.batch_size = batch_size
+        self.sizes = BatchSizes(batch_size, eval_batch_size, global_batch_size)
         self.workers = workers
         self.seed = seed
         self.sets: dict[tuple[Path, ...], ParallelDataset] = {}
@@ -188,4 +192,4 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         """Return batches of a split: shuffled buckets, or every pair once in order of length."""
         data = self.dataset(split)
         lengths = [len(source) + len(target) for source, target in data.ids]
-        return make_bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)
+        return make_bucket_loader(self, data, lengths, collate, self.sizes, shuffle, self.workers, self.seed)

@@ -16,7 +16,7 @@ class BucketSampler(Sampler[list[int]]):
     Args:
         lengths: one number per example.
         batch_size: maximum number of examples per batch.
-        shuffle: false yields all examples sorted by length.
+        shuffle: false yields all examples sorted by length (`cut_evaluation`).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class BucketSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         if self.shuffle:
             return count_even_batches(len(self.lengths), self.batch_size, self.world) // self.world
-        return len(range(self.rank, -(-len(self.lengths) // self.batch_size), self.world))
+        return -(-len(cut_evaluation(len(self.lengths), self.batch_size, self.world)) // self.world)
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.shuffle:
@@ -59,7 +59,9 @@ class BucketSampler(Sampler[list[int]]):
                 batches += examples.split([len(batch) for batch in pool])
             batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
         else:
-            batches = list(self.lengths.argsort(stable=True).split(self.batch_size))
+            order = self.lengths.argsort(stable=True)
+            cuts = cut_evaluation(len(order), self.batch_size, self.world)
+            batches = [order[part.start : part.stop] for part in cuts]
         for batch in batches[self.rank :: self.world]:
             yield batch.tolist()
 
@@ -68,6 +70,19 @@ def count_even_batches(examples: int, batch_size: int, world: int = 1) -> int:
     """Return the fewest batches that hold all examples and divide by `world` processes; 0 if there are too few."""
     batches = -(-examples // (batch_size * world)) * world
     return batches if batches <= examples else 0
+
+
+def cut_evaluation(examples: int, batch_size: int, world: int = 1) -> list[range]:
+    """Return batches that hold every example once, of which process i of `world` takes the i-th and every `world`-th.
+
+    Several processes have equally many batches of nearly equal size. If there are too few examples, some have one batch
+    less, or none; the length of their sampler is still that of the others. Lightning would leave out a validation of
+    length 0, and with it the exchange of scores that the other processes wait for.
+    """
+    if world == 1:
+        return [range(start, min(start + batch_size, examples)) for start in range(0, examples, batch_size)]
+    batches = -(-examples // (batch_size * world)) * world
+    return split_evenly(0, examples, min(batches, examples))
 
 
 def split_evenly(start: int, end: int, parts: int) -> list[range]:

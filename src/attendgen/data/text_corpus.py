@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from attendgen.data.corpus_cache import CorpusCache, count_characters, encode_text
-from attendgen.data.loader import get_rank, make_batch_loader, require_positive
+from attendgen.data.loader import BatchSizes, choose_batch_size, get_rank, make_batch_loader, require_positive
 from attendgen.data.module import SPLITS, BaseDataModule, canonical_split
 from attendgen.data.streams import Streams, StreamSampler, collate_chunks
 from attendgen.data.windows import Windows, WindowSampler, collate
@@ -60,6 +60,9 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         normalizer: one of `text.normalizers.NORMALIZERS`.
         min_frequency: rarer characters become <unk>.
         batch_size: windows per batch, or streams read side by side on each device.
+        eval_batch_size: windows or streams in an evaluation; `batch_size` unless given.
+        global_batch_size: windows or streams of a training step, over all devices and accumulated batches, in place of
+            `batch_size`.
         short_context_prob: probability that a training batch has shorter contexts.
         level: "characters", "bpe" or "unigram".
         vocab_size: number of subwords, special tokens included.
@@ -89,9 +92,11 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         vocab_size: int | None = None,
         tokenizer: Tokenizer | None = None,
         encoding: str | None = None,
+        eval_batch_size: int | None = None,
+        global_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        require_positive(batch_size=batch_size, seq_len=seq_len)
+        require_positive(seq_len=seq_len)
         self.root = root
         self.context_len = context_len
         self.seq_len = seq_len
@@ -103,7 +108,7 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         # words would lose the line breaks, which the text is to be predicted with
         self.tokenizer = make_tokenizer(level, vocab_size, tokenizer, min_frequency, levels=("characters",))
         self.min_frequency = min_frequency
-        self.batch_size = batch_size
+        self.sizes = BatchSizes(batch_size, eval_batch_size, global_batch_size)
         self.short_context_prob = short_context_prob
         self.cache = cache
         self.encoding = encoding
@@ -271,10 +276,10 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
     def make_loader(self, split: str, shuffle: bool) -> DataLoader[Any]:
         """Return batches of windows or of streams' chunks: for training, or every character once in order."""
         data = self.dataset(split)
-        options = (self.seed, shuffle)
+        size, options = choose_batch_size(self, self.sizes, shuffle), (self.seed, shuffle)
         if self.stateful:
             streams = Streams(data.texts)
-            chunks = StreamSampler(streams, self.batch_size, self.seq_len, self.context_len, *options, *get_rank(self))
+            chunks = StreamSampler(streams, size, self.seq_len, self.context_len, *options, *get_rank(self))
             return make_batch_loader(self, streams, chunks, collate_chunks, shuffle, self.workers, self.seed)
-        windows = WindowSampler(data, self.batch_size, *options, self.short_context_prob, *get_rank(self))
+        windows = WindowSampler(data, size, *options, self.short_context_prob, *get_rank(self))
         return make_batch_loader(self, data, windows, collate, shuffle, self.workers, self.seed)

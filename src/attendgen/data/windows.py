@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from attendgen.data.batch import WindowBatch
-from attendgen.data.samplers import count_even_batches, split_evenly
+from attendgen.data.samplers import count_even_batches, cut_evaluation, split_evenly
 from attendgen.utils.special_tokens import PAD, SOS
 
 
@@ -45,7 +45,8 @@ class WindowSampler(Sampler[list[Window]]):
     character is predicted exactly once, the first window's from an empty context. Shuffled, all windows start up to
     `seq_len` characters later, by an amount and in an order that depend on seed and epoch alone, and with probability
     `short_context_prob` a batch has contexts of a random length, like short prompts. Ranks take turns at the same list,
-    which is split into batches of nearly equal size when shuffled, the same number for each rank.
+    which is split into batches of nearly equal size, the same number for each rank; in order, one rank has batches of
+    `batch_size` (`cut_evaluation`).
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class WindowSampler(Sampler[list[Window]]):
         windows = sum(map(len, self.starts(self.data.seq_len - 1 if self.shuffle else 0)))
         if self.shuffle:
             return count_even_batches(windows, self.batch_size, self.world) // self.world
-        return len(range(self.rank, -(-windows // self.batch_size), self.world))
+        return -(-len(cut_evaluation(windows, self.batch_size, self.world)) // self.world)
 
     def __iter__(self) -> Iterator[list[Window]]:
         if self.shuffle:
@@ -101,7 +102,8 @@ class WindowSampler(Sampler[list[Window]]):
                     batches[i] = [window._replace(context=context) for window in batch]
         else:
             windows = self.windows()
-            batches = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
+            cuts = cut_evaluation(len(windows), self.batch_size, self.world)
+            batches = [windows[part.start : part.stop] for part in cuts]
         yield from batches[self.rank :: self.world]
 
 

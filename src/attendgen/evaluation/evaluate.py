@@ -17,6 +17,7 @@ from torch import nn
 from attendgen.config.instantiate import instantiate
 from attendgen.config.trust import trust as trust_packages
 from attendgen.data.captions.features import get_image_encoder
+from attendgen.data.loader import BatchSizes
 from attendgen.data.module import BaseDataModule, open_data, require_split
 from attendgen.evaluation.dynamic import measure_dynamic_bits
 from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, describe_evaluation
@@ -218,7 +219,7 @@ def run_validation(task: BaseTask[Any], data: BaseDataModule[Any], device: torch
 def score_dynamically(task: BaseTask[Any], data: BaseDataModule[Any], dynamic: DynamicEvaluation) -> dict[str, float]:
     """Return the scores of dynamic evaluation."""
     single: Any = copy.copy(data)
-    single.batch_size = 1  # a text is adapted to its own past alone
+    single.sizes = BatchSizes(1)  # a text is adapted to its own past alone
     bits = measure_dynamic_bits(task, single.val_dataloader(), dynamic.lr, dynamic.decay)
     scores = {"dynamic_bits_per_character": bits}
     if getattr(task, "is_by_character", False):

@@ -10,7 +10,7 @@ from attendgen.utils.errors import UserError
 
 # settings that say where data lies and how fast it is read: scores do not depend on them
 NEUTRAL = (
-    *("data.root", "data.cache", "data.workers", "data.batch_size"),
+    *("data.root", "data.cache", "data.workers", "data.batch_size", "data.eval_batch_size"),
     *("paths", "trainer", "logger", "callbacks", "threads", "hydra"),
 )
 

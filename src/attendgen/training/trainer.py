@@ -1,7 +1,7 @@
 """The trainer with its callbacks and loggers, and corrections of Lightning's loops."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning
 import torch
@@ -16,6 +16,8 @@ from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
 from attendgen.config.instantiate import instantiate
 from attendgen.config.saved import record_config, to_plain_dict
+from attendgen.data.loader import BatchSizes
+from attendgen.data.module import BaseDataModule
 from attendgen.runs.provenance import get_processor
 from attendgen.text.saved import describe
 from attendgen.training.checkpoint_io import AtomicCheckpointIO, RunRecord
@@ -100,3 +102,24 @@ def describe_device(trainer: lightning.Trainer) -> str:
         return f"{count}{torch.cuda.get_device_name(device)}, precision {trainer.precision}"
     name = get_processor() if device.type == "cpu" else device.type
     return f"{count}{device.type} ({name}), {torch.get_num_threads()} threads, precision {trainer.precision}"
+
+
+def describe_step(trainer: lightning.Trainer, data: BaseDataModule[Any]) -> str | None:
+    """Return what a training step is on several devices, for the log; None on one device.
+
+    Raises:
+        UserError: the batch of a whole step cannot be divided among the devices.
+    """
+    sizes = getattr(data, "sizes", None)  # a data module of the user's own may have none
+    if not isinstance(sizes, BatchSizes):
+        return None
+    devices, accumulated = trainer.world_size, trainer.accumulate_grad_batches
+    size = sizes.choose(True, devices, accumulated)
+    if devices == 1:
+        return None
+    parts = f"{size} x {devices} devices" + (f" x {accumulated} accumulated batches" if accumulated > 1 else "")
+    return (
+        f"each step trains on {parts} = {size * devices * accumulated} examples, and the learning rate, steps and "
+        "task.schedule are those of such steps, as they are configured; data.global_batch_size=N keeps the size of a "
+        "step on any number of devices"
+    )

@@ -13,7 +13,7 @@ from attendgen.data.captions.dataset import CaptionDataset, CaptionedImages, Ima
 from attendgen.data.captions.features import FeatureCache, PixelData, cache_features, find_missing
 from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.data.captions.sources import CaptionedImage, CaptionSource, ImageId
-from attendgen.data.loader import make_bucket_loader, require_positive
+from attendgen.data.loader import BatchSizes, make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.packed import PackedIds, without_garbage_collection
 from attendgen.layers.encoder import ImageEncoder
@@ -35,6 +35,9 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         encoder: gives the image size and, if it is frozen, the features to cache; `connect` sets it to the model's.
         cache: folder of the feature cache; None delivers pixels, as an encoder that is trained needs.
         batch_size: images per batch.
+        eval_batch_size: images in an evaluation; `batch_size` unless given.
+        global_batch_size: images of a training step, over all devices and accumulated batches, in place of
+            `batch_size`.
         captions_per_image: captions per image and epoch: drawn at random in training, else the first.
         augmented_views: versions of each training image, one of which is drawn in each epoch: the image itself, its
             mirror image, and crops of it (`images.augment`).
@@ -70,18 +73,15 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         level: str = "caption",
         vocab_size: int | None = None,
         tokenizer: Tokenizer | None = None,
+        eval_batch_size: int | None = None,
+        global_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        require_positive(
-            batch_size=batch_size,
-            captions_per_image=captions_per_image,
-            augmented_views=augmented_views,
-            max_length=max_length,
-        )
+        require_positive(captions_per_image=captions_per_image, augmented_views=augmented_views, max_length=max_length)
         self.source = source(root)
         self.encoder = encoder
         self.cache = cache
-        self.batch_size = batch_size
+        self.sizes = BatchSizes(batch_size, eval_batch_size, global_batch_size)
         self.captions_per_image = captions_per_image
         self.augmented_views = augmented_views
         self.max_length = max_length
@@ -230,4 +230,4 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         """Return batches of a split: shuffled buckets, or every image once in order of length."""
         data = self.dataset(split)
         lengths = data.ids.max_lengths()
-        return make_bucket_loader(self, data, lengths, collate, self.batch_size, shuffle, self.workers, self.seed)
+        return make_bucket_loader(self, data, lengths, collate, self.sizes, shuffle, self.workers, self.seed)
