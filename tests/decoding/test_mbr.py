@@ -13,7 +13,7 @@ from attendgen.data.batch import pad
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
-from attendgen.decoding.mbr import apportion, concat_outputs, expected_similarity, mbr_rerank
+from attendgen.decoding.mbr import apportion, compare_outputs, concat_outputs, mbr_rerank
 from attendgen.decoding.protocol import CompositeModel, Decoded
 from attendgen.layers.state import Member
 from attendgen.utils.errors import UserError
@@ -68,14 +68,17 @@ def test_similarity_equals_a_count_of_each_n_gram():
     draw = [[*torch.randint(3, 8, (length,)).tolist(), EOS] for length in (1, 5, 7, 9, 4, 2, 8)]
     repeated = [[3, 4, 3, 4, 3, 4, EOS], [EOS], [5, 5, 5, 5]]
     hypotheses, samples = [*draw[:4], *repeated], [*draw[2:], *repeated]
-    expected = [sum(similarity(h, s) for s in samples) / len(samples) for h in hypotheses]
-    assert expected_similarity(pad(hypotheses), pad(samples)).tolist() == pytest.approx(expected, abs=1e-6)
+    batch = [(hypotheses, samples), (samples[:7], [*hypotheses, [3]]), (hypotheses[::-1], [[9, 4, EOS]] * 8)]
+    ours, theirs = (torch.stack([pad([*rows, [3] * 12])[:-1] for rows in part]) for part in zip(*batch, strict=True))
+    for (left, right), found in zip(batch, compare_outputs(ours, theirs), strict=True):
+        expected = torch.tensor([[similarity(one, other) for other in right] for one in left])
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_similarity_is_1_to_itself_and_0_without_common_tokens():
-    same = pad([[3, 4, 5, 6, 7, EOS]])
-    assert expected_similarity(same, same).item() == pytest.approx(1.0)
-    assert expected_similarity(same, pad([[8, 9, 10, 11, EOS]])).item() == 0.0
+    same = pad([[3, 4, 5, 6, 7, EOS]]).unsqueeze(0)
+    assert compare_outputs(same, same).item() == pytest.approx(1.0)
+    assert compare_outputs(same, pad([[8, 9, 10, 11, EOS]]).unsqueeze(0)).item() == 0.0
 
 
 def test_scores_equal_the_expectation_over_all_outputs(table):

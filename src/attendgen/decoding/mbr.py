@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from attendgen.decoding.protocol import Decoded
+from attendgen.decoding.waiting import send
 from attendgen.metrics.cider import ORDERS, compare_lengths
 from attendgen.utils.special_tokens import EOS, PAD
+
+INPUTS = 16  # compared at a time
+MOST_TOKENS = 2**31  # of a vocabulary
 
 # for every input, some outputs [m, length]
 Evidence = Sequence[Int[Tensor, "_m _length"]]
@@ -24,60 +28,88 @@ def mbr_rerank(candidates: Decoded, evidence_sets: Sequence[Evidence], n_best: i
     Args:
         evidence_sets: each has the same weight, however many outputs it holds.
     """
-    similarity = torch.stack(
-        [
-            torch.stack([expected_similarity(tokens, outputs) for outputs in evidence]).mean(dim=0)
-            for tokens, *evidence in zip(candidates.tokens, *evidence_sets, strict=True)
-        ]
-    ).masked_fill(candidates.scores == -torch.inf, -torch.inf)
+    found = [_compare(candidates.tokens, evidence) for evidence in evidence_sets]
+    similarity = torch.stack(found).mean(dim=0).masked_fill(candidates.scores == -torch.inf, -torch.inf)
     scores, order = similarity.topk(n_best, dim=1)
     batch = torch.arange(len(order), device=order.device).unsqueeze(1)
     return Decoded(*(part[batch, order] for part in candidates))._replace(scores=scores)
 
 
-def expected_similarity(hypotheses: Int[Tensor, "n length"], samples: Int[Tensor, "m other"]) -> Float[Tensor, " n"]:
-    """Return the mean over samples of a similarity like CIDEr-D's (Vedantam et al. 2015, section 5), from 0 to 1.
+def _compare(candidates: Int[Tensor, "batch n length"], evidence: Evidence) -> Float[Tensor, "batch n"]:
+    """Return the expected similarity of each input's candidates to its evidence, some inputs at a time."""
+    found = []
+    for start in range(0, len(candidates), INPUTS):
+        parts = evidence[start : start + INPUTS]
+        most, longest = (max(part.size(axis) for part in parts) for axis in (0, 1))
+        padded = [functional.pad(part, (0, longest - part.size(1), 0, most - len(part)), value=PAD) for part in parts]
+        counts = send([len(part) for part in parts], candidates.device)
+        similarities = compare_outputs(candidates[start : start + INPUTS], torch.stack(padded))
+        found.append(similarities.sum(dim=2) / counts.unsqueeze(1))  # padding is like nothing
+    return torch.cat(found)
+
+
+def compare_outputs(
+    hypotheses: Int[Tensor, "batch n length"], others: Int[Tensor, "batch m other"]
+) -> Float[Tensor, "batch n m"]:
+    """Return a similarity like CIDEr-D's (Vedantam et al. 2015, section 5), from 0 to 1.
 
     It is the mean over n-gram sizes 1 to 4 of clipped cosines of n-gram counts, less for a different length. An
     n-gram's weight is the sum of log(1 + id) over its tokens: ids are in order of frequency, so by Zipf's law the
     logarithm of an id is that of an inverse frequency up to a constant, and no corpus is needed.
     """
-    longest = max(hypotheses.size(1), samples.size(1), ORDERS)
-    rows = torch.cat([_pad_to(part, longest) for part in (hypotheses, samples)])
+    number, longest = hypotheses.size(1), max(hypotheses.size(2), others.size(2), ORDERS)
+    rows = torch.cat([_pad_to(part, longest) for part in (hypotheses, others)], dim=1)
     is_word = (rows != PAD) & (rows != EOS)
-    vocab = int(rows.max()) + 1
     information = rows.float().log1p()
+    equal = rows.unsqueeze(3) == rows.unsqueeze(2)
+    grams, weights = torch.zeros_like(rows), torch.zeros_like(information)
+    is_whole, same = torch.ones_like(is_word), torch.ones_like(equal)
     total = torch.zeros((), device=rows.device)
-    grams = torch.zeros_like(rows)
-    weights = torch.zeros_like(information)
-    is_whole = torch.ones_like(is_word)
     for order in range(ORDERS):
-        # an n-gram is an (n-1)-gram and the token after it; renumbering the n-grams keeps the products small
+        # an n-gram is an (n-1)-gram and the token after it
         positions = longest - order
-        pairs = grams[:, :positions] * vocab + rows[:, order:]
-        found, grams = pairs.unique(return_inverse=True)
-        weights = weights[:, :positions] + information[:, order:]
-        is_whole = is_whole[:, :positions] & is_word[:, order:]
-        total = total + _cosines(grams, weights, is_whole, len(found), len(hypotheses))
-    lengths = is_word.sum(dim=1).float()
-    difference = lengths[: len(hypotheses)].unsqueeze(1) - lengths[len(hypotheses) :]
-    return (total / ORDERS * compare_lengths(difference)).mean(dim=1)
+        grams, columns = number_ngrams(grams[..., :positions] * MOST_TOKENS + rows[..., order:], number)
+        weights = weights[..., :positions] + information[..., order:]
+        is_whole = is_whole[..., :positions] & is_word[..., order:]
+        same = same[..., :positions, :positions] & equal[..., order:, order:]
+        counted = weights * is_whole
+        # each of an n-gram's positions adds its count times the squared weight
+        norms = (same.sum(dim=-1) * counted.square()).sum(dim=-1).sqrt()
+        # each position adds its n-gram's weight: the count times the weight
+        vectors = weights.new_zeros(*rows.shape[:2], columns + 1).scatter_add(2, grams, counted)[..., :columns]
+        total = total + _cosines(vectors, norms, number)
+    lengths = is_word.sum(dim=2).float()
+    difference = lengths[:, :number].unsqueeze(2) - lengths[:, number:].unsqueeze(1)
+    return total / ORDERS * compare_lengths(difference)
+
+
+def number_ngrams(
+    grams: Int[Tensor, "batch rows positions"], hypotheses: int
+) -> tuple[Int[Tensor, "batch rows positions"], int]:
+    """Return n-grams numbered from 0 by those of each input's hypotheses, the first rows, and how many these are.
+
+    All other n-grams have the next number: they are in no hypothesis, and neither is a longer one that begins so.
+    """
+    known = grams[:, :hypotheses].flatten(1).sort(dim=1).values
+    is_new = functional.pad(known[:, 1:] != known[:, :-1], (1, 0), value=False)
+    numbers = is_new.long().cumsum(dim=1)
+    columns = int(numbers[:, -1].max()) + 1
+    places = torch.searchsorted(known, grams.flatten(1)).clamp(max=known.size(1) - 1)
+    is_known = known.gather(1, places) == grams.flatten(1)
+    return torch.where(is_known, numbers.gather(1, places), columns).view_as(grams), columns
 
 
 def _cosines(
-    grams: Int[Tensor, "rows positions"],
-    weights: Float[Tensor, "rows positions"],
-    is_whole: Bool[Tensor, "rows positions"],
-    number: int,
-    hypotheses: int,
-) -> Float[Tensor, "n m"]:
-    """Return the clipped cosine of each hypothesis, the first rows, with each sample, over n-grams of one size."""
-    # each position adds its n-gram's weight: the count times the weight
-    vectors = weights.new_zeros(len(grams), number).scatter_add(1, grams, weights * is_whole)
-    theirs, norms = vectors[hypotheses:], vectors.norm(dim=1)
+    vectors: Float[Tensor, "batch rows grams"], norms: Float[Tensor, "batch rows"], hypotheses: int
+) -> Float[Tensor, "batch n m"]:
+    """Return the clipped cosine of each hypothesis, the first rows, with each other output."""
+    theirs = vectors[:, hypotheses:]
     # one hypothesis at a time: all at once would take as many times the memory
-    shared = torch.stack([(torch.minimum(ours, theirs) * theirs).sum(dim=-1) for ours in vectors[:hypotheses]])
-    return shared / (norms[:hypotheses].unsqueeze(1) * norms[hypotheses:]).clamp_min(torch.finfo(shared.dtype).tiny)
+    shared = [
+        (torch.minimum(ours.unsqueeze(1), theirs) * theirs).sum(dim=-1) for ours in vectors.unbind(1)[:hypotheses]
+    ]
+    products = norms[:, :hypotheses].unsqueeze(2) * norms[:, hypotheses:].unsqueeze(1)
+    return torch.stack(shared, dim=1) / products.clamp_min(torch.finfo(products.dtype).tiny)
 
 
 def _pad_to(tokens: Int[Tensor, "*rows length"], length: int) -> Int[Tensor, "*rows longer"]:

@@ -51,5 +51,6 @@ class NearestCaptions:
     def __call__(self, features: Float[Tensor, "batch regions dim"] | Features) -> list[Int[Tensor, "_m _length"]]:
         """Return all captions of each image's nearest training images, padded."""
         chosen = self.find(features).tolist()
-        captions = [pad([ids for index in indices for ids in self.captions[index]]) for indices in chosen]
-        return [rows.to(split_mask(features)[0].device) for rows in captions]
+        captions = [[ids for index in indices for ids in self.captions[index]] for indices in chosen]
+        padded = pad([ids for rows in captions for ids in rows]).to(split_mask(features)[0].device, non_blocking=True)
+        return list(padded.split([len(rows) for rows in captions]))
