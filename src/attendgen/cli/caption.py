@@ -40,7 +40,7 @@ def caption(
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.load import load
     from attendgen.runs.run import Run
-    from attendgen.utils.devices import allow_tf32
+    from attendgen.utils.precision import set_matmul_precision
     from attendgen.visualization import plotting
     from attendgen.visualization.html_report import write_report
 
@@ -55,7 +55,7 @@ def caption(
     model = load(found, device=device, precision=precision)
     if not isinstance(model, ImageCaptioner):
         raise UserError(f"{run}: not a captioner; use `attendgen generate {run} TEXT`")
-    allow_tf32(model.device)
+    set_matmul_precision(model.device)
     names = make_attention_names(images)
     entries = []
     for path, name, image in zip(images, names, opened, strict=True):

@@ -86,12 +86,12 @@ def load_generator(run: str, device: str, precision: str) -> Any:
     """
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.load import load
-    from attendgen.utils.devices import allow_tf32
+    from attendgen.utils.precision import set_matmul_precision
 
     model = load(run, device=device, precision=precision)
     if isinstance(model, ImageCaptioner):
         raise UserError(f"{run}: a captioner; use `attendgen caption {run} IMAGE`")
-    allow_tf32(model.device)
+    set_matmul_precision(model.device)
     return model
 
 

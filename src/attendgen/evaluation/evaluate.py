@@ -28,12 +28,12 @@ from attendgen.metrics.bits_per_token import perplexity
 from attendgen.runs.layout import CAPTIONS, METRICS, OUTPUTS, SETTINGS, SIGNATURE
 from attendgen.runs.run import Run, convert_precision
 from attendgen.tasks.base import BaseTask
-from attendgen.utils.devices import allow_tf32, find_device, require_precision
+from attendgen.utils.devices import find_device
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import temporary_folder, write_json, write_text
 from attendgen.utils.logging import silence_warnings
 from attendgen.utils.packages import require_packages
-from attendgen.utils.precision import set_matmul_precision
+from attendgen.utils.precision import require_precision, set_matmul_precision
 
 
 class DataSource:
@@ -145,7 +145,6 @@ def evaluate_run(
     with temporary_folder(folder):  # the scores can be written at the end of a long evaluation
         pass
     silence_warnings()
-    allow_tf32(device)
     started = time.monotonic()
     config = run.override(list(options.overrides))
     label = options.make_label(run, config)

@@ -37,7 +37,7 @@ class EvaluationOptions:
         texts: score a language model on these files; the split is then called "text".
         dynamic: score a language model by dynamic evaluation, too.
         attention: an `.npz` file for the attention weights of the split.
-        device, precision: see `attendgen.utils.devices`.
+        device, precision: see `attendgen.utils.devices` and `precision`.
     """
 
     split: str = "val"

@@ -11,8 +11,9 @@ from attendgen.inference.image_captioner import ImageCaptioner
 from attendgen.inference.text_generator import TextGenerator
 from attendgen.inference.translator import Translator
 from attendgen.runs.run import Run, convert_precision
-from attendgen.utils.devices import find_device, require_precision
+from attendgen.utils.devices import find_device
 from attendgen.utils.errors import UserError
+from attendgen.utils.precision import require_precision
 
 FAMILIES: dict[str, type[TrainedModel]] = {
     "seq2seq": Translator,

@@ -29,8 +29,9 @@ from attendgen.postprocess.fit import Batches, get_device, open_task
 from attendgen.runs.run import Run, detach_encoder, skip_pretrained_weights
 from attendgen.runs.save import save_model_as_run
 from attendgen.tasks.base import BaseTask
-from attendgen.utils.devices import allow_tf32, autocast, find_device, require_precision
+from attendgen.utils.devices import find_device
 from attendgen.utils.errors import UserError
+from attendgen.utils.precision import autocast, require_precision, set_matmul_precision
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def make_ensemble(
         names: run directories, `.ckpt` files, or bundled models.
         weights: one per model, exponents of their probabilities; the geometric mean unless given.
         fit: the split on which weights are fitted instead.
-        device, precision: of fitting, see `attendgen.utils.devices`.
+        device, precision: of fitting, see `attendgen.utils.devices` and `precision`.
 
     Returns:
         The weights.
@@ -78,7 +79,7 @@ def make_ensemble(
     config.model = settings
     model = build_ensemble(settings, first, models)
     if fit is not None:
-        allow_tf32(place)
+        set_matmul_precision(place)
         config.model.weights = fit_weights(*open_task(first, config, model.to(place), fit), precision)
     save_model_as_run(folder, config, first.family, first.vocabulary, model.cpu())
     return model.weights

@@ -21,8 +21,9 @@ from attendgen.postprocess.fit import Batches, get_device, open_task
 from attendgen.runs.run import Run
 from attendgen.runs.save import require_new, save_model_as_run
 from attendgen.tasks.base import BaseTask
-from attendgen.utils.devices import allow_tf32, autocast, find_device, require_precision
+from attendgen.utils.devices import find_device
 from attendgen.utils.errors import UserError
+from attendgen.utils.precision import autocast, require_precision, set_matmul_precision
 
 PASSES = 3  # over the split, at least
 STEPS = 60  # at least; a small split is passed over more often
@@ -41,7 +42,7 @@ def rescale(
 
     Args:
         split: not the training split; the model's score on it is then not a score of unseen data.
-        device, precision: of fitting, see `attendgen.utils.devices`.
+        device, precision: of fitting, see `attendgen.utils.devices` and `precision`.
 
     Returns:
         The cross-entropy of the split in nats per token, before and after; the model is unchanged if no gains
@@ -53,7 +54,7 @@ def rescale(
     place, precision = find_device(device), require_precision(precision)
     require_split("--fit", split)
     require_new(folder)
-    allow_tf32(place)
+    set_matmul_precision(place)
     model = run.load_model(config).to(place)
     task, batches = open_task(run, config, model, split)
     before = cross_entropy(task, batches, precision)

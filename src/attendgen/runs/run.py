@@ -200,7 +200,7 @@ def _holds_encoder(path: Path) -> bool:
 
 
 def convert_precision(model: torch.nn.Module, precision: str) -> torch.nn.Module:
-    """Convert a model's weights to a precision of `attendgen.utils.devices`.
+    """Convert a model's weights to one of `attendgen.utils.precision`.
 
     An encoder of images keeps single precision, so that its features equal those of a cache.
     """

@@ -1,12 +1,8 @@
-"""The device and the precision with which a trained model computes."""
-
-from typing import Any
+"""The device on which a trained model computes."""
 
 import torch
 
 from attendgen.utils.errors import UserError
-
-PRECISIONS = ("32", "bf16")
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -29,24 +25,3 @@ def find_device(name: str | torch.device) -> torch.device:
     if int(number or 0) >= count:
         raise UserError(f"--device {name}: there are {count} GPUs, numbered from 0; use cuda:{count - 1} at most")
     return torch.device("cuda", int(number or 0))
-
-
-def require_precision(name: str) -> str:
-    """Return the name of a precision.
-
-    Raises:
-        UserError: it is unknown.
-    """
-    if name not in PRECISIONS:
-        raise UserError(f"--precision {name}: unknown; choose {' or '.join(PRECISIONS)}")
-    return name
-
-
-def allow_tf32(device: torch.device) -> None:
-    """Let a GPU's matrix products of single precision use TF32; on a CPU this setting would take slow paths."""
-    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
-
-
-def autocast(device: torch.device, precision: str) -> Any:
-    """Return a context in which single-precision weights compute in a precision of `PRECISIONS`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
