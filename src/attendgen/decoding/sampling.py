@@ -155,7 +155,7 @@ def greedy_or_sample(
         log_probs[row, length - 1] = scores.gather(1, last.unsqueeze(1)).squeeze(1).masked_fill(ended, 0.0)
         attention[row, length - 1] = alpha.masked_fill(ended.unsqueeze(1), 0.0)
         ended = ended if eos_id is None else ended | (last == eos_id)
-        if length % interval:
+        if length % interval or length == max_length:
             continue
         check_processors(processors)
         if eos_id is None:
