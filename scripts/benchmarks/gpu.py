@@ -31,7 +31,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from gpu_sections import ceilings, compiled, ddp, decoding, half, loading, overhead, resume, training
@@ -44,6 +44,7 @@ from attendgen.utils.files import write_json, write_text
 RESERVE = 10  # seconds kept for the tables
 LEAST = 8  # seconds: a section with less is not begun
 PRINTED = 9500  # characters
+CUDA_IN_USE = 75  # exit code of a process that was forked after CUDA was used
 
 
 class Section(NamedTuple):
@@ -55,14 +56,14 @@ class Section(NamedTuple):
 
 SECTIONS = {  # the most important first
     "ceilings": Section(ceilings.measure_ceilings, 25),
-    "training": Section(training.measure_training, 170),
-    "overhead": Section(overhead.measure_overhead, 60),
-    "decoding": Section(decoding.measure_decoding, 55),
-    "resume": Section(resume.measure_resume, 75),
-    "half": Section(half.measure_half, 45),
-    "compiled": Section(compiled.measure_compiled, 75),
-    "loading": Section(loading.measure_loading, 45),
-    "ddp": Section(ddp.measure_ddp, 45),
+    "training": Section(training.measure_training, 150),
+    "overhead": Section(overhead.measure_overhead, 55),
+    "decoding": Section(decoding.measure_decoding, 50),
+    "resume": Section(resume.measure_resume, 60),
+    "half": Section(half.measure_half, 40),
+    "compiled": Section(compiled.measure_compiled, 65),
+    "loading": Section(loading.measure_loading, 40),
+    "ddp": Section(ddp.measure_ddp, 40),
 }
 
 
@@ -74,8 +75,7 @@ def run_alone(name: str, folder: Path, quick: bool, seconds: float) -> None:
     if quick:
         torch.set_num_threads(1)
     elif torch.cuda._is_in_bad_fork():
-        add_rows(folder, [{"section": name, "row": name, "error": "CUDA was in use before the fork"}])
-        return
+        os._exit(CUDA_IN_USE)
     try:
         SECTIONS[name].run(Session(name, folder, quick, seconds))
     except BaseException as error:
@@ -83,21 +83,24 @@ def run_alone(name: str, folder: Path, quick: bool, seconds: float) -> None:
         add_rows(folder, [{"section": name, "row": name, "error": get_last_line(error)}])
 
 
-def run_section(name: str, folder: Path, quick: bool, seconds: float) -> None:
+def run_section(name: str, folder: Path, quick: bool, seconds: float, method: str = "fork") -> None:
     """Run a section in a process of its own, and end it if it takes much longer than it may.
 
-    The process is forked, which saves the import of PyTorch; nothing here may touch CUDA before.
+    A forked process need not import PyTorch again, but cannot use CUDA if something has used it here.
     """
-    process = multiprocessing.get_context("fork").Process(target=run_alone, args=(name, folder, quick, seconds))
+    process: Any = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]  # of any method
+        target=run_alone, args=(name, folder, quick, seconds)
+    )
     process.start()
     process.join(seconds + min(20, 0.25 * seconds))  # a row that has begun may end
     if process.is_alive():
         add_rows(folder, [{"section": name, "row": name, "error": f"ended after {seconds:.0f} s"}])
+    elif process.exitcode == CUDA_IN_USE and method == "fork":
+        run_section(name, folder, quick, seconds, "spawn")
     elif process.exitcode:
         add_rows(folder, [{"section": name, "row": name, "error": f"the process ended with {process.exitcode}"}])
-    if process.pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # workers that are left, too
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # workers that are left, too
     process.join()
 
 
@@ -141,8 +144,8 @@ def main() -> None:
     found = read_results(options.out)
     results, seconds = Results(found["rows"]), time.monotonic() - started
     title = f"PyTorch {found['torch']}, {results.get('device', 'ceilings', 'device')}, commit {found['commit']}"
-    write_text(options.out / "tables.txt", f"{title}\n\n{write_report(results, seconds, full=True)}\n")
-    print(f"{title}\n\n{write_report(results, seconds, full=False)}"[-PRINTED:])
+    write_text(options.out / "tables.txt", f"{title}\n\n{write_report(results, seconds)}\n")
+    print(f"{title}\n\n{write_report(results, seconds, PRINTED)}")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def compile_cell(session: Session) -> Row:
     return report(plain, time_calls(run, session.device, *counts), seconds) | row
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def compile_decoding(session: Session, name: str) -> Row:
     """Compile a model's decoding step for a fixed number of rows, as CUDA graphs."""
     set_precision("fp32")

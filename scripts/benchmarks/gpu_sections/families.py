@@ -49,10 +49,12 @@ def describe_captioner(experiment: str, regions: int, dim: int, *overrides: str)
     return Family("captions", (f"experiment={experiment}", *encoder, *sizes, *overrides), 16, WORDS, regions, dim)
 
 
+PLAIN_ENCODER = "model.encoder.pretrained=false"
 WITHOUT_STAGES = "~model.encoder.extra_stages"
 WORD_PAIRS = "experiment=multi30k_fr_en_words"
 FAMILIES = {
-    "soft_7x7x1280": describe_captioner("flickr8k_soft", 49, 1280),
+    # with the encoder of the experiment, because an average of the weights holds the encoder's, too
+    "soft_7x7x1280": Family("captions", ("experiment=flickr8k_soft", PLAIN_ENCODER), 16, WORDS, 49, 1280),
     "soft_9x9x1768": describe_captioner("flickr8k_multiscale", 81, 1768, WITHOUT_STAGES),
     "soft_14x14x2048": describe_captioner("flickr8k_soft", 196, 2048),
     "hard_9x9x1768": describe_captioner("flickr8k_hard", 81, 1768, WITHOUT_STAGES),
@@ -76,7 +78,8 @@ LEVELS = {"captions": "caption", "pixels": "caption", "pairs": "words"}  # of ot
 def list_tiny_overrides(name: str) -> list[str]:
     """Return the changes that make a family's model tiny, for --quick."""
     family = FAMILIES[name]
-    encoder = [f"model.encoder.channels=[4,{TINY}]"] * (family.kind in ("captions", "pixels"))
+    is_shrunk = family.kind in ("captions", "pixels") and PLAIN_ENCODER not in family.overrides
+    encoder = [f"model.encoder.channels=[4,{TINY}]"] * is_shrunk
     encoder += ["model.encoder.depth=1"] * (family.kind == "pixels")
     if "transformer" in name:
         return encoder + [f"model.{'dim' if 'dim' in size else size}" for size in ("dim=8", "heads=2")]
@@ -88,9 +91,9 @@ def list_tiny_overrides(name: str) -> list[str]:
 
 def shrink(family: Family) -> Family:
     """Return a family with tiny batches, for --quick."""
-    return family._replace(
-        batch=2, length=min(family.length, 5), regions=min(family.regions, 4), dim=min(family.dim, TINY)
-    )
+    length, regions, dim = min(family.length, 5), min(family.regions, 4), min(family.dim, TINY)
+    dim = family.dim if PLAIN_ENCODER in family.overrides else dim
+    return family._replace(batch=2, length=length, regions=regions, dim=dim)
 
 
 def get_family(name: str, quick: bool) -> Family:

@@ -95,6 +95,7 @@ def shorten(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+ORDER = ("ceilings", "training", "overhead", "resume", "decoding", "compiled", "half", "loading", "ddp", "rates")
 COLUMNS = {
     "ceilings": ("ms", "flops_per_second", "bytes_per_second", "microseconds", "pytorch", "run_lstm"),
     "overhead": ("family", "ms"),
@@ -194,22 +195,25 @@ def list_errors(results: Results) -> str:
     return "\n".join(lines)
 
 
-def write_report(results: Results, seconds: float, full: bool) -> str:
-    """Return the tables and the acceptance lines; only a part of the training steps unless full."""
-    parts = []
-    for section, columns in COLUMNS.items():
-        if results.find(section):
-            parts.append(f"== {section}\n{list_section(results, section, columns)}")
-    if results.find("training"):
-        labels = {} if full else {"precision": "bf16-mixed", "times": 1}
-        title = "training" if full else "training, bf16-mixed, batch of the config (all rows: tables.txt)"
-        parts.insert(1, f"== {title}\n{list_training(results, **labels)}")
-    rates = list_rates(results)
-    parts += [f"== examples per second\n{rates}"] if rates else []
+def write_report(results: Results, seconds: float, limit: int | None = None) -> str:
+    """Return the tables and the acceptance lines.
+
+    Args:
+        limit: of the characters: tables that do not fit are left out, the least important first.
+    """
+    labels = {} if limit is None else {"precision": "bf16-mixed", "times": 1}
+    tables = {section: list_section(results, section, columns) for section, columns in COLUMNS.items()}
+    tables["training"] = list_training(results, **labels)
+    tables["rates"] = list_rates(results)
+    found = {section: tables[section] for section in ORDER if "\n" in tables[section]}
+    acceptance = f"== acceptance, {len(results.rows)} rows in {seconds:.0f} s\n{list_acceptance(results)}"
     errors = list_errors(results)
-    parts += [f"== errors\n{errors}"] if errors else []
-    parts.append(f"== acceptance, {len(results.rows)} rows in {seconds:.0f} s\n{list_acceptance(results)}")
-    return "\n\n".join(parts)
+    last = [f"== errors\n{errors}"[: limit and limit // 3]] * bool(errors) + [acceptance]
+    while True:
+        report = "\n\n".join([*(f"== {section}\n{table}" for section, table in found.items()), *last])
+        if limit is None or len(report) <= limit or not found:
+            return report[:limit]
+        found.popitem()
 
 
 def list_rates(results: Results) -> str:
