@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import socket
 import traceback
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def run_ranks(function: Callable[[int], Any], world: int = 2, timeout: float = 1
     try:
         for end in ends:
             assert end.poll(timeout), "a process does not answer"
-            error, result = end.recv()
+            error, result = pickle.loads(end.recv_bytes())
             assert error is None, error
             results.append(result)
     finally:
@@ -55,9 +56,10 @@ def call(function: Callable[[int], Any], rank: int, end: Connection, variables: 
     torch.set_num_threads(1)  # the threads of the parent are not forked
     os.environ.update(variables)
     try:
-        end.send((None, function(rank)))
+        answer = (None, function(rank))
     except BaseException:
-        end.send((traceback.format_exc(), None))
+        answer = (traceback.format_exc(), None)
+    end.send_bytes(pickle.dumps(answer))  # `send` would pass on tensors by memory that ends with this process
 
 
 def join_group(rank: int, world: int = 2) -> None:

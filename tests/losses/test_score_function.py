@@ -15,6 +15,7 @@ from attendgen.losses.score_function import (
     negative_entropy,
     reinforce,
 )
+from helpers.processes import join_group, run_ranks
 
 SAMPLER = CategoricalSampler()  # of the estimators; they are given the sampled locations here
 
@@ -25,15 +26,40 @@ def make_samples(nll: Tensor, log_alpha: Tensor, mask: Tensor, soft: Tensor | No
     return Samples(nll, log_alpha, mask, empty, empty, empty, nll.new_zeros(len(nll), 0), soft)
 
 
-def test_the_moving_average_is_updated_in_training_only():
+NLL = torch.tensor([[[1.0, 3.0, 0.0]], [[2.0, 0.0, 0.0]], [[4.0, 5.0, 9.0]]])
+
+
+def count_batch(estimator: MovingAverageBaseline, nll: Tensor) -> None:
+    """Give an estimator a batch of captions; a loss of 0 is padding."""
+    estimator(make_samples(nll, torch.zeros_like(nll), nll[:, 0] > 0))
+
+
+def test_the_moving_average_is_updated_by_the_steps_of_a_training():
     estimator = MovingAverageBaseline(SAMPLER, decay=0.9)
-    nll = torch.tensor([[[1.0, 3.0, 0.0]], [[2.0, 0.0, 0.0]]])
-    mask = nll[:, 0] > 0
     for _ in range(2):
-        estimator(make_samples(nll, torch.zeros_like(nll), mask))
+        count_batch(estimator, NLL[:2])
+        estimator.end_step()
     assert estimator.baseline.item() == pytest.approx(0.1 * 2.0 * (1 + 0.9))
-    estimator.eval()(make_samples(nll, torch.zeros_like(nll), mask))
-    assert estimator.baseline.item() == pytest.approx(0.1 * 2.0 * (1 + 0.9))
+    count_batch(estimator.eval(), NLL)
+    assert estimator.sums.tolist() == [0, 0]
+
+
+def test_the_moving_average_does_not_depend_on_how_a_step_is_split():
+    def update(*parts: slice) -> float:
+        estimator = MovingAverageBaseline(SAMPLER, decay=0.75)
+        for part in parts:
+            count_batch(estimator, NLL[part])
+        estimator.end_step()
+        return estimator.baseline.item()
+
+    def update_in_two_processes(rank: int) -> float:
+        join_group(rank)
+        return update(slice(2, 3) if rank else slice(0, 2))
+
+    mean = NLL.sum().item() / 6
+    assert update(slice(0, 3)) == pytest.approx(0.25 * mean)
+    assert update(slice(0, 1), slice(1, 3)) == pytest.approx(0.25 * mean)
+    assert run_ranks(update_in_two_processes) == [pytest.approx(0.25 * mean)] * 2
 
 
 def test_padding_does_not_change_an_estimator():

@@ -85,3 +85,23 @@ def test_each_example_counts_once_where_a_process_has_none_to_validate(
     alone, together = (summary["val/cross_entropy"] for summary in summaries)
     assert together == pytest.approx(alone, rel=1e-5)
     assert "each step trains on 2 x 2 devices = 4 examples" in capfd.readouterr().err
+
+
+def test_two_processes_on_the_cpu_train_one_batch_norm(tmp_path: Path) -> None:
+    def train(rank: int) -> dict[str, torch.Tensor]:
+        seen = {}
+
+        def keep(_: object, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+            seen.update({name: part.clone() for name, part in task.named_buffers() if "running" in name})
+
+        patch = pytest.MonkeyPatch()
+        patch.setattr("attendgen.callbacks.throughput.Throughput.on_validation_start", keep)
+        given = ("steps=2", "data.batch_size=2", "callbacks.samples=null", "logger=csv", "+trainer.limit_val_batches=1")
+        run_hydra(tiny_data.arguments("shapes", tmp_path, *given, *TWO))
+        return seen
+
+    first, second = run_ranks(train)
+    assert first
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    saved = read(tmp_path / "run")["state_dict"]
+    assert all(torch.equal(saved[name], first[name]) for name in first)

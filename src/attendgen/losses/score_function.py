@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attendgen.layers.hard_attention import AttentionSampler
+from attendgen.utils.processes import add_up
 
 
 class Samples(NamedTuple):
@@ -49,7 +50,8 @@ class Samples(NamedTuple):
 class Estimator(Protocol):
     """The interface between a captioning task and a gradient estimator.
 
-    Its modules and parameters are trained with the model.
+    Its modules and parameters are trained with the model. If it has a method `end_step`, the task calls it before each
+    optimizer step, after the batches of that step.
 
     Attributes:
         sampler: turns alpha into the weights of a sampled location.
@@ -138,6 +140,7 @@ class MovingAverageBaseline(nn.Module):
     """
 
     baseline: Tensor
+    sums: Tensor  # of the negative log-likelihood of a step, and of its words
     num_samples = 1
     soft = False
 
@@ -150,9 +153,10 @@ class MovingAverageBaseline(nn.Module):
         self.entropy = entropy
         self.decay = decay
         self.register_buffer("baseline", torch.zeros(()))
+        self.register_buffer("sums", torch.zeros(2), persistent=False)
 
     def forward(self, samples: Samples) -> Float[Tensor, " captions"]:
-        """Return the loss; in training mode the moving average is updated."""
+        """Return the loss; in training mode the batch is counted for the moving average."""
         nll, mask = samples.nll, samples.mask
         words = mask.sum(dim=-1)
         mean = nll.sum(dim=-1) / words.clamp(min=1).unsqueeze(-1)  # captions samples
@@ -160,9 +164,14 @@ class MovingAverageBaseline(nn.Module):
         weight = words if self.weight is None else self.weight
         surrogate = weight * reinforce(cost, self.baseline * mask.unsqueeze(1), samples.log_alpha)
         if self.training:
-            now = nll.detach().sum() / (words.sum() * nll.size(1)).clamp(min=1)
-            self.baseline.lerp_(now.to(self.baseline.dtype), 1 - self.decay)
+            self.sums += torch.stack([nll.detach().sum(), words.sum() * nll.size(1)]).to(self.sums)
         return expected_nll(samples, self.entropy) + surrogate
+
+    def end_step(self) -> None:
+        """Update the moving average by all batches of a step, those of other processes included."""
+        nll, words = add_up(self.sums).unbind()
+        self.baseline.lerp_(nll / words.clamp(min=1), 1 - self.decay)
+        self.sums.zero_()
 
 
 @dataclass

@@ -47,6 +47,12 @@ class HardAttentionTask(CaptioningTask):
         if stage == "fit":
             require_parts(self.model, "hard attention", "forward_sampled")
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Tell the estimator that all batches of a step have been seen."""
+        end_step = getattr(self.estimator, "end_step", None)
+        if end_step is not None:
+            end_step()
+
     def predict_training(self, batch: CaptionBatch) -> AttentionSamples:
         """Return predictions along sampled locations."""
         estimator = self.estimator

@@ -11,6 +11,7 @@ from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
 
+from attendgen.callbacks.batch_norm import SharedStatistics
 from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.step_seed import StepSeed
@@ -40,6 +41,7 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
         UserError: a part refuses its settings.
     """
     callbacks = [instantiate(callback, "callbacks") for callback in config.callbacks.values() if callback]
+    callbacks.insert(0, SharedStatistics())  # before a moving average reads them
     if not config.get("logger"):  # Lightning refuses to watch the rate then
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     resumed = components.resumed
@@ -65,6 +67,8 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     validate_at_end(trainer)
     if isinstance(trainer.strategy, DDPStrategy):
+        if trainer.strategy.root_device.type == "cpu":  # where PyTorch cannot synchronize batch normalization
+            trainer.strategy._layer_sync = None
         # otherwise buffers are sent at every batch, also in validation, where processes have different numbers of them
         trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
     return TrainerParts(trainer, loggers, record)

@@ -1,6 +1,6 @@
 """What the processes of one run tell each other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,3 +41,12 @@ def average(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(values)
     means = add_up(torch.stack(list(values.values()))) / torch.distributed.get_world_size()
     return dict(zip(values, means.unbind(), strict=True))
+
+
+@torch.no_grad()
+def average_tensors(tensors: Sequence[Tensor]) -> None:
+    """Replace each of some tensors by its mean over all processes, by one reduction."""
+    means = add_up(torch.cat([tensor.flatten() for tensor in tensors])) / torch.distributed.get_world_size()
+    sizes = [tensor.numel() for tensor in tensors]
+    parts = [part.view_as(tensor) for part, tensor in zip(means.split(sizes), tensors, strict=True)]
+    torch._foreach_copy_(list(tensors), parts)
