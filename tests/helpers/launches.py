@@ -1,10 +1,11 @@
 """Count the kernels that a training step would launch on a GPU, on a machine without one.
 
-An operation of PyTorch that computes something counts as one launch; views and uninitialized tensors cost none. cuDNN's
-LSTM counts as one launch in each direction of the gradient, and a single step of an LSTM as two matrix products and a
-fused kernel, as on a GPU.
+An operation of PyTorch that computes something counts as one launch; views and uninitialized tensors cost none. Layers
+take the path that they take on a GPU. cuDNN's LSTM counts as one launch forward and one backward, and a single step of
+an LSTM as two matrix products and a fused kernel.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ class _Kernel(torch.autograd.Function):
 
 
 @contextmanager
-def _lstms_as_kernels(counter: LaunchCounter) -> Iterator[None]:
+def _paths_of_a_gpu(counter: LaunchCounter) -> Iterator[None]:
     def lstm(inputs: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         is_packed = isinstance(rest[0], Tensor)
         state, weights, _, layers, _, _, bidirectional = rest[1:8] if is_packed else rest[:7]
@@ -85,10 +86,18 @@ def _lstms_as_kernels(counter: LaunchCounter) -> Iterator[None]:
         shapes = (state[0].shape, state[1].shape)
         return _Kernel.apply(counter, "lstm_cell", shapes, get_dtype(inputs), *products, state[1], *biases)
 
+    def fused_cell(gates: Tensor, more: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shapes = (cell.shape, cell.shape, gates.shape)
+        return _Kernel.apply(counter, "lstm_cell", shapes, gates.dtype, gates, more, cell)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "lstm", lstm)
         patch.setattr(torch._VF, "lstm", lstm)  # what `nn.LSTM` calls
         patch.setattr(torch, "lstm_cell", lstm_cell)
+        patch.setattr(torch.ops.aten, "_thnn_fused_lstm_cell", fused_cell)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("attendgen.layers") and hasattr(module, "is_on_gpu"):
+                patch.setattr(module, "is_on_gpu", lambda tensor: True)
         yield
 
 
@@ -106,7 +115,7 @@ def count_launches(training: Training, dtype: torch.dtype | None = torch.bfloat1
     counter = LaunchCounter()
     # Lightning's autocast keeps no copies of the weights
     autocast = torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
-    with _lstms_as_kernels(counter), counter:
+    with _paths_of_a_gpu(counter), counter:
         with autocast:
             loss = training.task.training_step(training.batch, 0)
         loss.backward()
