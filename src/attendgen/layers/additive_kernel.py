@@ -12,17 +12,18 @@ CACHED = 2**20  # numbers that fit into a processor's cache
 def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, activation: str) -> Tensor:
     """Return v . f(q + k) for every query and key: batch, query, source.
 
-    For tanh the result differs from the equation by a constant per query, which cancels in the softmax.
+    On a CPU and for tanh, the result differs from the equation by a constant per query, which cancels in the softmax.
 
     Args:
         query, keys: [batch, query, dim] and [batch, source, dim].
         vector: v, [dim].
         activation: f, "tanh" or "relu".
     """
-    return _AdditiveScores.apply(query, keys, vector, activation)
+    scores = _ScoresOnGPU if keys.is_cuda else _Scores
+    return scores.apply(query, keys, vector, activation)
 
 
-class _AdditiveScores(torch.autograd.Function):
+class _Scores(torch.autograd.Function):
     """Scores and their gradient, computed a few inputs at a time.
 
     f(q + k) has batch x query x source x dim numbers. On a CPU a few inputs at a time stay within the cache, and f is
@@ -56,6 +57,35 @@ class _AdditiveScores(torch.autograd.Function):
         return to_query * vector, to_keys * vector, ctx.scale * to_vector, None
 
 
+class _ScoresOnGPU(torch.autograd.Function):
+    """Scores and their gradient in as few operations as possible; f(q + k) is computed again for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, keys: Tensor, vector: Tensor, activation: str) -> Tensor:
+        ctx.save_for_backward(query, keys, vector)
+        ctx.activation = activation
+        return _combine(query, keys, activation) @ vector
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, keys, vector = ctx.saved_tensors
+        hidden = _combine(query, keys, ctx.activation)
+        to_vector = gradient.flatten() @ hidden.flatten(0, 2)
+        slope = gradient.unsqueeze(-1) * vector  # batch query source dim
+        if ctx.activation == "relu":
+            slope = torch.ops.aten.threshold_backward(slope, hidden, 0)
+        else:
+            slope = torch.ops.aten.tanh_backward(slope, hidden)
+        return slope.sum(dim=2), slope.sum(dim=1), to_vector, None
+
+
+def _combine(query: Tensor, keys: Tensor, activation: str) -> Tensor:
+    """Return f(q + k): inputs, query, source, dim."""
+    total = query.unsqueeze(2) + keys.unsqueeze(1)
+    return total.relu_() if activation == "relu" else total.tanh_()
+
+
 def _activate(query: Tensor, keys: Tensor, activation: str) -> Tensor:
     """Return relu(q + k) or sigmoid(q + k): inputs, query, source, dim."""
     total = query.unsqueeze(2) + keys.unsqueeze(1)
@@ -64,5 +94,5 @@ def _activate(query: Tensor, keys: Tensor, activation: str) -> Tensor:
 
 def _split_inputs(query: Tensor, keys: Tensor) -> list[slice]:
     """Return the inputs whose scores are computed together."""
-    step = len(keys) if keys.is_cuda else max(1, CACHED // (query.size(1) * keys[0].numel()))
+    step = max(1, CACHED // (query.size(1) * keys[0].numel()))
     return [slice(start, start + step) for start in range(0, len(keys), step)]

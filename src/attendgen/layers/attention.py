@@ -46,6 +46,28 @@ class Attention(Protocol):
         """Return the context of each query, and the attention weights alpha."""
 
 
+@runtime_checkable
+class WeighingAttention(Attention, Protocol):
+    """An attention layer whose context is `alpha @ memory`, and which offers alpha alone.
+
+    Training is faster with such a layer: a decoder computes W q together with its other products of the same state,
+    and sums the memory itself.
+
+    Attributes:
+        query_weight: W, with which queries are multiplied before `weigh`; None if it takes them as they are.
+    """
+
+    query_weight: Float[Tensor, "key query"] | None
+
+    def weigh(
+        self,
+        query: Float[Tensor, "batch query key"],
+        keys: Float[Tensor, "batch source key"],
+        mask: Bool[Tensor, "batch source"] | None,
+    ) -> Float[Tensor, "batch query source"]:
+        """Return alpha of queries that were multiplied with `query_weight`."""
+
+
 class PastAttention(Protocol):
     """The interface of an attention layer that is told where each query's row attended in the steps before.
 
@@ -124,31 +146,51 @@ def has_weighted_sum(attention: Attention) -> bool:
     return False
 
 
+def weighs(attention: Attention) -> bool:
+    """Return whether a layer also offers alpha apart from the sum, see `WeighingAttention`.
+
+    A subclass that defines another `forward` must define `weigh`, too.
+    """
+    if not has_weighted_sum(attention):
+        return False
+    for kind in type(attention).__mro__:
+        if "weigh" in vars(kind) or "forward" in vars(kind):
+            return "weigh" in vars(kind)
+    return False
+
+
+def weigh_scores(
+    scores: Float[Tensor, "batch query source"], mask: Bool[Tensor, "batch source"] | None
+) -> Float[Tensor, "batch query source"]:
+    """Return alpha = softmax(scores) over the real positions; zeros where no position is real.
+
+    The softmax is computed in single precision, and alpha has it.
+    """
+    half = scores.dtype in (torch.bfloat16, torch.float16)
+    if mask is None:
+        return scores.softmax(dim=-1, dtype=torch.float if half else None)
+    scores = scores.float() if half else scores  # before the fill, which float16 cannot hold
+    padding = ~mask.unsqueeze(1)
+    # a finite fill: a row with no real position must give zeros, not NaN
+    alpha = scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    return alpha.masked_fill(padding, 0.0)
+
+
 def attend(
     scores: Float[Tensor, "batch query source"],
     memory: Float[Tensor, "batch source memory"],
     mask: Bool[Tensor, "batch source"] | None,
 ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
-    """Return alpha @ memory and alpha = softmax(scores) over the real positions; zeros where no position is real.
-
-    The softmax is computed in single precision.
-    """
-    dtype = scores.dtype
-    scores = scores.float() if dtype in (torch.bfloat16, torch.float16) else scores
-    if mask is not None:
-        mask = mask.unsqueeze(1)
-        # a finite fill: a row with no real position must give zeros, not NaN
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    alpha = scores.softmax(dim=-1)
-    if mask is not None:
-        alpha = alpha.masked_fill(~mask, 0.0)
-    return alpha.to(dtype) @ memory.to(dtype), alpha
+    """Return alpha @ memory and alpha, see `weigh_scores`."""
+    alpha = weigh_scores(scores, mask)
+    return alpha.to(scores.dtype) @ memory.to(scores.dtype), alpha
 
 
 class MeanAttention(nn.Module):
     """No attention: every real position has the same weight."""
 
     context_is_weighted_sum = True
+    query_weight: None = None
 
     def __init__(self, query: int, memory: int) -> None:
         super().__init__()
@@ -156,6 +198,15 @@ class MeanAttention(nn.Module):
     def keys(self, memory: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
         """Return keys of width 1, which are not used."""
         return memory[..., :1]
+
+    def weigh(
+        self,
+        query: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "batch source key"],
+        mask: Bool[Tensor, "batch source"] | None = None,
+    ) -> Float[Tensor, "batch query source"]:
+        """Return equal weights."""
+        return weigh_scores(keys.new_zeros(*query.shape[:2], keys.size(1)), mask)
 
     def forward(
         self,
@@ -176,6 +227,7 @@ class DotAttention(nn.Module):
     """
 
     context_is_weighted_sum = True
+    query_weight: None = None
 
     def __init__(self, query: int, memory: int, scaled: bool = False) -> None:
         super().__init__()
@@ -190,6 +242,15 @@ class DotAttention(nn.Module):
         """Return the memory itself."""
         return memory
 
+    def weigh(
+        self,
+        query: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "batch source dim"],
+        mask: Bool[Tensor, "batch source"] | None = None,
+    ) -> Float[Tensor, "batch query source"]:
+        """Return alpha."""
+        return weigh_scores(self._score(query, keys), mask)
+
     def forward(
         self,
         query: Float[Tensor, "batch query dim"],
@@ -198,8 +259,15 @@ class DotAttention(nn.Module):
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
         """Return the context of each query, and alpha."""
+        return attend(self._score(query, keys), memory, mask)
+
+    def _score(
+        self, query: Float[Tensor, "batch query dim"], keys: Float[Tensor, "batch source dim"]
+    ) -> Float[Tensor, "batch query source"]:
         query = query.to(keys.dtype)  # weights may be in half precision, and a decoding's memory in single
-        return attend(query @ keys.transpose(1, 2) * self.scale, memory, mask)
+        if self.scale != 1:
+            query = query * self.scale  # the smaller factor, before half precision rounds large scores
+        return query @ keys.transpose(1, 2)
 
 
 class GeneralAttention(DotAttention):
@@ -255,6 +323,20 @@ class AdditiveAttention(nn.Module):
         """Return U k."""
         return self.key_proj(memory)
 
+    @property
+    def query_weight(self) -> Float[Tensor, "key query"]:
+        """W."""
+        return self.query_proj.weight
+
+    def weigh(
+        self,
+        query: Float[Tensor, "batch query key"],
+        keys: Float[Tensor, "batch source key"],
+        mask: Bool[Tensor, "batch source"] | None = None,
+    ) -> Float[Tensor, "batch query source"]:
+        """Return alpha of W q."""
+        return weigh_scores(self._score(query, keys), mask)
+
     def forward(
         self,
         query: Float[Tensor, "batch query dim"],
@@ -263,12 +345,16 @@ class AdditiveAttention(nn.Module):
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
         """Return the context of each query, and alpha."""
-        query = self.query_proj(query)
+        return attend(self._score(self.query_proj(query), keys), memory, mask)
+
+    def _score(
+        self, query: Float[Tensor, "batch query key"], keys: Float[Tensor, "batch source key"]
+    ) -> Float[Tensor, "batch query source"]:
         if self.fused and self.inner is None:
             vector = self.score.weight.squeeze(0).to(query.dtype)
-            return attend(additive_scores(query, keys.to(query.dtype), vector, self.activation), memory, mask)
+            return additive_scores(query, keys.to(query.dtype), vector, self.activation)
         activation = ACTIVATIONS[self.activation]
         hidden = activation(query.unsqueeze(2) + keys.to(query.dtype).unsqueeze(1))  # batch query source dim
         if self.inner is not None:
             hidden = activation(self.inner(hidden))
-        return attend(self.score(hidden).squeeze(-1), memory, mask)
+        return self.score(hidden).squeeze(-1)

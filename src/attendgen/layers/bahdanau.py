@@ -1,15 +1,14 @@
 """An LSTM decoder that attends to its memory before each step, by its equations and by a fast path."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from attendgen.layers.attention import Attention, extend_past, has_weighted_sum, look_at, start_past
+from attendgen.layers.attention import Attention, extend_past, has_weighted_sum, look_at, start_past, weighs
+from attendgen.layers.attentive_steps import FastSteps, stack_weights
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
 from attendgen.layers.state import AttentiveState, Memory, map_tensors
@@ -167,7 +166,8 @@ class BahdanauDecoder(nn.Module):
             attended.append(step)
         contexts = torch.stack([step.gated for step in attended], dim=1)
         contexts = contexts if readout is None else functional.linear(contexts, readout)
-        alphas, weights, relaxed, noise = _stack_weights(attended)
+        drawn = [SampledWeights(step.weights, step.relaxed, step.noise) for step in attended]
+        alphas, weights, relaxed, noise = stack_weights([step.alpha for step in attended], drawn)
         return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state, relaxed, noise)
 
     def attend_fast(
@@ -180,39 +180,15 @@ class BahdanauDecoder(nn.Module):
     ) -> AttendedSteps:
         """Compute `attend_steps` faster, with the same result up to rounding.
 
-        Three things save time: W_x x_t is one product for all steps; the gradient of W_z and W_h is one product
-        (`_DeferredWeightGradient`); and W_z is multiplied with the memory instead of with each context where that is
-        less work: W_z sum_l alpha_l a_l = sum_l alpha_l W_z a_l.
+        See `attendgen.layers.attentive_steps`.
+
+        Raises:
+            UserError: there is a sampler, but the layer's context is not a weighted sum.
         """
-        of_context, of_hidden = self.recurrent_gates.weight.split([memory.values.size(2), self.hidden], dim=1)
+        if sampler is not None:
+            self.require_weighted_sum()
         reorders = self._reorders(memory, len(inputs) // len(memory.values) * inputs.size(1))
-        maps = of_context if readout is None else torch.cat([of_context, readout])
-        read = memory._replace(values=functional.linear(memory.values, maps)) if reorders else memory
-        weight = of_hidden if reorders else self.recurrent_gates.weight
-        factors: list[Tensor] = []
-        projected = _DeferredWeightGradient.apply(self.input_gates(inputs), weight, factors)
-        weight = weight.detach().to(projected.dtype)
-        hidden, steps = [], []
-        for gates in projected.unbind(1):
-            attended = self.attend(state, read, sampler)
-            context = attended.gated
-            if reorders:
-                gates, factor = gates + context[:, : gates.size(1)], state.hidden
-                attended = attended._replace(context=context[:, gates.size(1) :])
-            else:
-                factor = torch.cat([context, state.hidden], dim=-1)
-                attended = attended._replace(context=context)
-            factors.append(factor.detach())
-            state = self.update(gates + functional.linear(factor, weight), state, attended)
-            hidden.append(state.hidden)
-            steps.append(attended)
-        alphas, weights, relaxed, noise = _stack_weights(steps)
-        if reorders and readout is None:  # the contexts themselves are still to be computed
-            contexts = self._sum_memory(memory, weights, [step.beta for step in steps]).to(projected.dtype)
-        else:
-            contexts = torch.stack([step.context for step in steps], dim=1)
-            contexts = contexts if reorders or readout is None else functional.linear(contexts, readout)
-        return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state, relaxed, noise)
+        return FastSteps(self, memory, reorders, sampler, readout).run(inputs, state)
 
     def _reorders(self, memory: Memory, contexts: int) -> bool:
         """Return whether W_z may be multiplied with each memory vector, and that is less work than with each context.
@@ -223,44 +199,4 @@ class BahdanauDecoder(nn.Module):
         source, dim = memory.values.shape[1:]
         once = source * (2 + memory.values.requires_grad)
         is_less = once + 3 * contexts * source / dim < 3 * contexts
-        return self.gate_commutes and has_weighted_sum(self.attention) and is_less
-
-    def _sum_memory(
-        self, memory: Memory, weights: Float[Tensor, "rows time source"], betas: list[Tensor | None]
-    ) -> Float[Tensor, "rows time memory"]:
-        """Return the gated contexts of all steps from their weights."""
-        grouped = weights.reshape(len(memory.values), -1, weights.size(-1))  # batch query source
-        contexts = (grouped @ memory.values.to(grouped.dtype)).view(*weights.shape[:2], -1)
-        gates = [beta for beta in betas if beta is not None]
-        return torch.stack(gates, dim=1) * contexts if gates else contexts
-
-
-def _stack_weights(steps: list[AttendedStep]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Return alpha, weights, relaxed samples and noise of all steps: rows, time, source."""
-    alphas = torch.stack([step.alpha for step in steps], dim=1)
-    is_soft = steps[0].weights is steps[0].alpha
-    weights = alphas if is_soft else torch.stack([step.weights for step in steps], dim=1)
-    relaxed = [step.relaxed for step in steps if step.relaxed is not None]
-    noise = [step.noise for step in steps if step.noise is not None]
-    return alphas, weights, torch.stack(relaxed, 1) if relaxed else None, torch.stack(noise, 1) if noise else None
-
-
-class _DeferredWeightGradient(torch.autograd.Function):
-    """Compute the weight gradient of a linear map that is applied at each step in one product at the end.
-
-    Back-propagation step by step would add up a gradient of the weight's size at each step. The gradient with respect
-    to the pre-activations does not depend on the map's product, so the forward pass may apply the map with a detached
-    weight and collect its inputs in `factors`.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, weight: Tensor, factors: list[Tensor]) -> Tensor:
-        ctx.factors = factors
-        ctx.dtype = weight.dtype
-        return gates.view_as(gates)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        factors = torch.stack(ctx.factors, dim=1).to(gradient.dtype)
-        return gradient, (gradient.flatten(0, 1).T @ factors.flatten(0, 1)).to(ctx.dtype), None
+        return self.gate_commutes and weighs(self.attention) and is_less

@@ -95,6 +95,21 @@ def read_lstm(
     return outputs, LSTMState(hidden.transpose(0, 1), cell.transpose(0, 1))
 
 
+def update_cell(
+    gates: Float[Tensor, "rows gates"], more: Float[Tensor, "rows gates"], cell: Float[Tensor, "rows hidden"]
+) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "rows hidden"]]:
+    """Return h_t and c_t, given two summands of the gates' pre-activations [i, f, g, o] and c_{t-1}.
+
+    c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g); h_t = sigmoid(o) tanh(c_t).
+    """
+    if gates.is_cuda:  # one kernel instead of ten
+        hidden, cell, _ = torch._thnn_fused_lstm_cell(gates, more, cell)
+        return hidden, cell
+    i, f, g, o = (gates + more).chunk(4, dim=-1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
 def step_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "rows inputs"], state: LSTMState) -> LSTMState:
     """Compute one step, faster than a sequence of one; weights may be in half precision."""
     if is_plain(lstm):

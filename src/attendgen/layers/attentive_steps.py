@@ -1,0 +1,216 @@
+"""The fast path of a `BahdanauDecoder`: all steps of known inputs, in few operations.
+
+Four things save time, and the results are those of the equations up to rounding:
+
+- Products of all steps are computed at once where nothing is fed back: W_x x_t, and the contexts of the output layer.
+- Everything that is multiplied with h_{t-1} is one product: W_h, the attention's W, and the context gate's.
+- The gradients of these weights, and of what is attended to, are one product each (`_DeferredGradients`).
+- W_z is multiplied with the memory instead of with each context where that is less work:
+  W_z sum_l alpha_l a_l = sum_l alpha_l W_z a_l.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from attendgen.layers.attention import extend_past, look_at, weighs
+from attendgen.layers.decoder import AttendedSteps
+from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
+from attendgen.layers.lstm import update_cell
+from attendgen.layers.state import AttentiveState, Memory, map_tensors
+
+if TYPE_CHECKING:
+    from attendgen.layers.bahdanau import BahdanauDecoder
+
+
+class StepMaps(NamedTuple):
+    """What is multiplied with h_{t-1}, one below the other: W_h, the attention's W, and the context gate's weight.
+
+    Attributes:
+        sizes: rows of each of the three.
+        bias: of the last two, with zeros for the attention's.
+    """
+
+    weight: Float[Tensor, "maps hidden"]
+    bias: Float[Tensor, " query_and_gate"]
+    sizes: list[int]
+
+    @classmethod
+    def stack(cls, decoder: "BahdanauDecoder", of_hidden: Float[Tensor, "gates hidden"]) -> "StepMaps":
+        """Return the maps of a decoder."""
+        query = decoder.attention.query_weight if weighs(decoder.attention) else None
+        gate = decoder.context_gate
+        zeros = of_hidden.new_zeros(0 if query is None else len(query))
+        parts = [of_hidden, query, None if gate is None else gate.weight]
+        given = [part for part in parts if part is not None]
+        return cls(
+            torch.cat(given) if len(given) > 1 else of_hidden,
+            zeros if gate is None else torch.cat([zeros, gate.bias]),
+            [0 if part is None else len(part) for part in parts],
+        )
+
+
+class StepOutputs(NamedTuple):
+    """What a step contributes to the whole; `scaled` are the weights times beta."""
+
+    alpha: Float[Tensor, "rows source"]
+    drawn: SampledWeights
+    scaled: Float[Tensor, "rows source"] | None
+    context: Float[Tensor, "rows memory"] | None
+    gates: Float[Tensor, "rows gates"]
+
+
+class Factors(NamedTuple):
+    """What was multiplied with the weights at each step, without a gradient."""
+
+    hidden: list[Tensor]
+    attended: list[Tensor]  # weights of the sum if W_z was multiplied with the memory, otherwise contexts
+
+
+class FastSteps:
+    """The steps of a decoder over a memory.
+
+    Args:
+        reorders: multiply W_z with the memory.
+        readout: a matrix with which the contexts are multiplied in the end.
+    """
+
+    def __init__(
+        self,
+        decoder: "BahdanauDecoder",
+        memory: Memory,
+        reorders: bool,
+        sampler: AttentionSampler | None,
+        readout: Float[Tensor, "features memory"] | None,
+    ) -> None:
+        self.decoder = decoder
+        self.memory = memory
+        self.reorders = reorders
+        self.sampler = sampler
+        self.readout = readout
+        self.weighs = weighs(decoder.attention)
+        self.factors = Factors([], [])
+
+    def run(self, inputs: Float[Tensor, "rows time inputs"], state: AttentiveState) -> AttendedSteps:
+        """Compute all steps."""
+        decoder = self.decoder
+        of_context, of_hidden = decoder.recurrent_gates.weight.split(
+            [self.memory.values.size(2), decoder.hidden], dim=1
+        )
+        maps = StepMaps.stack(decoder, of_hidden)
+        projected = decoder.input_gates(inputs)
+        if len(maps.bias):
+            more = maps.bias.to(projected.dtype).expand(*projected.shape[:2], -1)
+            projected = torch.cat([projected, more], dim=-1)
+        dtype = projected.dtype
+        second = functional.linear(self.memory.values, of_context).to(dtype) if self.reorders else of_context
+        projected = _DeferredGradients.apply(projected, maps.weight, second, self.factors, self.reorders)
+        weight, second = maps.weight.detach().to(dtype).T, second.detach().to(dtype)
+        if self.weighs:
+            self.memory = self.memory._replace(keys=self.memory.keys.to(dtype))
+        values = self.memory.values if self.reorders or not self.weighs else self.memory.values.to(dtype)
+        state = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.to(dtype))
+        hidden, steps = [], []
+        for before in projected.unbind(1):
+            self.factors.hidden.append(state.hidden.detach())
+            gates, query, beta = torch.addmm(before, state.hidden, weight).split(maps.sizes, dim=-1)
+            beta = torch.sigmoid(beta) if maps.sizes[2] else None
+            step = self.attend(query if maps.sizes[1] else state.hidden, beta, state, values, second)
+            past = extend_past(state.past, step.drawn.weights)
+            state = AttentiveState(*update_cell(gates, step.gates, state.cell), past)
+            hidden.append(state.hidden)
+            steps.append(step)
+        return self.collect(torch.stack(hidden, dim=1), steps, state)
+
+    def attend(
+        self, query: Tensor, beta: Tensor | None, state: AttentiveState, values: Tensor, second: Tensor
+    ) -> StepOutputs:
+        """Compute one step's attention, and W_z z_t.
+
+        Args:
+            query: multiplied with the attention's W if the layer weighs.
+            second: W_z times the memory if W_z is multiplied with it, otherwise W_z.
+        """
+        batch = len(self.memory.values)
+        if self.weighs:
+            grouped = query.unflatten(0, (batch, -1))  # batch query dim
+            alpha = self.decoder.attention.weigh(grouped, self.memory.keys, self.memory.mask)
+            drawn = SampledWeights(alpha) if self.sampler is None else draw_weights(self.sampler, alpha)
+            weights = drawn.weights.to(query.dtype)
+            if self.reorders:
+                scaled = weights if beta is None else weights * beta.unflatten(0, (batch, -1))
+                self.factors.attended.append(scaled.detach())
+                flat = map_tensors(lambda part: part.flatten(0, 1), (alpha, drawn, scaled, scaled @ second))
+                return StepOutputs(*flat[:3], None, flat[3])
+            context = (weights @ values).flatten(0, 1)
+            alpha, drawn = map_tensors(lambda part: part.flatten(0, 1), (alpha, drawn))
+        else:
+            contexts, alphas = look_at(self.decoder.attention, state.hidden.unsqueeze(1), self.memory, state.past)
+            context, alpha = contexts.squeeze(1).to(query.dtype), alphas.squeeze(1)
+            drawn = SampledWeights(alpha)
+        context = context if beta is None else beta * context
+        self.factors.attended.append(context.detach())
+        return StepOutputs(alpha, drawn, None, context, functional.linear(context, second))
+
+    def collect(
+        self, hidden: Float[Tensor, "rows time hidden"], steps: Sequence[StepOutputs], state: AttentiveState
+    ) -> AttendedSteps:
+        """Return what all steps computed."""
+        if self.reorders:
+            scaled = torch.stack([step.scaled for step in steps if step.scaled is not None], dim=1)
+            grouped = scaled.reshape(len(self.memory.values), -1, scaled.size(-1))  # batch, query x time, source
+            values = self.memory.values if self.readout is None else functional.linear(self.memory.values, self.readout)
+            contexts = (grouped @ values.to(grouped.dtype)).unflatten(1, (-1, hidden.size(1))).flatten(0, 1)
+        else:
+            contexts = torch.stack([step.context for step in steps if step.context is not None], dim=1)
+            contexts = contexts if self.readout is None else functional.linear(contexts, self.readout)
+        alphas, weights, relaxed, noise = stack_weights([step.alpha for step in steps], [step.drawn for step in steps])
+        return AttendedSteps(hidden, contexts, alphas, weights, state, relaxed, noise)
+
+
+def stack_weights(
+    alphas: list[Tensor], drawn: list[SampledWeights]
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return alpha, weights, relaxed samples and noise of all steps: rows, time, source."""
+    stacked = torch.stack(alphas, dim=1)
+    is_soft = drawn[0].weights is alphas[0]
+    weights = stacked if is_soft else torch.stack([step.weights for step in drawn], dim=1)
+    relaxed = [step.relaxed for step in drawn if step.relaxed is not None]
+    noise = [step.noise for step in drawn if step.noise is not None]
+    return stacked, weights, torch.stack(relaxed, 1) if relaxed else None, torch.stack(noise, 1) if noise else None
+
+
+class _DeferredGradients(torch.autograd.Function):
+    """Compute the gradients of what is multiplied at each step in one product each at the end.
+
+    Back-propagation step by step would add up a gradient of the weight's size at each step. The gradient with respect
+    to the pre-activations does not depend on the products, so the forward pass may multiply with detached weights and
+    collect the other factors.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, projected: Tensor, weight: Tensor, second: Tensor, factors: Factors, reorders: bool
+    ) -> Tensor:
+        ctx.factors, ctx.reorders = factors, reorders
+        ctx.dtypes, ctx.gates, ctx.batch = (weight.dtype, second.dtype), weight.size(1) * 4, len(second)
+        return projected.view_as(projected)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        hidden = torch.stack(ctx.factors.hidden, dim=1)
+        to_weight = gradient.flatten(0, 1).T @ hidden.flatten(0, 1)
+        of_gates = gradient[..., : ctx.gates]
+        if ctx.reorders:
+            weights = torch.stack(ctx.factors.attended, dim=2).flatten(1, 2)  # batch, query x time, source
+            to_second = weights.transpose(1, 2) @ of_gates.reshape(ctx.batch, -1, ctx.gates)
+        else:
+            contexts = torch.stack(ctx.factors.attended, dim=1)
+            to_second = of_gates.flatten(0, 1).T @ contexts.flatten(0, 1)
+        return gradient, to_weight.to(ctx.dtypes[0]), to_second.to(ctx.dtypes[1]), None, None
