@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attendgen.layers.devices import is_on_gpu
+
 CACHED = 2**20  # numbers that fit into a processor's cache
 
 
@@ -19,7 +21,7 @@ def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, activation: str
         vector: v, [dim].
         activation: f, "tanh" or "relu".
     """
-    scores = _ScoresOnGPU if keys.is_cuda else _Scores
+    scores = _ScoresOnGPU if is_on_gpu(keys) else _Scores
     return scores.apply(query, keys, vector, activation)
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from attendgen.layers.devices import is_on_gpu
 from attendgen.layers.plain import is_plain, run_equations, run_layer
 from attendgen.layers.state import LSTMState
 
@@ -102,8 +103,8 @@ def update_cell(
 
     c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g); h_t = sigmoid(o) tanh(c_t).
     """
-    if gates.is_cuda:  # one kernel instead of ten
-        hidden, cell, _ = torch._thnn_fused_lstm_cell(gates, more, cell)
+    if is_on_gpu(gates):  # one kernel instead of ten
+        hidden, cell, _ = torch.ops.aten._thnn_fused_lstm_cell(gates, more, cell)
         return hidden, cell
     i, f, g, o = (gates + more).chunk(4, dim=-1)
     cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
