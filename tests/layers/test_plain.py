@@ -30,6 +30,7 @@ TEXTS = {
     "seq2seq": Seq,
     "seq2seq, both directions": partial(Seq, bidirectional=True, layers=2),
     "seq2seq, luong": partial(Seq, LuongDecoder, layers=2),
+    "seq2seq, luong, one layer": partial(Seq, partial(LuongDecoder, bias=True), bidirectional=True),
     "context": partial(ContextLanguageModel, VOCAB_SIZE, AdditiveAttention, encoder_hidden=2, **SMALL),
     "context, coverage": partial(
         ContextLanguageModel, VOCAB_SIZE, CoverageAttention, encoder_hidden=2, decoder=BahdanauDecoder, **SMALL

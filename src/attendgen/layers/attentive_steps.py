@@ -4,7 +4,7 @@ Four things save time, and the results are those of the equations up to rounding
 
 - Products of all steps are computed at once where nothing is fed back: W_x x_t, and the contexts of the output layer.
 - Everything that is multiplied with h_{t-1} is one product: W_h, the attention's W, and the context gate's.
-- The gradients of these weights, and of what is attended to, are one product each (`_DeferredGradients`).
+- The gradients of these weights, and of what is attended to, are one product each, see `attendgen.layers.deferred`.
 - W_z is multiplied with the memory instead of with each context where that is less work:
   W_z sum_l alpha_l a_l = sum_l alpha_l W_z a_l.
 """
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from attendgen.layers.attention import extend_past, look_at, weighs
 from attendgen.layers.decoder import AttendedSteps
+from attendgen.layers.deferred import defer_memory, defer_weight
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
 from attendgen.layers.lstm import update_cell
 from attendgen.layers.state import AttentiveState, Memory, map_tensors
@@ -43,7 +43,8 @@ class StepMaps(NamedTuple):
     @classmethod
     def stack(cls, decoder: "BahdanauDecoder", of_hidden: Float[Tensor, "gates hidden"]) -> "StepMaps":
         """Return the maps of a decoder."""
-        query = decoder.attention.query_weight if weighs(decoder.attention) else None
+        attention: Any = decoder.attention
+        query = attention.query_weight if weighs(attention) else None
         gate = decoder.context_gate
         zeros = of_hidden.new_zeros(0 if query is None else len(query))
         parts = [of_hidden, query, None if gate is None else gate.weight]
@@ -109,7 +110,9 @@ class FastSteps:
             projected = torch.cat([projected, more], dim=-1)
         dtype = projected.dtype
         second = functional.linear(self.memory.values, of_context).to(dtype) if self.reorders else of_context
-        projected = _DeferredGradients.apply(projected, maps.weight, second, self.factors, self.reorders)
+        projected = defer_weight(projected, maps.weight, self.factors.hidden)
+        defer = defer_memory if self.reorders else defer_weight
+        projected = defer(projected, second, self.factors.attended)
         weight, second = maps.weight.detach().to(dtype).T, second.detach().to(dtype)
         if self.weighs:
             self.memory = self.memory._replace(keys=self.memory.keys.to(dtype))
@@ -137,20 +140,22 @@ class FastSteps:
             second: W_z times the memory if W_z is multiplied with it, otherwise W_z.
         """
         batch = len(self.memory.values)
+        attention: Any = self.decoder.attention
         if self.weighs:
             grouped = query.unflatten(0, (batch, -1))  # batch query dim
-            alpha = self.decoder.attention.weigh(grouped, self.memory.keys, self.memory.mask)
+            alpha = attention.weigh(grouped, self.memory.keys, self.memory.mask)
             drawn = SampledWeights(alpha) if self.sampler is None else draw_weights(self.sampler, alpha)
             weights = drawn.weights.to(query.dtype)
             if self.reorders:
                 scaled = weights if beta is None else weights * beta.unflatten(0, (batch, -1))
                 self.factors.attended.append(scaled.detach())
-                flat = map_tensors(lambda part: part.flatten(0, 1), (alpha, drawn, scaled, scaled @ second))
-                return StepOutputs(*flat[:3], None, flat[3])
+                parts = (alpha, drawn, scaled, scaled @ second)
+                alpha, drawn, scaled, gates = map_tensors(lambda part: part.flatten(0, 1), parts)
+                return StepOutputs(alpha, drawn, scaled, None, gates)
             context = (weights @ values).flatten(0, 1)
             alpha, drawn = map_tensors(lambda part: part.flatten(0, 1), (alpha, drawn))
         else:
-            contexts, alphas = look_at(self.decoder.attention, state.hidden.unsqueeze(1), self.memory, state.past)
+            contexts, alphas = look_at(attention, state.hidden.unsqueeze(1), self.memory, state.past)
             context, alpha = contexts.squeeze(1).to(query.dtype), alphas.squeeze(1)
             drawn = SampledWeights(alpha)
         context = context if beta is None else beta * context
@@ -183,34 +188,3 @@ def stack_weights(
     relaxed = [step.relaxed for step in drawn if step.relaxed is not None]
     noise = [step.noise for step in drawn if step.noise is not None]
     return stacked, weights, torch.stack(relaxed, 1) if relaxed else None, torch.stack(noise, 1) if noise else None
-
-
-class _DeferredGradients(torch.autograd.Function):
-    """Compute the gradients of what is multiplied at each step in one product each at the end.
-
-    Back-propagation step by step would add up a gradient of the weight's size at each step. The gradient with respect
-    to the pre-activations does not depend on the products, so the forward pass may multiply with detached weights and
-    collect the other factors.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, projected: Tensor, weight: Tensor, second: Tensor, factors: Factors, reorders: bool
-    ) -> Tensor:
-        ctx.factors, ctx.reorders = factors, reorders
-        ctx.dtypes, ctx.gates, ctx.batch = (weight.dtype, second.dtype), weight.size(1) * 4, len(second)
-        return projected.view_as(projected)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        hidden = torch.stack(ctx.factors.hidden, dim=1)
-        to_weight = gradient.flatten(0, 1).T @ hidden.flatten(0, 1)
-        of_gates = gradient[..., : ctx.gates]
-        if ctx.reorders:
-            weights = torch.stack(ctx.factors.attended, dim=2).flatten(1, 2)  # batch, query x time, source
-            to_second = weights.transpose(1, 2) @ of_gates.reshape(ctx.batch, -1, ctx.gates)
-        else:
-            contexts = torch.stack(ctx.factors.attended, dim=1)
-            to_second = of_gates.flatten(0, 1).T @ contexts.flatten(0, 1)
-        return gradient, to_weight.to(ctx.dtypes[0]), to_second.to(ctx.dtypes[1]), None, None

@@ -1,14 +1,17 @@
 """An LSTM decoder that attends to its memory after each step."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from attendgen.layers.attention import Attention, extend_past, look_at, start_past
-from attendgen.layers.lstm import read_lstm, step_lstm
+from attendgen.layers.attention import Attention, extend_past, look_at, start_past, weighs
+from attendgen.layers.deferred import defer_memory, defer_weight
+from attendgen.layers.lstm import read_lstm, step_lstm, update_cell
+from attendgen.layers.plain import is_plain
 from attendgen.layers.state import AttentionPast, LSTMState, Memory
 
 
@@ -90,12 +93,47 @@ class LuongDecoder(nn.Module):
         """Compute all steps of known inputs: h~_t, alpha, and the last state."""
         if not self.input_feeding and state.past is None:
             return self._run(inputs, state, memory)
+        if self.input_feeding and self.layers == 1 and not is_plain(self.recurrence):
+            return self._run_fed(inputs, state, memory)
         steps = []
         for step in inputs.unbind(1):
             features, alpha, state = self._run(step.unsqueeze(1), state, memory)
             steps.append((features, alpha))
         features, alphas = (torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
         return features, alphas, state
+
+    def _run_fed(
+        self, inputs: Float[Tensor, "rows time inputs"], state: InputFeedingState, memory: Memory
+    ) -> tuple[Float[Tensor, "rows time features"], Float[Tensor, "rows time source"], InputFeedingState]:
+        """Compute steps of one layer with input feeding faster, with the same result up to rounding.
+
+        W_x x_t is one product for all steps, and the gradient of each weight, too (`attendgen.layers.deferred`). The
+        part of W_c that reads the context is multiplied with the memory, as in `attendgen.layers.attentive_steps`.
+        """
+        lstm: Any = self.recurrence
+        size = lstm.hidden_size
+        of_inputs, of_feed = lstm.weight_ih_l0.split([inputs.size(2), size], dim=1)
+        recurrent = torch.cat([of_feed, lstm.weight_hh_l0], dim=1)
+        gates = functional.linear(inputs, of_inputs, lstm.bias_ih_l0 + lstm.bias_hh_l0)
+        dtype = gates.dtype
+        fed: list[Tensor] = []
+        all_gates = defer_weight(gates, recurrent, fed)
+        of_fed = recurrent.detach().to(dtype)
+        combine = FedContexts(self, memory, inputs.size(1))
+        sums = combine.start(gates)
+        hidden, cell, feed = (part.to(dtype) for part in (state.hidden[:, 0], state.cell[:, 0], state.feed))
+        past, features, alphas = state.past, [], []
+        for step_gates, before in zip(all_gates.unbind(1), sums.unbind(1), strict=True):
+            factor = torch.cat([feed, hidden], dim=-1)
+            fed.append(factor.detach())
+            hidden, cell = update_cell(step_gates, functional.linear(factor, of_fed), cell)
+            total, alpha = combine(before, hidden, past)
+            feed = torch.tanh(total)
+            past = extend_past(past, alpha)
+            features.append(feed)
+            alphas.append(alpha)
+        last = InputFeedingState(hidden.unsqueeze(1), cell.unsqueeze(1), feed, past)
+        return torch.stack(features, dim=1), torch.stack(alphas, dim=1), last
 
     def _feed(self, inputs: Float[Tensor, "rows _inputs"], state: InputFeedingState) -> Float[Tensor, "rows read"]:
         """Return what the recurrence reads."""
@@ -118,3 +156,54 @@ class LuongDecoder(nn.Module):
         features = torch.tanh(self.combine(torch.cat([contexts.to(hidden.dtype), self.hidden_dropout(hidden)], dim=-1)))
         past = extend_past(past, alphas[:, -1])
         return features, alphas, InputFeedingState(after.hidden, after.cell, features[:, -1], past)
+
+
+class FedContexts:
+    """W_c [z_t, h_t] of each step, where h~_{t-1} is fed back.
+
+    Args:
+        time: the number of steps.
+    """
+
+    def __init__(self, decoder: LuongDecoder, memory: Memory, time: int) -> None:
+        self.decoder = decoder
+        self.memory = memory
+        self.reorders = weighs(decoder.attention) and memory.values.size(1) <= 2 * time  # else that is much more work
+        self.factors: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self.of_read = self.values = decoder.combine.weight
+
+    def start(self, gates: Float[Tensor, "rows time gates"]) -> Float[Tensor, "rows time hidden"]:
+        """Return the summands to which the products of all steps are added: the bias, or zeros."""
+        combine: Any = self.decoder.combine
+        weight, dtype = combine.weight, gates.dtype
+        bias = weight.new_zeros(len(weight)) if combine.bias is None else combine.bias
+        sums = bias.to(dtype).expand(*gates.shape[:2], -1)
+        if self.reorders:
+            of_context, weight = weight.split([self.memory.values.size(2), self.decoder.recurrence.hidden_size], dim=1)
+            values = functional.linear(self.memory.values, of_context).to(dtype)
+            sums = defer_memory(sums, values, self.weights)
+            self.values = values.detach()
+            self.memory = self.memory._replace(keys=self.memory.keys.to(dtype))
+        self.of_read = weight.detach().to(dtype).T
+        return defer_weight(sums, weight, self.factors)
+
+    def __call__(
+        self, before: Float[Tensor, "rows hidden"], hidden: Float[Tensor, "rows hidden"], past: AttentionPast | None
+    ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "rows source"]]:
+        """Return `before` + W_c [z_t, h_t], and alpha."""
+        read = self.decoder.hidden_dropout(hidden)
+        if not self.reorders:
+            contexts, alphas = look_at(self.decoder.attention, hidden.unsqueeze(1), self.memory, past)
+            factor = torch.cat([contexts.squeeze(1).to(hidden.dtype), read], dim=-1)
+            self.factors.append(factor.detach())
+            return torch.addmm(before, factor, self.of_read), alphas.squeeze(1)
+        attention: Any = self.decoder.attention
+        query = hidden if attention.query_weight is None else functional.linear(hidden, attention.query_weight)
+        batch = len(self.memory.values)
+        alpha = attention.weigh(query.unflatten(0, (batch, -1)), self.memory.keys, self.memory.mask)
+        weights = alpha.to(hidden.dtype)
+        self.factors.append(read.detach())
+        self.weights.append(weights.detach())
+        total = torch.addmm(before, read, self.of_read).unflatten(0, (batch, -1))
+        return torch.baddbmm(total, weights, self.values).flatten(0, 1), alpha.flatten(0, 1)
