@@ -1,5 +1,6 @@
 """A captioner captions images from files and from memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,34 @@ def test_results_are_ranked_and_attend_to_the_regions(captioner: ImageCaptioner)
         np.testing.assert_allclose(result.attention.sum(axis=1), 1.0, rtol=1e-4)
         assert result.score == pytest.approx(result.log_probs.sum(), abs=1e-4)
         assert result.source == []
+
+
+def test_images_in_batches_have_the_captions_of_each_alone(captioner: ImageCaptioner) -> None:
+    sizes = [(50, 40), (8, 8), (30, 90), (200, 10), (16, 16)]
+    images = [Image.effect_noise(size, 90).convert("RGB") for size in sizes]
+    for options in ({"max_length": 6}, {"beam_size": 3, "n_best": 2, "max_length": 6}, {"temperature": 1.0, "seed": 3}):
+        together = list(captioner.caption_all(images, batch_size=2, **options))
+        for image, results in zip(images, together, strict=True):
+            alone = captioner.caption(image, **options)
+            assert [result.text for result in results] == [result.text for result in alone]
+            for one, other in zip(results, alone, strict=True):
+                np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-5)
+                np.testing.assert_allclose(one.attention, other.attention, atol=1e-5)
+                assert one.regions == other.regions
+
+
+def test_images_are_opened_as_they_are_needed(captioner: ImageCaptioner) -> None:
+    opened: list[int] = []
+
+    def open_images() -> Iterator[Image.Image]:
+        for number in range(7):
+            opened.append(number)
+            yield Image.new("RGB", (9, 9), "red")
+
+    captions = captioner.caption_all(open_images(), batch_size=3, max_length=3)
+    next(captions)
+    assert len(opened) == 3
+    assert len(list(captions)) == 6
 
 
 def test_retrieval_reads_the_training_captions_once(captioner: ImageCaptioner) -> None:

@@ -8,6 +8,7 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import StatefulModel
 from attendgen.decoding.sampling import RandomStreams
+from attendgen.inference import text_generator
 from attendgen.inference.load import load
 from attendgen.inference.text_generator import TextGenerator
 from helpers.errors import refusal
@@ -113,6 +114,24 @@ def test_context_is_encoded_once_for_several_samples(trained: TextGenerator, mon
     order = apart.scores[:, 0].argsort(descending=True)
     assert [result.text for result in many] == [trained.vocabulary.decode(apart.tokens[i, 0].tolist()) for i in order]
     np.testing.assert_allclose([result.score for result in many], apart.scores[order, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0}, {"temperature": 1.0, "seed": 4, "n_best": 2}], ids=["greedy", "samples"]
+)
+def test_contexts_of_equal_length_in_a_batch_continue_as_each_alone(
+    trained: TextGenerator, monkeypatch: pytest.MonkeyPatch, options: dict
+) -> None:
+    monkeypatch.setattr(text_generator, "BATCH", 2)
+    texts = ["It was", "He had", CONTEXT, "She is", "It", CONTEXT[1:] + "a"]
+    together = trained.generate_all(texts, max_length=40, **options)
+    for text, results in zip(texts, together, strict=True):
+        alone = trained.generate(text, max_length=40, **options)
+        assert [result.text for result in results] == [result.text for result in alone]
+        for one, other in zip(results, alone, strict=True):
+            assert one.source == other.source
+            np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-4)
+            np.testing.assert_allclose(one.attention, other.attention, atol=1e-5)
 
 
 def test_bfloat16_changes_log_probabilities_only_slightly(trained: TextGenerator) -> None:

@@ -1,13 +1,22 @@
 """attendgen caption."""
 
+import collections
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attendgen.cli.options import Device, Precision, RunArgument, Trust, take_settings, with_decoding_options
 from attendgen.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from attendgen.inference.image_captioner import ImageCaptioner
+
+SHOWN = 1000  # pixels of the longer side of an image in a figure, at most
 
 
 @with_decoding_options
@@ -41,14 +50,14 @@ def caption(
     from attendgen.inference.load import load
     from attendgen.runs.run import Run
     from attendgen.utils.precision import set_matmul_precision
-    from attendgen.visualization import plotting
     from attendgen.visualization.html_report import write_report
 
     names, decoding = take_settings(map(str, images), decoding)
     images = [Path(name) for name in names]
     if not images:
         raise UserError("caption: no image; give IMAGE")
-    opened = [open_image(path) for path in images]  # all must be readable before anything is written
+    for path in images:  # all must be readable before anything is written
+        open_image(path)
     found = Run.find(run)
     if data is not None:
         found.config.data.root = str(data)
@@ -56,20 +65,40 @@ def caption(
     if not isinstance(model, ImageCaptioner):
         raise UserError(f"{run}: not a captioner; use `attendgen generate {run} TEXT`")
     set_matmul_precision(model.device)
+    entries = write_captions(model, images, out, decoding)
+    if html is not None:
+        write_report(html, f"Captions of {model.run.checkpoint}", entries)
+    else:
+        collections.deque(entries, maxlen=0)
+
+
+def write_captions(
+    model: "ImageCaptioner", images: list[Path], out: Path, decoding: dict[str, Any]
+) -> Iterator[tuple[str, str, "Figure"]]:
+    """Caption images in batches, and print each one's captions and save its figure; yield what an HTML page needs."""
+    from attendgen.data.captions.images import open_image
+    from attendgen.visualization import plotting
+
+    shown: collections.deque[Any] = collections.deque()  # small copies of a batch's images
+
+    def open_images() -> Iterator[Any]:
+        for path in images:
+            image = open_image(path)
+            small = image.copy()
+            small.thumbnail((SHOWN, SHOWN))
+            shown.append(small)
+            yield image
+
     names = make_attention_names(images)
-    entries = []
-    for path, name, image in zip(images, names, opened, strict=True):
-        results = model.caption(image, **decoding)
+    for path, name, results in zip(images, names, model.caption_all(open_images(), **decoding), strict=True):
         best = results[0]
-        figure = plotting.plot_caption(image, best.tokens, best.attention, best.regions)
+        figure = plotting.plot_caption(shown.popleft(), best.tokens, best.attention, best.regions)
         plotting.save(figure, out / name)
-        entries.append((best.text, f"{path.name}, log-probability {best.log_probs.sum():.2f}", figure))
         for result in results:
             text = result.text if len(results) == 1 else f"{result.score:.3f}\t{result.text}"
             print(f"{path}: {text}" if len(images) > 1 else text)
         print(f"attention: {out / name}", file=sys.stderr)
-    if html is not None:
-        write_report(html, f"Captions of {model.run.checkpoint}", entries)
+        yield best.text, f"{path.name}, log-probability {best.log_probs.sum():.2f}", figure
 
 
 def make_attention_names(images: list[Path]) -> list[str]:

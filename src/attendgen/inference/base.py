@@ -14,6 +14,7 @@ from attendgen.decoding.protocol import DecodingFunction
 from attendgen.runs.run import Run
 from attendgen.utils.errors import UserError
 
+BATCH = 64  # inputs that are decoded together
 ABSENT = object()  # no value of a setting
 
 

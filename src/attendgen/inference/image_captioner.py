@@ -1,17 +1,23 @@
 """Trained captioners: an image in, captions out."""
 
 import functools
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from attendgen.data.captions.images import open_image, to_pixels, to_rgb
+from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
-from attendgen.inference.base import TrainedModel
-from attendgen.inference.result import Result, make_results
+from attendgen.decoding.protocol import DecodingFunction
+from attendgen.inference.base import BATCH, TrainedModel
+from attendgen.inference.result import Result, make_results, to_cpu
 from attendgen.runs.run import Run
 from attendgen.visualization.regions import locate_regions
 
@@ -43,20 +49,45 @@ class ImageCaptioner(TrainedModel):
             self._retrievers[number] = self.data.nearest_captions(number)
         return self._retrievers[number]
 
-    @torch.inference_mode()
     def caption(self, image: str | Path | Image.Image, **options: Any) -> list[Result]:
         """Return the captions of an image of any size and mode, best first; `options` are those of `DecodingConfig`.
 
         Raises:
             UserError: the file is missing or not an image, or an option is wrong.
         """
+        return next(self.caption_all([image], **options))
+
+    def caption_all(
+        self, images: Iterable[str | Path | Image.Image], batch_size: int = BATCH, **options: Any
+    ) -> Iterator[list[Result]]:
+        """Yield the captions of each of many images, see `caption`.
+
+        Args:
+            batch_size: images that are opened and decoded together.
+
+        Raises:
+            UserError: a file is missing or not an image, or an option is wrong.
+        """
         decoding = self.make_decoding(options)
+        waiting = iter(images)
+        while pixels := [self._open(image) for image in itertools.islice(waiting, batch_size)]:
+            yield from self._caption_batch(torch.stack(pixels).to(self.device), decoding)
+
+    def _open(self, image: str | Path | Image.Image) -> UInt8[Tensor, "3 size size"]:
         opened = to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
-        pixels = to_pixels(opened, self.model.encoder.size).unsqueeze(0).to(self.device)
+        return to_pixels(opened, self.model.encoder.size)
+
+    @torch.inference_mode()
+    def _caption_batch(
+        self, pixels: UInt8[Tensor, "batch 3 size size"], decoding: DecodingConfig | DecodingFunction
+    ) -> list[list[Result]]:
         features = self.model.encode_images(pixels)
         number = getattr(decoding, "retrieval_captions", 0)
         retrieved = self.get_retriever(number)(features) if number else None
         memory, state = self.model.encode(features)
-        decoded = decode(self.model, memory, state, decoding, self.vocabulary.suppressed(), retrieved=retrieved)
-        (regions,) = locate_regions(self.model.encoder, pixels)
-        return [replace(result, regions=regions) for result in make_results(decoded, 0, self.vocabulary)]
+        suppressed = self.vocabulary.suppressed()
+        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, retrieved=retrieved))
+        return [
+            [replace(result, regions=regions) for result in make_results(decoded, row, self.vocabulary)]
+            for row, regions in enumerate(locate_regions(self.model.encoder, pixels))
+        ]

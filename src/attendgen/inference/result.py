@@ -56,6 +56,11 @@ class Result:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
+def to_cpu(decoded: Decoded) -> Decoded:
+    """Return outputs on the CPU: a GPU is asked for all of them at once."""
+    return Decoded(*(part.cpu() for part in decoded))
+
+
 def make_results(
     decoded: Decoded, row: int, vocabulary: VocabularyProtocol, source: Sequence[str] = ()
 ) -> list[Result]:

@@ -12,8 +12,8 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import Streamer, decode
 from attendgen.decoding.protocol import Decoded, StatefulModel
 from attendgen.decoding.sampling import RandomStreams
-from attendgen.inference.base import TrainedModel, takes_argument
-from attendgen.inference.result import Result, concat_parts, make_results, score_forced, spread_attention
+from attendgen.inference.base import BATCH, TrainedModel, takes_argument
+from attendgen.inference.result import Result, concat_parts, make_results, score_forced, spread_attention, to_cpu
 from attendgen.layers.state import take_rows
 from attendgen.utils.errors import UserError
 
@@ -51,7 +51,6 @@ class TextGenerator(TrainedModel):
             raise UserError(f"decoding: {type(decoding).__name__} has no max_length, which continuing a text needs")
         return decoding
 
-    @torch.inference_mode()
     def generate(self, text: str, on_token: Callable[[str], None] | None = None, **options: Any) -> list[Result]:
         """Return `n_best` continuations of a context, best first, made as one batch.
 
@@ -67,13 +66,23 @@ class TextGenerator(TrainedModel):
             UserError: the text is empty or has no known character, or an option is wrong.
         """
         decoding = self.make_decoding(options)
-        rows = getattr(decoding, "n_best", 1)
         ids = self.vocabulary.encode_known(text, "text")
-        context, _ = self._get_window(len(ids), decoding.max_length)
-        parts = self._continue(ids, decoding, rows, on_token and self._make_writer(on_token))
-        read = [self.vocabulary.tokens[i] for i in ids[-context:]]
-        results = [result for row in range(rows) for result in self._make_results(parts, row, read)]
-        return sorted(results, key=lambda result: -result.score)
+        return self._continue_all([ids], decoding, on_token and self._make_writer(on_token))[0]
+
+    def _continue_all(
+        self, texts: Sequence[list[int]], decoding: Any, on_token: Streamer | None = None
+    ) -> list[list[Result]]:
+        """Return the continuations of contexts of equal length, best first."""
+        samples = getattr(decoding, "n_best", 1)
+        context, _ = self._get_window(len(texts[0]), decoding.max_length)
+        parts = [to_cpu(part) for part in self._continue(texts, decoding, samples, on_token)]
+        found = []
+        for number, ids in enumerate(texts):
+            read = [self.vocabulary.tokens[i] for i in ids[-context:]]
+            rows = range(number * samples, (number + 1) * samples)
+            results = [result for row in rows for result in self._make_results(parts, row, read)]
+            found.append(sorted(results, key=lambda result: -result.score))
+        return found
 
     def _make_writer(self, write: Callable[[str], None]) -> Streamer:
         """Return a function that writes the text which a continuation's next tokens add to it."""
@@ -89,22 +98,25 @@ class TextGenerator(TrainedModel):
 
         return write_next
 
-    def _continue(self, ids: list[int], decoding: Any, rows: int, on_token: Streamer | None) -> list[Decoded]:
-        """Decode `rows` continuations of a context, part by part."""
-        wanted = decoding.max_length
-        context, seq_len = self._get_window(len(ids), wanted)
-        extra = self._make_extras(decoding, rows, on_token)
-        texts = torch.tensor([ids], device=self.device)
+    @torch.inference_mode()
+    def _continue(
+        self, contexts: Sequence[list[int]], decoding: Any, samples: int, on_token: Streamer | None
+    ) -> list[Decoded]:
+        """Decode `samples` continuations of each of several contexts of equal length, part by part."""
+        wanted, length = decoding.max_length, len(contexts[0])
+        context, seq_len = self._get_window(length, wanted)
+        extra = self._make_extras(decoding, len(contexts), samples, on_token)
+        texts = torch.tensor(contexts, device=self.device)
         parts: list[Decoded] = []
-        while (made := texts.size(1) - len(ids)) < wanted:
+        while (made := texts.size(1) - length) < wanted:
             memory, state = self.model.encode(texts[:, -context:])
-            if not parts:  # the context is read once, however many continue it
-                copies = torch.zeros(rows, dtype=torch.long, device=self.device)
+            if not parts:  # a context is read once, however many continue it
+                copies = torch.arange(len(contexts), device=self.device).repeat_interleave(samples)
                 texts, state = texts[copies], take_rows(state, copies)
             part = _limit(decoding, min(seq_len, wanted - made))
             suppressed = self.vocabulary.suppressed(eos=True)
             if isinstance(decoding, DecodingConfig):
-                extra["earlier"] = texts[:, len(ids) :]
+                extra["earlier"] = texts[:, length:]
             decoded = decode(self.model, memory, state, part, suppressed, prefix=texts[:, -1], eos_id=None, **extra)
             parts.append(decoded)
             if on_token is not None and "on_token" not in extra:
@@ -112,12 +124,12 @@ class TextGenerator(TrainedModel):
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
         return parts
 
-    def _make_extras(self, decoding: Any, rows: int, on_token: Streamer | None) -> dict[str, Any]:
+    def _make_extras(self, decoding: Any, contexts: int, samples: int, on_token: Streamer | None) -> dict[str, Any]:
         """Return the arguments of decoding that concern all parts of a text."""
         extra: dict[str, Any] = {}
         is_config = isinstance(decoding, DecodingConfig)
         if is_config and decoding.samples_outputs and decoding.seed is not None:
-            extra["streams"] = RandomStreams(decoding.seed, [0], rows)
+            extra["streams"] = RandomStreams(decoding.seed, [0] * contexts, samples)
         if on_token is not None and (is_config or takes_argument(decoding, "on_token")):
             extra["on_token"] = on_token
         return extra
@@ -136,12 +148,31 @@ class TextGenerator(TrainedModel):
         return [spread_attention(result, read) for result in results]
 
     def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
-        """Return the continuations of each of several contexts.
+        """Return the continuations of each of several contexts; those of equal length are decoded in batches.
+
+        Decoding of the user's own is given one context at a time.
 
         Raises:
             UserError: a text is empty or has no known character, or an option is wrong.
         """
-        return [self.generate(text, **options) for text in texts]
+        decoding = self.make_decoding(options)
+        if "on_token" in options or not isinstance(decoding, DecodingConfig):
+            return [self.generate(text, **options) for text in texts]
+        by_length: dict[int, list[int]] = {}
+        contexts = [self._read_window(self.vocabulary.encode_known(text, "text"), decoding) for text in texts]
+        for index, ids in enumerate(contexts):
+            by_length.setdefault(len(ids), []).append(index)
+        found: dict[int, list[Result]] = {}
+        for indices in by_length.values():
+            for start in range(0, len(indices), BATCH):
+                batch = indices[start : start + BATCH]
+                results = self._continue_all([contexts[index] for index in batch], decoding)
+                found |= dict(zip(batch, results, strict=True))
+        return [found[index] for index in range(len(texts))]
+
+    def _read_window(self, ids: list[int], decoding: DecodingConfig) -> list[int]:
+        """Return the part of a context that the model reads."""
+        return ids[-self._get_window(len(ids), decoding.max_length)[0] :]
 
     @torch.inference_mode()
     def score(self, text: str, reference: str) -> Result:

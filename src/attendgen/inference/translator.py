@@ -6,9 +6,11 @@ from typing import Any
 import torch
 
 from attendgen.data.batch import pad, shift_targets
+from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
-from attendgen.inference.base import TrainedModel
-from attendgen.inference.result import Result, make_results, score_forced
+from attendgen.decoding.protocol import DecodingFunction
+from attendgen.inference.base import BATCH, TrainedModel
+from attendgen.inference.result import Result, make_results, score_forced, to_cpu
 
 
 class Translator(TrainedModel):
@@ -22,17 +24,23 @@ class Translator(TrainedModel):
         """
         return self.generate_all([text], **options)[0]
 
-    @torch.inference_mode()
     def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
-        """Return the outputs for each of several source texts, decoded as one batch.
+        """Return the outputs for each of several source texts, decoded in batches.
 
         Raises:
             UserError: a text is empty or has no known token, or an option is wrong.
         """
         decoding = self.make_decoding(options)
         sources = [self.vocabulary.source.encode_known(text, "text") for text in texts]
+        batches = (sources[start : start + BATCH] for start in range(0, len(sources), BATCH))
+        return [results for batch in batches for results in self._generate_batch(batch, decoding)]
+
+    @torch.inference_mode()
+    def _generate_batch(
+        self, sources: Sequence[list[int]], decoding: DecodingConfig | DecodingFunction
+    ) -> list[list[Result]]:
         memory, state = self.model.encode(pad(sources).to(self.device))
-        decoded = decode(self.model, memory, state, decoding, self.vocabulary.target.suppressed())
+        decoded = to_cpu(decode(self.model, memory, state, decoding, self.vocabulary.target.suppressed()))
         tokens = self.vocabulary.source.tokens
         return [
             make_results(decoded, row, self.vocabulary.target, [tokens[i] for i in source])

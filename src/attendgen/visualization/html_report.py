@@ -3,14 +3,14 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from attendgen.utils.files import write_text
+from attendgen.utils.files import replacing
 
-PAGE = """<!doctype html>
+HEAD = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>{title}</title>
@@ -22,8 +22,6 @@ p {{ color: #666; margin: .3rem 0 .8rem; }}
 img {{ max-width: 100%; border: 1px solid #ddd; }}
 </style>
 <h1>{title}</h1>
-{body}
-</html>
 """
 
 
@@ -31,15 +29,17 @@ ARTICLE = """<article>
 <h2>{heading}</h2>
 <p>{note}</p>
 <img alt="attention for: {heading}" src="data:image/png;base64,{image}">
-</article>"""
+</article>
+"""
 
 
-def write_report(path: str | Path, title: str, entries: Sequence[tuple[str, str, Figure]]) -> None:
-    """Write (heading, note, figure) entries as one self-contained HTML file."""
-    body = []
-    for heading, note, figure in entries:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
-        image = base64.b64encode(buffer.getvalue()).decode()
-        body.append(ARTICLE.format(heading=html.escape(heading), note=html.escape(note), image=image))
-    write_text(path, PAGE.format(title=html.escape(title), body="\n".join(body)))
+def write_report(path: str | Path, title: str, entries: Iterable[tuple[str, str, Figure]]) -> None:
+    """Write (heading, note, figure) entries as one self-contained HTML file, one after the other."""
+    with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(HEAD.format(title=html.escape(title)))
+        for heading, note, figure in entries:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=110)
+            image = base64.b64encode(buffer.getvalue()).decode()
+            file.write(ARTICLE.format(heading=html.escape(heading), note=html.escape(note), image=image))
+        file.write("</html>\n")
