@@ -117,7 +117,7 @@ def test_context_is_encoded_once_for_several_samples(trained: TextGenerator, mon
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": 0}, {"temperature": 1.0, "seed": 4, "n_best": 2}], ids=["greedy", "samples"]
+    "options", [{"temperature": 0.0}, {"temperature": 1.0, "seed": 4, "n_best": 2}], ids=["greedy", "samples"]
 )
 def test_contexts_of_equal_length_in_a_batch_continue_as_each_alone(
     trained: TextGenerator, monkeypatch: pytest.MonkeyPatch, options: dict

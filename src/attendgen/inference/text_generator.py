@@ -147,17 +147,22 @@ class TextGenerator(TrainedModel):
         results = make_results(concat_parts(parts), row, self.vocabulary)
         return [spread_attention(result, read) for result in results]
 
-    def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
+    def generate_all(
+        self, texts: Sequence[str], on_token: Callable[[str], None] | None = None, **options: Any
+    ) -> list[list[Result]]:
         """Return the continuations of each of several contexts; those of equal length are decoded in batches.
 
         Decoding of the user's own is given one context at a time.
+
+        Args:
+            on_token, options: see `generate`.
 
         Raises:
             UserError: a text is empty or has no known character, or an option is wrong.
         """
         decoding = self.make_decoding(options)
-        if "on_token" in options or not isinstance(decoding, DecodingConfig):
-            return [self.generate(text, **options) for text in texts]
+        if on_token is not None or not isinstance(decoding, DecodingConfig):
+            return [self.generate(text, on_token, **options) for text in texts]
         by_length: dict[int, list[int]] = {}
         contexts = [self._read_window(self.vocabulary.encode_known(text, "text"), decoding) for text in texts]
         for index, ids in enumerate(contexts):
