@@ -134,9 +134,11 @@ def test_a_first_process_with_a_rank_overwrites_no_run(finished: Path, monkeypat
 
 
 @pytest.mark.parametrize("rank", [None, "1"])
-def test_a_mistake_is_reported_by_the_first_process_alone(
+def test_a_mistake_is_reported_by_the_first_process_before_the_others(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], rank: str | None
 ) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("attendgen.utils.exit_codes.time.sleep", waited.append)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
@@ -144,5 +146,6 @@ def test_a_mistake_is_reported_by_the_first_process_alone(
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("attendgen: ")]
-    assert len(lines) == (rank is None)
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("attendgen: ")]
+    assert line.startswith("attendgen: process 1: no_such_field" if rank else "attendgen: no_such_field")
+    assert len(waited) == (rank is not None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attendgen.runs.folder import is_further_process, require_free, require_no_run
+from attendgen.runs.folder import require_free, require_no_run
 from attendgen.runs.layout import CONFIG, FILES, FOLDERS, VOCABULARY
 from helpers.errors import refusal
 
@@ -33,10 +33,3 @@ def test_folder_with_a_run_is_refused(tmp_path: Path) -> None:
     expected = f"{tmp_path}: holds a run already; continue it with resume={tmp_path}, or give another --out"
     assert refusal(require_no_run, tmp_path, "--out") == expected
     assert refusal(require_free, tmp_path, "--out", ignored=(CONFIG, VOCABULARY)) == expected
-
-
-def test_process_with_a_local_rank_is_a_further_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert not is_further_process()
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    assert is_further_process()

@@ -17,6 +17,7 @@ from attendgen.cli.train import train
 from attendgen.cli.trust import trust
 from attendgen.cli.variadic import VariadicCommand
 from attendgen.utils.exit_codes import run_command
+from attendgen.utils.ranks import get_rank
 
 app = typer.Typer(
     add_completion=False,
@@ -62,4 +63,4 @@ app.command(cls=VariadicCommand)(runs)
 def main() -> None:
     """Run a command, or print the help if none is given; see `run_command` for the exit codes."""
     arguments = sys.argv[1:] or ["--help"]
-    sys.exit(run_command(functools.partial(app, arguments, standalone_mode=False)))
+    sys.exit(run_command(functools.partial(app, arguments, standalone_mode=False), rank=get_rank()))

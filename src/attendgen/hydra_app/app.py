@@ -29,7 +29,8 @@ from attendgen.config.saved import to_plain_dict
 from attendgen.config.trust import iterate_values, trust, trust_used
 from attendgen.hydra_app.callbacks import RefusedError, RunFolder, SweepFolder, remove_unstarted_run
 from attendgen.hydra_app.like import is_like, make_hydra_overrides, refuse_folder_of_run, restore_config
-from attendgen.runs.folder import is_further_process, require_free, require_no_run
+from attendgen.hydra_app.processes import report_once, require_one_folder
+from attendgen.runs.folder import require_free
 from attendgen.runs.layout import CHECKPOINTS, CONFIG, FIT_METRICS, HYDRA, LOG, clean_argument
 from attendgen.runs.run import Run
 from attendgen.sweeps.trial import run_trial
@@ -37,6 +38,7 @@ from attendgen.training.checks import require_own_folder, require_own_paths, req
 from attendgen.training.train import train
 from attendgen.utils.errors import UserError
 from attendgen.utils.exit_codes import run_command
+from attendgen.utils.ranks import get_launch, get_rank
 from attendgen.utils.resources import get_conf_dir
 
 log = logging.getLogger(__name__)
@@ -54,13 +56,12 @@ def run_job(config: DictConfig) -> float | None:
     register_resolvers()  # a launcher may have brought the job to another process
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    is_child = is_further_process()
+    is_first = get_rank() == 0
     is_trial = hydra_config.mode == RunMode.MULTIRUN
+    if is_trial and get_launch() is not None:
+        raise UserError("train: a sweep starts the processes of its trials itself; do without torchrun or srun")
     option = "hydra.sweep.dir" if is_trial else "hydra.run.dir"
-    if is_child:
-        if os.environ.get("RANK", os.environ["LOCAL_RANK"]) == "0":  # it writes the config before the others read
-            require_no_run(folder, option)
-    elif is_trial or not RunFolder.checked:  # Hydra has written its own files by now
+    if is_first and (is_trial or not RunFolder.checked):  # Hydra has written its own files by now
         require_free(folder, option, ignored=(HYDRA, LOG))
     try:
         if config.get("like"):
@@ -68,11 +69,11 @@ def run_job(config: DictConfig) -> float | None:
         make_paths_absolute(config)
         require_own_folder(config, folder)
         expand_profiler(config)
-        if not is_child:
+        if is_first:
             trust_used(find_own_targets(config))
         return run_trial(config, folder) if is_trial else train(config, folder)
     except UserError:
-        if not is_child and not is_trial and not (folder / CHECKPOINTS).exists():
+        if is_first and not is_trial and not (folder / CHECKPOINTS).exists():
             remove_unstarted_run(folder)
         raise
 
@@ -95,7 +96,12 @@ def run_hydra(arguments: list[str]) -> Path | None:
     Raises:
         UserError: the arguments or the composed config are wrong.
     """
-    arguments = take_trust(arguments)
+    with report_once():
+        return _run_hydra(take_trust(arguments))
+
+
+def _run_hydra(arguments: list[str]) -> Path | None:
+    """Run the application with arguments without `--trust`."""
     # Lightning starts further processes with this argv: it must name a script that takes overrides alone
     sys.argv = [str(DDP_SCRIPT), *arguments]
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
@@ -103,9 +109,12 @@ def run_hydra(arguments: list[str]) -> Path | None:
         rest = [argument for argument in arguments if argument not in resumed]
         resume_run(expand_home(resumed[-1].removeprefix("resume=")), rest)
         return None
+    require_one_folder(arguments)
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
     sys.argv[1:] = order_arguments(arguments)
+    if get_rank() > 0 and get_launch() is not None:
+        sys.argv += ["hydra.output_subdir=null"]  # the first process writes Hydra's files
     RunFolder.reset()
     SweepFolder.path = None
     try:
@@ -235,4 +244,4 @@ def resume_run(name: str, overrides: list[str]) -> None:
 def main() -> None:
     """Run the application in a further process; the first process of a training reports what ends it."""
     arguments = sys.argv[1:]
-    sys.exit(run_command(lambda: run_hydra(arguments), silent=is_further_process()))
+    sys.exit(run_command(lambda: run_hydra(arguments), rank=get_rank()))

@@ -7,15 +7,18 @@ import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from attendgen.runs.folder import is_further_process, require_free
+from attendgen.hydra_app.processes import announce_folder, wait_for_folder
+from attendgen.runs.folder import require_free
 from attendgen.runs.layout import BEFORE_CONFIG, FILES, FOLDERS, HYDRA
 from attendgen.utils.errors import UserError
+from attendgen.utils.ranks import get_launch, get_rank
 
 SQLITE = "sqlite:///"
 
@@ -34,6 +37,8 @@ class RefusedError(BaseException):
 class RunFolder(Callback):
     """Check the folder of a run before Hydra makes it, and claim it for this process.
 
+    Of several processes that a launcher starts the first does this, and the others wait for it.
+
     Attributes:
         path: the folder of the last run that this process started.
         claimed: the folder, which holds no files but those of this run and files that are not a run's.
@@ -49,21 +54,36 @@ class RunFolder(Callback):
     def on_run_start(self, config: DictConfig, **rest: Any) -> None:
         """Check and claim the folder."""
         folder = Path(config.hydra.run.dir).absolute()
-        if is_further_process():
+        RunFolder.path = folder
+        if get_rank() > 0:
+            if get_launch() is not None:
+                _refuse_on_error(wait_for_folder, folder)
             return
-        try:
-            if _is_killed_start(folder):
-                require_free(folder, "hydra.run.dir", ignored=BEFORE_CONFIG)
-            else:
-                _claim(folder)
-        except UserError as error:
-            raise RefusedError(error) from error
-        RunFolder.path, RunFolder.checked = folder, True
+        _refuse_on_error(_begin, folder)
+        RunFolder.checked = True
 
     @classmethod
     def reset(cls) -> None:
         """Forget the last run."""
         cls.path, cls.claimed, cls.existed, cls.checked = None, None, True, False
+
+
+def _refuse_on_error(check: Callable[[Path], None], folder: Path) -> None:
+    """Let a mistake pass through Hydra."""
+    try:
+        check(folder)
+    except UserError as error:
+        raise RefusedError(error) from error
+
+
+def _begin(folder: Path) -> None:
+    """Check and claim the folder, and tell the other processes."""
+    if _is_killed_start(folder):
+        require_free(folder, "hydra.run.dir", ignored=BEFORE_CONFIG)
+    else:
+        _claim(folder)
+    if (folder / HYDRA).is_dir():
+        announce_folder(folder)
 
 
 def _claim(folder: Path) -> None:

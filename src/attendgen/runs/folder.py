@@ -8,11 +8,6 @@ from attendgen.utils.errors import UserError
 from attendgen.utils.resources import bundled_models
 
 
-def is_further_process() -> bool:
-    """Return whether this is one of several processes of a run that were started with ranks, as by torchrun."""
-    return "LOCAL_RANK" in os.environ
-
-
 def require_run(name: str | Path) -> None:
     """Check that a name is that of a run directory, a checkpoint or a bundled model.
 

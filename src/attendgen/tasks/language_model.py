@@ -43,8 +43,8 @@ class RecurrentState:
         return Predictions(logits, attention)
 
     def export(self) -> list[Tensor] | None:
-        """Return the state's tensors as plain data."""
-        return None if self.state is None else list(iterate_tensors(self.state))
+        """Return the state's tensors as plain data, on the CPU: other processes may not see this one's GPU."""
+        return None if self.state is None else [part.cpu() for part in iterate_tensors(self.state)]
 
     def restore(self, tensors: list[Tensor] | None, model: StatefulModel) -> None:
         """Set the state from the tensors of `export`."""

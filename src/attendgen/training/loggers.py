@@ -17,6 +17,7 @@ from attendgen.runs.layout import LOGGERS
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json, replacing, write_json
 from attendgen.utils.packages import require_packages
+from attendgen.utils.ranks import get_rank
 
 PACKAGES: dict[type[Logger], str] = {WandbLogger: "wandb", MLFlowLogger: "mlflow"}
 ID_FIELDS: dict[type[Logger], tuple[str, ...]] = {WandbLogger: ("id", "version"), MLFlowLogger: ("run_id",)}
@@ -54,7 +55,7 @@ def _make_logger(name: str, config: DictConfig, own_id: str | None, step: int | 
     logger: Logger = instantiate(config, field, **given)
     if not isinstance(logger, Logger):
         raise UserError(f"{field}: {type(logger).__name__} is not a logger of Lightning")
-    if isinstance(logger, CSVLogger) and os.environ.get("LOCAL_RANK", "0") == "0":
+    if isinstance(logger, CSVLogger) and get_rank() == 0:
         lines = Path(logger.log_dir, ExperimentWriter.NAME_METRICS_FILE)
         if step is not None:
             logger._experiment = ContinuedWriter(logger.log_dir, step)

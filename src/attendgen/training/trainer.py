@@ -24,6 +24,8 @@ from attendgen.text.saved import describe
 from attendgen.training.checkpoint_io import AtomicCheckpointIO, RunRecord
 from attendgen.training.components import Components
 from attendgen.training.loggers import make_loggers
+from attendgen.utils.errors import UserError
+from attendgen.utils.ranks import count_launched
 
 
 class TrainerParts(NamedTuple):
@@ -62,6 +64,7 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
         plugins=[AtomicCheckpointIO()],
         default_root_dir=str(folder),
     )
+    require_all_processes(trainer)
     # Workaround: if max_steps is set, Lightning treats a checkpoint written at the end of an epoch as mid-epoch and
     # increments the epoch counter twice on resume, which changes the shuffling.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
@@ -72,6 +75,20 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
         # otherwise buffers are sent at every batch, also in validation, where processes have different numbers of them
         trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
     return TrainerParts(trainer, loggers, record)
+
+
+def require_all_processes(trainer: lightning.Trainer) -> None:
+    """Check that a trainer uses the processes that a launcher has started.
+
+    Raises:
+        UserError: each of them would train by itself.
+    """
+    started, wanted = count_launched(), trainer.num_devices * trainer.num_nodes
+    if started not in (None, wanted):
+        raise UserError(
+            f"trainer.devices={trainer.num_devices}, trainer.num_nodes={trainer.num_nodes}: {wanted} processes, but "
+            f"{started} were started; use trainer=ddp trainer.devices=N trainer.num_nodes=M with the launcher's numbers"
+        )
 
 
 def validate_at_end(trainer: lightning.Trainer) -> None:

@@ -1,14 +1,17 @@
 """How a program ends: one line after a mistake, and an exit code."""
 
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from attendgen.utils.errors import DivergedError, Interrupted, UserError
 
+PATIENCE = 10.0  # seconds that the first of several processes has to report an error that all of them meet
 
-def run_command(command: Callable[[], Any], name: str = "attendgen", silent: bool = False) -> int:
+
+def run_command(command: Callable[[], Any], name: str = "attendgen", silent: bool = False, rank: int = 0) -> int:
     """Run a command and return its exit code.
 
     A command that returns a whole number chooses its code; otherwise it is 0 after success, 2 with one line after a
@@ -17,6 +20,8 @@ def run_command(command: Callable[[], Any], name: str = "attendgen", silent: boo
     Args:
         name: of the program, with which messages begin.
         silent: print no line, because another process of the same training prints it; a traceback is always printed.
+        rank: of this process. The first one reports a mistake that all of them meet, and its launcher ends the others;
+            one that is still there after some seconds has met a mistake of its own, and reports it.
     """
     try:
         code = command()
@@ -24,10 +29,13 @@ def run_command(command: Callable[[], Any], name: str = "attendgen", silent: boo
         if get_line(error) is None:
             traceback.print_exc()
         elif not silent:
+            if rank > 0:
+                time.sleep(PATIENCE)
+                name = f"{name}: process {rank}"
             print(f"{name}: {get_line(error)}", file=sys.stderr)
         return get_code(error)
     except (Interrupted, KeyboardInterrupt) as stopped:
-        if not silent:
+        if not silent and rank == 0:
             print(f"{name}: {str(stopped) or 'interrupted'}", file=sys.stderr)
         return get_code(stopped)
     return code if isinstance(code, int) else 0

@@ -1,0 +1,101 @@
+"""Two processes that torchrun starts train one run, and say once what is wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attendgen.hydra_app.app import run_hydra
+from attendgen.hydra_app.processes import LAUNCH, announce_folder, wait_for_folder
+from helpers import tiny_data
+from helpers.errors import refusal
+from helpers.processes import TWO, run_ranks
+
+QUICK = ("steps=2", "decoding.max_length=4", "callbacks.samples=null", "logger=csv", "data.batch_size=2")
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess:
+    """Run `attendgen train` by torchrun in two processes."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "attendgen",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, "train", *arguments], capture_output=True, text=True, timeout=200, env=environment, check=False
+    )
+
+
+def list_messages(output: str) -> list[str]:
+    """Return what AttendGen has reported as the cause of its end."""
+    return [line for line in output.splitlines() if line.startswith("attendgen: ")]
+
+
+def test_the_others_wait_for_the_first_of_the_same_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    announce_folder(tmp_path)
+    wait_for_folder(tmp_path, 0.2)
+    monkeypatch.setenv("MASTER_PORT", "2")  # the folder is that of an earlier run
+    assert "has not begun a run there within 0 seconds" in refusal(wait_for_folder, tmp_path, 0.2)
+
+
+def test_processes_without_an_id_need_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert "add torchrun --standalone" in refusal(run_hydra, ["experiment=toy_chat"])
+
+
+def test_a_trainer_of_one_device_is_refused_where_two_processes_were_started(tmp_path: Path) -> None:
+    def train(rank: int) -> str | None:
+        arguments = tiny_data.arguments("toy_chat", tmp_path, *QUICK)
+        return refusal(run_hydra, arguments) if rank == 0 else None
+
+    message, _ = run_ranks(train)
+    assert message.startswith("trainer.devices=1, trainer.num_nodes=1: 1 processes, but 2 were started")
+    assert not (tmp_path / "run").exists()
+
+
+def test_launched_processes_leave_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher gives an id, from which the folder has its name, and no folder is given."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    arguments = [f"paths.outputs={tmp_path}/outputs", *TWO, *QUICK]
+    given = [a for a in tiny_data.arguments("toy_chat", tmp_path, *arguments) if not a.startswith("hydra.run.dir")]
+    run_ranks(lambda _: run_hydra(given))
+    (folder,) = (tmp_path / "outputs" / "toy_chat").iterdir()
+    assert folder.name == "torchrun_mine"
+    assert (folder / "config.yaml").is_file()
+    overrides = (folder / ".hydra" / "overrides.yaml").read_text()
+    assert "steps=2" in overrides
+    assert "mine" in (folder / LAUNCH).read_text()
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run_and_does_not_overwrite_it(tmp_path: Path) -> None:
+    arguments = tiny_data.arguments("toy_chat", tmp_path, *TWO, *QUICK)
+    done = launch(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("device: 2 x cpu") == 1
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    again = launch(*arguments)
+    assert again.returncode != 0
+    (message,) = list_messages(again.stderr)
+    assert "holds a run already" in message
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_torchrun_reports_a_mistake_once(tmp_path: Path) -> None:
+    done = launch(*tiny_data.arguments("toy_chat", tmp_path, *TWO, *QUICK, "data.train=/nowhere.tsv"))
+    assert done.returncode != 0
+    (message,) = list_messages(done.stderr)
+    assert "/nowhere.tsv" in message
+    assert not (tmp_path / "run").exists()
