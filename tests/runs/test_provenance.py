@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from attendgen.hydra_app.app import run_hydra
-from attendgen.runs.provenance import describe_own_packages
+from attendgen.runs.provenance import describe_environment, describe_own_packages
 from helpers.checkpoints import assert_same, read
 
 OWN = "from attendgen.layers.attention import GeneralAttention\nclass Mine(GeneralAttention):\n    pass\n"
@@ -24,6 +25,17 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "__init__.py").write_text(OWN)
     monkeypatch.syspath_prepend(folder.parent)
     return folder
+
+
+def test_a_source_that_is_not_installed_records_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def require(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    installed = describe_environment(tmp_path, {})["packages"]
+    monkeypatch.setattr(metadata, "requires", require)
+    found = describe_environment(tmp_path, {})["packages"]
+    assert found["attendgen"] == installed["attendgen"]
+    assert {"torch", "lightning", "numpy"} <= found.keys()
 
 
 def git(folder: Path, *arguments: str) -> str:

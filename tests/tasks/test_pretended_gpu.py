@@ -47,6 +47,20 @@ def test_the_loss_is_that_of_a_cpu(name: str) -> None:
     assert take_step(name, torch.bfloat16, WITHOUT_CHANCE)[0] == pytest.approx(expected, rel=0.02, abs=0.02)
 
 
+@pytest.mark.parametrize("name", ["lm, lstm", "lm, attention window", "lm, ngrams", "lm, transformer"])
+def test_a_carried_state_is_saved_on_the_cpu_and_restored_to_the_device(name: str) -> None:
+    training, checkpoint = make_training(name), {}
+    with pretended_gpu():
+        task, batch = pretend_training(training)
+        task.training_step(batch, 0)
+        task.on_save_checkpoint(checkpoint)
+        assert not any(isinstance(part, Pretended) for part in checkpoint["recurrent"][0])
+        resumed, batch = pretend_training(training)
+        resumed.on_load_checkpoint(checkpoint)
+        losses = [each.training_step(batch, 1).held for each in (task, resumed)]
+    torch.testing.assert_close(*losses)
+
+
 WAITS = {
     "item": lambda there: there.sum().item(),
     "bool": lambda there: bool(there.any()),

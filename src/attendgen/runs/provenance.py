@@ -7,12 +7,14 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from attendgen import __version__
 from attendgen.config.trust import LIBRARIES, VARIABLE, iterate_values
 from attendgen.config.trusted import find_places
 from attendgen.runs.layout import HYDRA, LIKE, read_arguments
@@ -27,9 +29,9 @@ def describe_environment(folder: Path, config: dict[str, Any], command: list[str
         config: of the run; the packages of the user's own that it names are described, too.
         command: the arguments of `attendgen train`; those with which the folder's run was started unless given.
     """
-    names = [re.split(r"[^\w.-]", requirement)[0] for requirement in metadata.requires("attendgen") or []]
-    versions = {}
-    for package in ("attendgen", "omegaconf", *names):
+    names = [re.split(r"[^\w.-]", requirement)[0] for requirement in list_requirements()]
+    versions = {"attendgen": __version__}
+    for package in ("omegaconf", *names):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -50,6 +52,15 @@ def describe_environment(folder: Path, config: dict[str, Any], command: list[str
         "pythonpath": os.environ.get("PYTHONPATH"),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+
+
+def list_requirements() -> list[str]:
+    """Return what AttendGen requires, also if it is not installed but run from its source."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.requires("attendgen") or []
+    with contextlib.suppress(OSError):
+        return tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    return []
 
 
 def read_command(folder: Path) -> list[str]:
