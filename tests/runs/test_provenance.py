@@ -31,11 +31,9 @@ def test_a_source_that_is_not_installed_records_versions(tmp_path: Path, monkeyp
     def require(name: str) -> list[str]:
         raise metadata.PackageNotFoundError(name)
 
-    installed = describe_environment(tmp_path, {})["packages"]
     monkeypatch.setattr(metadata, "requires", require)
     found = describe_environment(tmp_path, {})["packages"]
-    assert found["attendgen"] == installed["attendgen"]
-    assert {"torch", "lightning", "numpy"} <= found.keys()
+    assert {"omegaconf", "torch", "lightning", "numpy"} <= found.keys()
 
 
 def git(folder: Path, *arguments: str) -> str:

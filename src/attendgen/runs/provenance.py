@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from attendgen import __version__
 from attendgen.config.trust import LIBRARIES, VARIABLE, iterate_values
 from attendgen.config.trusted import find_places
 from attendgen.runs.layout import HYDRA, LIKE, read_arguments
@@ -30,8 +29,8 @@ def describe_environment(folder: Path, config: dict[str, Any], command: list[str
         command: the arguments of `attendgen train`; those with which the folder's run was started unless given.
     """
     names = [re.split(r"[^\w.-]", requirement)[0] for requirement in list_requirements()]
-    versions = {"attendgen": __version__}
-    for package in ("omegaconf", *names):
+    versions = {}
+    for package in ("attendgen", "omegaconf", *names):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
