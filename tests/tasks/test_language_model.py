@@ -12,7 +12,7 @@ from attendgen.data.batch import StreamBatch
 from attendgen.data.text_corpus import TextDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.layers.attention import GeneralAttention
-from attendgen.layers.state import iterate_tensors
+from attendgen.layers.state import iterate_tensors, map_tensors
 from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.models.lm.lstm import LSTMLanguageModel
 from attendgen.optim.schedules import Constant
@@ -20,6 +20,7 @@ from attendgen.tasks.language_model import LanguageModelTask, RecurrentState
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.special_tokens import SOS
 from helpers.errors import refusal
+from helpers.pretended_gpu import pretend
 
 TEXTS = ("It was the best of times,\n" * 9, "it was the worst of times." * 4)
 
@@ -92,3 +93,10 @@ def test_exported_state_is_restored():
     other.restore(one.export(), model)
     later = StreamBatch(second, second, torch.tensor([False, False]))
     torch.testing.assert_close(other.read(model, later), one.read(model, later), rtol=0, atol=0)
+
+
+def test_a_state_on_a_gpu_is_exported_from_the_cpu():
+    recurrent = RecurrentState()
+    recurrent.state = map_tensors(pretend, make_lstm(8).initial_state(2))
+    assert {part.device.type for part in iterate_tensors(recurrent.state)} == {"cuda"}
+    assert {part.device.type for part in recurrent.export()} == {"cpu"}
