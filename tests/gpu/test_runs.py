@@ -21,7 +21,8 @@ pytestmark = pytest.mark.gpu
 
 Train = Callable[..., Path]
 ON_GPU = ["trainer=gpu", "callbacks.samples=null", "validate_every=2"]
-UNSCORED = ["task.metrics=[]", "monitor.metric=val/cross_entropy", "monitor.mode=min"]  # without pycocoevalcap
+MONITORED = ["monitor.metric=val/cross_entropy", "monitor.mode=min"]
+UNSCORED = ["task.metrics=[]", *MONITORED]  # without pycocoevalcap
 TESTS = Path(__file__).parents[1]
 DIVERGED = """
 import lightning, torch
@@ -80,20 +81,26 @@ def test_captioners_train(train: Train, experiment: str) -> None:
     assert json.loads((folder / "metrics_fit.json").read_text())["steps"] == 2
 
 
-def test_evaluation_gives_the_scores_of_a_cpu(train: Train, attendgen: Command) -> None:
-    folder = train("toy_chat", *ON_GPU, "steps=8")
+def test_evaluation_gives_the_scores_of_the_training_and_of_a_cpu(train: Train, attendgen: Command) -> None:
+    folder = train("toy_chat", *ON_GPU, "steps=8", *MONITORED)
+    fitted = json.loads((folder / "metrics_fit.json").read_text())
     scores = {}
     for place in ("cpu", "cuda"):
         outcome = attendgen("evaluate", folder, "--device", place, "--out", folder / place)
         assert outcome.code == 0, outcome.err
         (file,) = (folder / place).glob("metrics_val*.json")
         scores[place] = json.loads(file.read_text())
+    assert scores["cuda"]["cross_entropy"] == pytest.approx(fitted["val/cross_entropy"], rel=1e-5)
     assert scores["cuda"]["exact_match"] == scores["cpu"]["exact_match"]
     assert scores["cuda"]["cross_entropy"] == pytest.approx(scores["cpu"]["cross_entropy"], rel=5e-3)  # TF32
 
 
-def test_a_single_process_trains_over_nccl(tmp_path: Path) -> None:
-    given = arguments("novels_lstm", tmp_path, "trainer=ddp", "trainer.devices=1", "steps=4", "callbacks.samples=null")
+@pytest.mark.parametrize("experiment", ["novels_lstm", "shapes"])  # a carried state, and batch norms
+def test_a_single_process_trains_over_nccl(experiment: str, tmp_path: Path) -> None:
+    scored = UNSCORED if experiment == "shapes" else []
+    given = arguments(
+        experiment, tmp_path, *scored, "trainer=ddp", "trainer.devices=1", "steps=4", "callbacks.samples=null"
+    )
     run_python("-m", "attendgen", "train", *given, "+trainer.limit_val_batches=1")
     assert read(tmp_path / "run")["global_step"] == 4
 

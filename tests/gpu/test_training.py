@@ -62,6 +62,17 @@ def test_each_family_trains_in_half_precision(name: str, precision: str, device:
         assert losses.values[-1] < losses.values[0]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_batch_that_overflows_in_float16_is_skipped(device: str) -> None:
+    task, batch = make_training("captioner")
+    del task.log  # there is a trainer now
+    overflows = batch._replace(images=torch.full_like(batch.images, 1e9))
+    losses = Losses()
+    fit(task, [batch, batch, overflows, batch, batch], losses, FiniteLoss(), accelerator="gpu", precision="16-mixed")
+    assert [bool(torch.isfinite(loss)) for loss in losses.values] == [True, True, False, True, True]
+    assert all(torch.isfinite(weight).all() for weight in task.parameters())
+
+
 class Regression(lightning.LightningModule):
     """A linear model with a buffer."""
 
