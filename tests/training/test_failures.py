@@ -58,6 +58,7 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path, argument: str, message: str
         (["data.batch_size=0"], "data.batch_size=0"),
         (["--bogus"], "--bogus"),
         (["trainer=gpu"], "there is no GPU here; use trainer=cpu"),
+        (["trainer.compile=true"], "trainer.compile=true: needs a GPU; use trainer=gpu"),
         (["steps=0"], "steps=0: expected a number from 1"),
     ],
 )

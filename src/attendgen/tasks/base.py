@@ -18,6 +18,7 @@ from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
 from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
+from attendgen.tasks.graphs import GraphedSteps
 from attendgen.text.vocabulary import VocabularyKind
 from attendgen.utils.errors import UserError
 from attendgen.utils.processes import add_up, average, gather_parts
@@ -66,6 +67,8 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         monitor: the score that selects the best checkpoint, and whether the best is its "min" or "max".
         observers: called with each batch of a validation and what was decoded for it.
         decodes: whether a validation decodes outputs.
+        graphs: computes training steps by replaying them as CUDA graphs.
+        can_be_graphed: whether a training step can be recorded as a CUDA graph.
         is_adaptable: whether dynamic evaluation can score the model, because its batches are texts in order.
     """
 
@@ -74,6 +77,7 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
     shown_terms: ClassVar[tuple[str, ...]] = ("loss",)
     decodes: ClassVar[bool] = False
     is_adaptable: ClassVar[bool] = False
+    can_be_graphed: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         self.bits = BitsPerToken()
         self.observers: list[Callable[[Any, Decoded], None]] = []
         self.means: dict[str, tuple[float, float]] = {}  # sums and counts of the current validation
+        self.graphs: GraphedSteps | None = None  # `trainer.compile=true` sets it
 
     @property
     def packages(self) -> Mapping[str, str]:
@@ -136,8 +141,11 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         A term that is the whole loss is not logged twice. In the steps that are written, the values are those of all
         processes; the progress bar shows the values of the first process in between.
         """
-        terms = self.loss_terms(batch, self.predict_training(batch))
-        loss = sum_terms(terms)
+        terms = None if self.graphs is None else self.graphs(batch)
+        if terms is None:
+            terms, loss = self.compute_loss(batch)
+        else:
+            loss = sum_terms(terms)
         whole = sum(term.weight != 0 for term in terms.values()) == 1
         logged = {name: term.value for name, term in terms.items() if not (whole and term.weight == 1)}
         values = {name: value.detach() for name, value in {"loss": loss, **logged}.items()}
@@ -147,6 +155,28 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         for name, value in values.items():
             self.log(f"train/{name}", value, prog_bar=name in self.shown_terms)
         return loss
+
+    def compute_loss(self, batch: Any) -> tuple[dict[str, LossTerm], Tensor]:  # noqa: ANN401  # see predict
+        """Return the terms of a batch's loss, and their weighted sum."""
+        terms = self.loss_terms(batch, self.predict_training(batch))
+        return terms, sum_terms(terms)
+
+    def carries(self, batch: Any) -> bool:  # noqa: ANN401  # see predict
+        """Return whether the loss of a batch depends on a state that the batch before has left."""
+        return False
+
+    def get_carried(self) -> Any:  # noqa: ANN401  # a tree of tensors
+        """Return the state that a training batch has left for the next one; None if there is none."""
+        return None
+
+    def set_carried(self, state: Any) -> None:  # noqa: ANN401  # a tree of tensors
+        """Set the state that the next training batch continues."""
+
+    def backward(self, loss: Tensor, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # Lightning's
+        """Back-propagate; the gradients of a replayed graph are there already."""
+        copy = self._trainer is not None and self._trainer.accumulate_grad_batches > 1
+        if self.graphs is None or not self.graphs.hand_over_gradients(copy):
+            super().backward(loss, *arguments, **options)
 
     def generate(self, batch: Any) -> Decoded:  # noqa: ANN401  # the batches of a subclass
         """Decode outputs for a batch."""

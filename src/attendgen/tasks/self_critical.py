@@ -49,6 +49,7 @@ class SelfCriticalTask(CaptioningTask):
     """
 
     shown_terms = ("reward",)
+    can_be_graphed = False  # rewards are computed by the processor
 
     def __init__(
         self,

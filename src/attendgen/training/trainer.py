@@ -20,6 +20,8 @@ from attendgen.config.saved import record_config, to_plain_dict
 from attendgen.data.loader import BatchSizes
 from attendgen.data.module import BaseDataModule
 from attendgen.runs.provenance import get_processor
+from attendgen.tasks.base import BaseTask
+from attendgen.tasks.graphs import GraphedSteps
 from attendgen.text.saved import describe
 from attendgen.training.checkpoint_io import AtomicCheckpointIO, RunRecord
 from attendgen.training.components import Components
@@ -56,8 +58,10 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
     ]
     # a run that starts over because it has no checkpoint keeps nothing of its log
     loggers = make_loggers(config.get("logger"), folder, None if not resume else resumed.step if resumed else 0)
+    settings = config.trainer.copy()
+    compiles = settings.pop("compile", False)
     trainer: lightning.Trainer = instantiate(
-        config.trainer,
+        settings,
         "trainer",
         callbacks=callbacks,
         logger=list(loggers.values()) or False,
@@ -65,6 +69,8 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
         default_root_dir=str(folder),
     )
     require_all_processes(trainer)
+    if compiles:
+        use_graphs(trainer, components.task)
     # Workaround: if max_steps is set, Lightning treats a checkpoint written at the end of an epoch as mid-epoch and
     # increments the epoch counter twice on resume, which changes the shuffling.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
@@ -89,6 +95,24 @@ def require_all_processes(trainer: lightning.Trainer) -> None:
             f"trainer.devices={trainer.num_devices}, trainer.num_nodes={trainer.num_nodes}: {wanted} processes, but "
             f"{started} were started; use trainer=ddp trainer.devices=N trainer.num_nodes=M with the launcher's numbers"
         )
+
+
+def use_graphs(trainer: lightning.Trainer, task: BaseTask[Any]) -> None:
+    """Let a task replay its training steps as CUDA graphs.
+
+    Raises:
+        UserError: the trainer has no GPU or several, the precision scales the loss, or the task needs the processor.
+    """
+    reasons = {
+        "needs a GPU; use trainer=gpu": trainer.strategy.root_device.type != "cuda",
+        f"not with {trainer.world_size} devices; use trainer.devices=1": trainer.world_size > 1,
+        "not with trainer.precision=16-mixed; use bf16-mixed": trainer.precision == "16-mixed",
+        f"not with {type(task).__name__}, whose steps need the processor; leave it out": not task.can_be_graphed,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UserError(f"trainer.compile=true: {reason}")
+    task.graphs = GraphedSteps(task)
 
 
 def validate_at_end(trainer: lightning.Trainer) -> None:

@@ -1,0 +1,203 @@
+"""Training steps as CUDA graphs: forward and backward pass are recorded once per shape of batch, and then replayed.
+
+A step of a small model consists of hundreds of kernels, each of which takes the processor longer to launch than the GPU
+to run. A recorded graph is launched as one.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from attendgen.data.batch import CaptionBatch, PairBatch
+from attendgen.layers.state import iterate_tensors, map_tensors
+from attendgen.utils.errors import UserError
+from attendgen.utils.special_tokens import PAD
+
+if TYPE_CHECKING:
+    from attendgen.tasks.base import BaseTask, LossTerm
+
+MULTIPLE = 4  # texts are padded to such a length, so that there are few shapes
+MOST = 64  # graphs; batches of further shapes are computed step by step
+WARM_UP = 3  # passes in which libraries choose their kernels and allocate their workspaces
+
+Tree: TypeAlias = Any  # of tensors, see `attendgen.layers.state`
+Replay = Callable[[], None]
+Record = Callable[[Callable[[], "Passes"]], tuple[Replay, "Passes"]]
+
+
+class Passes(NamedTuple):
+    """What a forward and a backward pass leave in memory.
+
+    Attributes:
+        terms: of the loss.
+        gradients: of the trained parameters; None if the loss does not depend on one.
+        carried: the state for the next batch, if the task has one.
+    """
+
+    terms: dict[str, "LossTerm"]
+    gradients: list[Tensor | None]
+    carried: Tree
+
+
+class StepGraph(NamedTuple):
+    """A recorded step, with the memory it reads and the memory it writes."""
+
+    replay: Replay
+    batch: Tree
+    carried: Tree
+    passes: Passes
+
+
+class GraphedSteps:
+    """Computes a task's loss and gradients by replaying graphs.
+
+    Args:
+        task: what is trained; its loss must not depend on numbers that the processor reads from the GPU.
+        record: runs a function once to record it, and returns what runs it again; a CUDA graph unless given.
+    """
+
+    def __init__(self, task: "BaseTask[Any]", record: Record | None = None) -> None:
+        self.task = task
+        self.record = record or CudaRecorder()
+        self.graphs: dict[Any, StepGraph] = {}
+        self.last: StepGraph | None = None  # whose gradients are still to be handed over
+
+    def __call__(self, batch: Tree) -> dict[str, "LossTerm"] | None:
+        """Return the terms of a batch's loss, without a gradient; None if this batch has no graph.
+
+        Raises:
+            UserError: the step cannot be recorded.
+        """
+        carried = self.task.get_carried()
+        if self.task.carries(batch) and carried is None:
+            return None  # the first batch makes the state
+        batch = pad_to_multiple(batch, MULTIPLE)
+        key = describe_shapes((batch, carried))
+        if key not in self.graphs:
+            if len(self.graphs) == MOST:
+                return None
+            self.graphs[key] = self.capture(batch, carried)
+        graph = self.graphs[key]
+        copy_tensors((graph.batch, graph.carried), (batch, carried))
+        graph.replay()
+        self.task.set_carried(graph.passes.carried)
+        self.last = graph
+        terms = graph.passes.terms
+        values = torch.stack([term.value for term in terms.values()])  # a copy: the next replay writes there again
+        return {name: term._replace(value=value) for (name, term), value in zip(terms.items(), values, strict=True)}
+
+    def capture(self, batch: Tree, carried: Tree) -> StepGraph:
+        """Record the step of a batch.
+
+        Raises:
+            UserError: the step cannot be recorded.
+        """
+        batch, carried = map_tensors(torch.clone, (batch, carried))
+
+        def run() -> Passes:
+            self.task.set_carried(carried)
+            return compute_passes(self.task, batch)
+
+        with keep_state(self.task):
+            try:
+                replay, passes = self.record(run)
+            except RuntimeError as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise UserError(
+                    f"trainer.compile=true: a step of {type(self.task).__name__} with "
+                    f"{type(self.task.model).__name__} cannot be recorded as a CUDA graph; leave it out ({reason})"
+                ) from error
+        return StepGraph(replay, batch, carried, passes)
+
+    def hand_over_gradients(self, copy: bool) -> bool:
+        """Add the gradients of the last replay to those of the parameters; return whether there was one.
+
+        Args:
+            copy: the gradients are still needed after the next replay.
+        """
+        if self.last is None:
+            return False
+        for parameter, gradient in zip(list_trained(self.task), self.last.passes.gradients, strict=True):
+            if gradient is not None and parameter.grad is None:
+                parameter.grad = gradient.clone() if copy else gradient
+            elif gradient is not None and parameter.grad is not None:
+                parameter.grad += gradient
+        self.last = None
+        return True
+
+
+class CudaRecorder:
+    """Records functions as CUDA graphs that share their working memory."""
+
+    def __init__(self) -> None:
+        self.pool: Any = None
+
+    def __call__(self, function: Callable[[], Passes]) -> tuple[Replay, Passes]:
+        """Run a function to warm up, and record it."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                function()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # the thread that pins the next batch's memory may go on
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+            passes = function()
+        self.pool = self.pool or graph.pool()
+        return graph.replay, passes
+
+
+def compute_passes(task: "BaseTask[Any]", batch: Tree) -> Passes:
+    """Compute a loss and its gradients."""
+    terms, loss = task.compute_loss(batch)
+    gradients = torch.autograd.grad(loss, list_trained(task), allow_unused=True)
+    detached = {name: term._replace(value=term.value.detach()) for name, term in terms.items()}
+    return Passes(detached, list(gradients), task.get_carried())
+
+
+def list_trained(task: "BaseTask[Any]") -> list[torch.nn.Parameter]:
+    """Return the parameters that are trained."""
+    return [parameter for parameter in task.parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def keep_state(task: "BaseTask[Any]") -> Iterator[None]:
+    """Let buffers and random numbers stand afterwards as before: recording runs the step several times."""
+    buffers = [(buffer, buffer.clone()) for buffer in task.buffers()]
+    on_gpu = task.device.type == "cuda"
+    random = torch.cuda.get_rng_state(task.device) if on_gpu else torch.get_rng_state()
+    yield
+    for buffer, before in buffers:
+        buffer.copy_(before)
+    if on_gpu:
+        torch.cuda.set_rng_state(random, task.device)
+    else:
+        torch.set_rng_state(random)
+
+
+def pad_to_multiple(batch: Tree, multiple: int) -> Tree:
+    """Return a batch whose texts are padded to lengths that `multiple` divides; a stream stays as it is."""
+    if not isinstance(batch, CaptionBatch | PairBatch):
+        return batch
+    batch = batch._replace(inputs=_pad_last(batch.inputs, multiple), outputs=_pad_last(batch.outputs, multiple))
+    return batch._replace(source=_pad_last(batch.source, multiple)) if isinstance(batch, PairBatch) else batch
+
+
+def _pad_last(ids: Tensor, multiple: int) -> Tensor:
+    return functional.pad(ids, (0, -ids.size(-1) % multiple), value=PAD)
+
+
+def describe_shapes(tree: Tree) -> tuple[tuple[torch.Size, torch.dtype], ...]:
+    """Return what distinguishes the memory of one tree of tensors from that of another."""
+    return tuple((part.shape, part.dtype) for part in iterate_tensors(tree))
+
+
+def copy_tensors(to: Tree, source: Tree) -> None:
+    """Copy a tree's tensors into those of another."""
+    for old, new in zip(iterate_tensors(to), iterate_tensors(source), strict=True):
+        old.copy_(new, non_blocking=True)

@@ -1,0 +1,123 @@
+"""Training steps that are recorded once per shape and replayed; without a GPU a plain function stands for a graph."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from attendgen.layers.state import iterate_tensors, map_tensors
+from attendgen.tasks.graphs import MULTIPLE, GraphedSteps, Passes, copy_tensors, list_trained
+from attendgen.utils.errors import UserError
+from helpers.families import FAMILIES, Training, make_training
+
+WITHOUT = ["critical", "one-way", "windows", "context"]  # what the processor takes part in
+GRAPHED = [name for name in FAMILIES if not any(part in name for part in WITHOUT)]
+
+
+class Recorder:
+    """Records a function by calling it, and replays it by another call that writes into the same memory."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+
+    def __call__(self, function: Callable[[], Passes]) -> tuple[Callable[[], None], Passes]:
+        self.recorded += 1
+        memory = function()
+        held = (
+            [term.value for term in memory.terms.values()],
+            [part for part in memory.gradients if part is not None],
+            map_tensors(torch.clone, memory.carried),
+        )
+
+        def replay() -> None:
+            again = function()
+            values = [term.value for term in again.terms.values()]
+            copy_tensors(held, (values, [part for part in again.gradients if part is not None], again.carried))
+
+        return replay, memory._replace(carried=held[2])
+
+
+def run(training: Training, graphs: GraphedSteps | None, steps: int = 3) -> list[Any]:
+    """Return the loss and the gradients of several steps on the same batch."""
+    task, batch = training
+    task.graphs = graphs
+    found = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        task.zero_grad()
+        loss = task.training_step(batch, step)
+        task.backward(loss)
+        found.append((loss.detach(), [p.grad.clone() for p in task.parameters() if p.grad is not None]))
+    return found
+
+
+@pytest.mark.parametrize("name", GRAPHED)
+def test_replayed_steps_are_those_of_the_task(name):
+    expected = run(make_training(name, dropout=0.0), None)
+    training = make_training(name, dropout=0.0)
+    recorder = Recorder()
+    found = run(training, GraphedSteps(training.task, recorder))
+    torch.testing.assert_close(found, expected)
+    assert recorder.recorded == 1
+    carries = training.task.carries(training.batch)
+    assert carries == (training.task.get_carried() is not None)
+
+
+def test_there_is_a_graph_for_each_shape():
+    training = make_training("captioner", dropout=0.0)
+    recorder = Recorder()
+    graphs = GraphedSteps(training.task, recorder)
+    for length in (1, MULTIPLE, MULTIPLE + 1, 2 * MULTIPLE):
+        batch = training.batch._replace(
+            inputs=training.batch.inputs[..., :1].repeat(1, 1, length),
+            outputs=training.batch.outputs[..., :1].repeat(1, 1, length),
+        )
+        run(Training(training.task, batch), graphs, steps=2)
+    assert recorder.recorded == 2
+
+
+def test_gradients_of_accumulated_batches_are_added():
+    training = make_training("captioner", dropout=0.0)
+    one = run(training, None, steps=1)[0][1]
+    graphs = GraphedSteps(training.task, Recorder())
+    training.task.zero_grad()
+    for _ in range(3):
+        assert graphs(training.batch) is not None
+        assert graphs.hand_over_gradients(copy=True)
+    found = [parameter.grad for parameter in list_trained(training.task) if parameter.grad is not None]
+    torch.testing.assert_close(found, [3 * gradient for gradient in one])
+    assert not graphs.hand_over_gradients(copy=True)
+
+
+def test_recording_leaves_buffers_and_random_numbers_alone():
+    training = make_training("captioner, pixels", dropout=0.5)
+    task = training.task
+    before = [buffer.clone() for buffer in task.buffers()]
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    GraphedSteps(task, Recorder()).capture(training.batch, None)
+    torch.testing.assert_close(torch.rand(3), expected)
+    torch.testing.assert_close(list(task.buffers()), before)
+    assert all(parameter.grad is None for parameter in task.parameters())
+
+
+def test_a_step_that_cannot_be_recorded_is_refused():
+    training = make_training("captioner")
+
+    def fail(function: Callable[[], Passes]) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    message = r"trainer.compile=true: a step of CaptioningTask with Captioner cannot .* \(operation not permitted"
+    with pytest.raises(UserError, match=message):
+        GraphedSteps(training.task, fail)(training.batch)
+
+
+def test_a_state_of_the_first_batch_is_made_without_a_graph():
+    training = make_training("lm, lstm", dropout=0.0)
+    graphs = GraphedSteps(training.task, Recorder())
+    assert graphs(training.batch) is None
+    training.task.compute_loss(training.batch)
+    assert graphs(training.batch) is not None
+    assert all(torch.isfinite(part).all() for part in iterate_tensors(training.task.get_carried()))
