@@ -23,6 +23,7 @@ The acceptance lines at the end say which of the requirements hold.
 
 import argparse
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -38,6 +39,7 @@ from gpu_sections import ceilings, compiled, ddp, decoding, half, loading, overh
 from gpu_sections.session import LOG, RESULTS, Session, add_rows, get_last_line, read_results, write_to_log
 from gpu_sections.tables import Results, write_report
 
+import attendgen
 from attendgen.cli.script import script
 from attendgen.utils.files import write_json, write_text
 
@@ -55,15 +57,15 @@ class Section(NamedTuple):
 
 
 SECTIONS = {  # the most important first
-    "ceilings": Section(ceilings.measure_ceilings, 25),
-    "training": Section(training.measure_training, 150),
-    "overhead": Section(overhead.measure_overhead, 55),
-    "decoding": Section(decoding.measure_decoding, 50),
-    "resume": Section(resume.measure_resume, 60),
-    "half": Section(half.measure_half, 40),
-    "compiled": Section(compiled.measure_compiled, 65),
-    "loading": Section(loading.measure_loading, 40),
+    "ceilings": Section(ceilings.measure_ceilings, 15),
+    "training": Section(training.measure_training, 160),
+    "overhead": Section(overhead.measure_overhead, 60),
+    "decoding": Section(decoding.measure_decoding, 30),
+    "resume": Section(resume.measure_resume, 90),
     "ddp": Section(ddp.measure_ddp, 40),
+    "half": Section(half.measure_half, 35),
+    "compiled": Section(compiled.measure_compiled, 60),
+    "loading": Section(loading.measure_loading, 40),
 }
 
 
@@ -113,6 +115,15 @@ def find_commit() -> str:
         return ""
 
 
+def digest_source() -> str:
+    """Return a digest of the package that is measured: a copy of the repository may not know its commit."""
+    root = Path(attendgen.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def parse_options() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,7 +142,8 @@ def main() -> None:
     ends = started + 60 * options.minutes - RESERVE
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / LOG).unlink(missing_ok=True)
-    write_json(options.out / RESULTS, {"commit": find_commit(), "torch": torch.__version__, "rows": []})
+    versions = {"commit": find_commit(), "source": digest_source(), "torch": torch.__version__}
+    write_json(options.out / RESULTS, {**versions, "rows": []})
     for name, section in SECTIONS.items():
         if options.only and name not in options.only:
             continue
@@ -143,7 +155,8 @@ def main() -> None:
         run_section(name, options.out, options.quick, min(section.seconds, left / 1.25))
     found = read_results(options.out)
     results, seconds = Results(found["rows"]), time.monotonic() - started
-    title = f"PyTorch {found['torch']}, {results.get('device', 'ceilings', 'device')}, commit {found['commit']}"
+    device = results.get("device", "ceilings", "device")
+    title = f"PyTorch {found['torch']}, {device}, commit {found['commit']}, source {found['source']}"
     write_text(options.out / "tables.txt", f"{title}\n\n{write_report(results, seconds)}\n")
     print(f"{title}\n\n{write_report(results, seconds, PRINTED)}")
 

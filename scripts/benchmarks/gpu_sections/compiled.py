@@ -11,23 +11,26 @@ from torch import Tensor
 from attendgen.layers.state import fill_tokens, map_tensors
 from attendgen.utils.special_tokens import SOS
 from decoding import LENGTHS, build_families
-from gpu_sections.families import build_task, make_batch
-from gpu_sections.half import WITHOUT_DROPOUT
+from gpu_sections.families import build_task, forget_state, make_batch
 from gpu_sections.measure import TrainingStep, set_precision, time_calls
 from gpu_sections.session import Row, Session
 
 SOFT = "soft_7x7x1280"
+CAPTURED = ("luong_parallel", "lm_lstm", "seq2seq_transformer", "lm_transformer", "bahdanau", "small_cnn_pixels")
 PRECISION = "bf16-mixed"
 
 
 def measure_compiled(session: Session) -> None:
-    """Compare a captured training step, a compiled cell and a compiled decoding step with plain ones."""
+    """Compare captured training steps, a compiled attention and a compiled decoding step with plain ones."""
     if session.device.type == "cuda":
-        for times in (1, 16):
-            session.attempt("training step as a CUDA graph", partial(graph_step, session, times), times=times)
+        row = "training step as a CUDA graph"
+        for times in (1, 4, 16):
+            session.attempt(row, partial(graph_step, session, SOFT, times), family=SOFT, times=times)
+        for name in CAPTURED:
+            session.attempt(row, partial(graph_step, session, name, 1), family=name, times=1)
     for name in ("captioner", "seq2seq")[: session.choose(2, 1)]:
         session.attempt("decoding step compiled", partial(compile_decoding, session, name), least=15, family=name)
-    session.attempt("cell compiled in training", partial(compile_cell, session), least=30)
+    session.attempt("attention compiled in training", partial(compile_attention, session), least=15, family=SOFT)
 
 
 def compile_function(session: Session, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -37,15 +40,16 @@ def compile_function(session: Session, function: Callable[..., Any], **options: 
     return torch.compile(function, dynamic=False, backend="eager")
 
 
-def make_step(session: Session, times: int = 1) -> TrainingStep:
-    """Return the training step of the captioner without dropout, which would hide differences."""
-    task, config = build_task(SOFT, session.quick, *WITHOUT_DROPOUT[SOFT])
-    batch = make_batch(SOFT, times, quick=session.quick)
+def make_step(session: Session, name: str = SOFT, times: int = 1) -> TrainingStep:
+    """Return the training step of a family without dropout."""
+    task, config = build_task(name, session.quick, dropout=False)
+    batch = make_batch(name, times, quick=session.quick)
     return TrainingStep(task, batch, PRECISION, session.device, config.trainer.gradient_clip_val)
 
 
 def run_passes(step: TrainingStep) -> Tensor:
-    """Compute the loss and its gradients."""
+    """Compute the loss and its gradients, of language models from their first state."""
+    forget_state(step.task)
     loss = step.compute_loss()
     loss.backward()
     return loss
@@ -62,9 +66,9 @@ def compare(loss: Tensor, gradients: Tensor, step: TrainingStep, found: Tensor) 
     return {"loss_gap": float((found - loss).abs() / loss.abs()), "gradient_gap": float(gap)}
 
 
-def graph_step(session: Session, times: int) -> Row:
+def graph_step(session: Session, name: str, times: int) -> Row:
     """Capture the forward and the backward pass as one CUDA graph, and replay it."""
-    step = make_step(session, times)
+    step = make_step(session, name, times)
     loss = run_passes(step).detach().clone()
     gradients = copy_gradients(step)
 
@@ -103,8 +107,8 @@ def report(plain: float, fast: float, seconds: float) -> Row:
     }
 
 
-def compile_cell(session: Session) -> Row:
-    """Compile what the captioner's decoder computes at each step of training."""
+def compile_attention(session: Session) -> Row:
+    """Compile the attention weights of the captioner's decoder, which training computes at each step."""
     step = make_step(session)
     loss = run_passes(step).detach().clone()
     gradients = copy_gradients(step)
@@ -115,10 +119,9 @@ def compile_cell(session: Session) -> Row:
         run_passes(step)
 
     plain = time_calls(run, session.device, *counts)
-    decoder = step.task.model.decoder
+    attention = step.task.model.decoder.attention
     started = time.perf_counter()
-    for name in ("attend", "update"):
-        setattr(decoder, name, compile_function(session, getattr(decoder, name)))
+    attention.weigh = compile_function(session, attention.weigh)
     step.optimizer.zero_grad()
     found = run_passes(step).detach()
     row = compare(loss, gradients, step, found)

@@ -206,13 +206,35 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def build_task(
-    name: str, quick: bool, *overrides: str, vocabulary: AnyVocabulary | None = None
+    name: str, quick: bool, dropout: bool = True, vocabulary: AnyVocabulary | None = None
 ) -> tuple[Any, DictConfig]:
-    """Return a family's task in training mode and its config."""
+    """Return a family's task in training mode and its config.
+
+    Args:
+        dropout: false turns it off, because it would hide differences.
+        vocabulary: of the model; the family's unless given.
+    """
     torch.manual_seed(0)
-    config = compose_config([*list_overrides(name, quick), *overrides])
+    config = compose_config(list_overrides(name, quick))
     vocabulary = vocabulary or make_vocabulary(name, quick)
     model = instantiate(config.model, "model", **vocabulary.sizes())
     task = instantiate(config.task, "task", model=model, vocabulary=vocabulary)
     task.log = lambda *arguments, **options: None  # no trainer here
+    if not dropout:
+        remove_dropout(task)
     return task.train(), config
+
+
+def remove_dropout(task: torch.nn.Module) -> None:
+    """Set all rates of dropout of a task to zero."""
+    for module in task.modules():
+        for field, value in vars(module).items():
+            is_rate = "dropout" in field or (field == "p" and isinstance(module, torch.nn.Dropout))
+            if is_rate and isinstance(value, float):
+                setattr(module, field, 0.0)
+
+
+def forget_state(task: Any) -> None:
+    """Let a language model begin with the first state again."""
+    for state in getattr(task, "recurrent", {}).values():
+        state.state = None

@@ -14,10 +14,6 @@ from gpu_sections.session import Row, Session
 
 FAMILIES = ("soft_7x7x1280", "lm_lstm")
 TRAININGS = ("fp32", "16-mixed", "bf16-mixed")
-WITHOUT_DROPOUT = {
-    "soft_7x7x1280": ("model.dropout=0", "model.word_dropout=0", "model.memory_dropout=0"),
-    "lm_lstm": ("model.dropout=0", "model.ngram_dropout=0"),
-}
 DIFFERENT = 8  # batches
 
 
@@ -75,7 +71,7 @@ def train_briefly(session: Session, family: str, precision: str, expected: Row |
 
 def compute_gradients(session: Session, family: str, precision: str) -> dict[str, Tensor]:
     """Return the gradients of the first step without dropout, in double precision on the CPU."""
-    task, _ = build_task(family, session.quick, *WITHOUT_DROPOUT[family])
+    task, _ = build_task(family, session.quick, dropout=False)
     batch: Any = make_batch(family, quick=session.quick)
     if precision == "float64":
         task.double()

@@ -22,6 +22,8 @@ from gpu_sections.session import Row, Session
 
 PRECISION = "bf16-mixed"
 WARM, STEPS = 8, 40
+CAPTIONER = ((16, 0), (16, 4), (128, 0), (128, 4), (128, 8))  # batches and workers
+LANGUAGE_MODEL = ((64, 0), (64, 4), (512, 0), (512, 4))
 LENGTH = 128  # characters per row of a stream
 
 
@@ -32,11 +34,11 @@ def measure_loading(session: Session) -> None:
         family = get_family("soft_7x7x1280", session.quick)
         sizes = (session.choose(6000, 20), family.regions, family.dim)
         session.attempt("write features", lambda: {"bytes_per_image": write_data(folder, *sizes)}, least=5)
-        for batch, workers in itertools.product(session.choose((16, 128), (2,)), session.choose((0, 4, 8), (0,))):
+        for batch, workers in session.choose(CAPTIONER, ((2, 0),)):
             session.attempt(
                 "captioner", partial(measure_captions, session, folder, batch, workers), batch=batch, workers=workers
             )
-    for batch, workers in itertools.product(session.choose((64, 512), (2,)), session.choose((0, 4, 8), (0,))):
+    for batch, workers in session.choose(LANGUAGE_MODEL, ((2, 0),)):
         session.attempt("lm_lstm", partial(measure_streams, session, batch, workers), batch=batch, workers=workers)
 
 

@@ -82,7 +82,9 @@ class TrainingStep:
         self.precision = precision
         self.device = device
         self.clip = clip
-        self.optimizer = task.configure_optimizers()["optimizer"]
+        built = task.configure_optimizers()
+        self.optimizer = built["optimizer"]
+        self.scheduler = built["lr_scheduler"]["scheduler"]
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
         self.trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
 
@@ -101,11 +103,17 @@ class TrainingStep:
             torch.nn.utils.clip_grad_norm_(self.trained, self.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.scheduler.step()
         return loss.detach()
 
 
 def time_calls(work: Callable[[], object], device: torch.device, warm: int = 5, calls: int = 20) -> float:
-    """Return the median milliseconds of a call, measured on the device."""
+    """Return the median milliseconds of a call, see `time_each`."""
+    return statistics.median(time_each(work, device, warm, calls))
+
+
+def time_each(work: Callable[[], object], device: torch.device, warm: int, calls: int) -> list[float]:
+    """Return the milliseconds of calls without a wait between them, measured on the device."""
     for _ in range(warm):
         work()
     if device.type != "cuda":
@@ -113,7 +121,7 @@ def time_calls(work: Callable[[], object], device: torch.device, warm: int = 5, 
         for _ in range(calls):
             work()
             clock.append(time.perf_counter())
-        return 1e3 * statistics.median(after - before for before, after in itertools.pairwise(clock))
+        return [1e3 * (after - before) for before, after in itertools.pairwise(clock)]
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(calls + 1)]
     torch.cuda.synchronize()
     marks[0].record()
@@ -121,7 +129,7 @@ def time_calls(work: Callable[[], object], device: torch.device, warm: int = 5, 
         work()
         mark.record()
     torch.cuda.synchronize()
-    return statistics.median(before.elapsed_time(after) for before, after in itertools.pairwise(marks))
+    return [before.elapsed_time(after) for before, after in itertools.pairwise(marks)]
 
 
 def count_work(work: Callable[[], object]) -> dict[str, float]:
@@ -180,7 +188,8 @@ def measure_step(step: TrainingStep, warm: int, steps: int) -> dict[str, Any]:
     step().item()
     if time.perf_counter() - started > SLOW:
         warm, steps = min(warm, 1), min(steps, 5)
-    figures: dict[str, Any] = {"ms": round(time_calls(step, step.device, warm, steps), 3)}
+    times = time_each(step, step.device, warm, steps)
+    figures: dict[str, Any] = {"ms": round(statistics.median(times), 3), "least_ms": round(min(times), 3)}
     if step.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         step()
