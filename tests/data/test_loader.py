@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import lightning
 import pytest
 import torch
@@ -91,6 +93,16 @@ def test_the_batch_of_a_step_is_divided_among_devices_and_accumulated_batches():
 @pytest.mark.parametrize("field", ["batch_size", "eval_batch_size", "global_batch_size"])
 def test_a_batch_size_below_1_is_refused(field: str):
     assert refusal(BatchSizes, **{"batch_size": 3, field: 0}) == f"data.{field}=0: expected a whole number from 1"
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda:1", True), ("cpu", False)])
+def test_batches_are_pinned_if_the_trainer_is_on_a_gpu(monkeypatch: pytest.MonkeyPatch, device: str, pinned: bool):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    module = lightning.LightningDataModule()
+    module.trainer = Mock(accumulate_grad_batches=1)
+    module.trainer.strategy.root_device = torch.device(device)
+    sampler = BucketSampler(LENGTHS, 4)
+    assert make_batch_loader(module, Indices(), sampler, collate, True).pin_memory == pinned
 
 
 def test_chunks_have_one_size_but_the_last():

@@ -164,9 +164,10 @@ def test_a_trials_process_has_gpus_of_its_own(
     if slurm:  # which has chosen the GPUs
         monkeypatch.setenv("SLURM_JOB_ID", "1")
         monkeypatch.setenv("SLURM_JOB_NAME", "sweep")
+    monkeypatch.setattr("attendgen.sweeps.trial.make_lock_folder", lambda: tmp_path)
     config = OmegaConf.create({"trainer": {"accelerator": accelerator, "devices": devices}})
     assert isinstance(config, DictConfig)
-    with trial_environment(config, tmp_path) as variables:
+    with trial_environment(config) as variables:
         assert variables["CUDA_VISIBLE_DEVICES"] == visible
         assert variables.get("SLURM_JOB_NAME") == ("interactive" if slurm else None)
 

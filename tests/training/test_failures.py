@@ -25,6 +25,8 @@ Train = Callable[..., Path]
         ("model.hidden=0", "model.hidden=0: expected a whole number from 1"),
         ("epochs=0", "epochs=0: expected a number from 1"),
         ("trainer.devices=0", "trainer.devices=0: expected a number from 1"),
+        ("trainer.share=1.5", "trainer.share=1.5: expected a number above 0, up to 1"),
+        ("data.eval_batch_size=0", "data.eval_batch_size=0: expected a whole number from 1"),
         ("name=[1", "name=[1: "),
         ("data.level=syllables", "syllables"),
         ("data.source_normalizer=odd", "normalizer=odd: unknown"),

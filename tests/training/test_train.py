@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from attendgen.runs.run import Run
+from attendgen.training.trainer import describe_unused_gpu
 from attendgen.utils.errors import UserError
 from attendgen.utils.resources import get_conf_dir
 from helpers import tiny_data
@@ -52,6 +53,16 @@ def test_a_run_has_the_threads_that_its_config_names(runs: SharedRuns) -> None:
     ):
         assert json.loads((folder / "environment.json").read_text())["threads"] == count
         assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "told"), [("cpu", True, True), ("cpu", False, False), ("cuda", True, False)]
+)
+def test_a_training_on_the_cpu_says_that_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, available: bool, told: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert ("trainer=gpu" in str(describe_unused_gpu(torch.device(device)))) == told
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from attendgen.config.instantiate import get_first_line
 from attendgen.config.saved import record_config
 from attendgen.runs.layout import ERROR, FIT_METRICS, TRIAL, clean_argument
-from attendgen.sweeps.gpus import reserve_gpus, uses_gpus
+from attendgen.sweeps.gpus import make_lock_folder, reserve_gpus, uses_gpus
 from attendgen.training.train import train
 from attendgen.utils.errors import UserError
 from attendgen.utils.exit_codes import run_command
@@ -52,7 +52,7 @@ def run_trial(config: DictConfig, folder: Path) -> float | None:
     if not config.isolate:
         attempt(config, folder)
     else:
-        with trial_environment(config, folder.parent) as variables:
+        with trial_environment(config) as variables:
             code = run_process([sys.executable, "-m", "attendgen.sweeps.trial", str(folder)], variables)
         if code != 0 and not (folder / ERROR).exists():
             ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -85,8 +85,8 @@ def write_error(folder: Path, message: str, trace: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def trial_environment(config: DictConfig, sweep: Path) -> Iterator[dict[str, str]]:
-    """Yield the environment variables of a trial's process, with GPUs of its own."""
+def trial_environment(config: DictConfig) -> Iterator[dict[str, str]]:
+    """Yield the environment variables of a trial's process, with GPUs, or shares of them, of its own."""
     if "SLURM_JOB_ID" in os.environ:
         # the job has its GPUs; under this name Lightning starts a trial's processes itself
         yield {**os.environ, "SLURM_JOB_NAME": "interactive"}
@@ -96,7 +96,7 @@ def trial_environment(config: DictConfig, sweep: Path) -> Iterator[dict[str, str
     if not wanted or not uses_gpus(config.trainer.accelerator):
         yield dict(os.environ)
         return
-    with reserve_gpus(wanted, sweep) as gpus:
+    with reserve_gpus(wanted, make_lock_folder(), config.trainer.get("share", 1)) as gpus:
         yield {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
 
 

@@ -28,6 +28,9 @@ def check_ranges(config: DictConfig) -> None:
     trainer = config.trainer
     if trainer.get("devices") in (0, "0"):
         raise UserError(f"trainer.devices={trainer.devices}: expected a number from 1")
+    share = trainer.get("share", 1)
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise UserError(f"trainer.share={share}: expected a number above 0, up to 1")
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if trainer.get("accelerator") in GPUS and not has_gpu:
         raise UserError(f"trainer.accelerator={trainer.accelerator}: there is no GPU here; use trainer=cpu")

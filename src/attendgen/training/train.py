@@ -21,7 +21,7 @@ from attendgen.training.components import Components, build_components
 from attendgen.training.loggers import close_loggers, describe_places, save_ids
 from attendgen.training.ranges import check_ranges
 from attendgen.training.summary import get_best_score, write_summary
-from attendgen.training.trainer import describe_device, describe_step, make_trainer
+from attendgen.training.trainer import describe_device, describe_step, describe_unused_gpu, make_trainer
 from attendgen.utils.errors import Interrupted, UserError
 from attendgen.utils.logging import silence_warnings
 from attendgen.utils.precision import set_matmul_precision
@@ -55,10 +55,8 @@ def train(config: DictConfig, folder: Path, resume: bool = False, changes: Seque
         if trainer.is_global_zero:
             save_settings(config, folder, components, resume, changes)
             log.info("device: %s", describe_device(trainer))
-            if trainer.strategy.root_device.type == "cpu" and torch.cuda.is_available():
-                log.info("this machine has a GPU, which is not used; trainer=gpu trains on it")
-            if step is not None:
-                log.info("%s", step)
+            for line in filter(None, (describe_unused_gpu(trainer.strategy.root_device), step)):
+                log.info("%s", line)
             save_ids(folder, loggers)
         setup_seconds = time.monotonic() - started
         try:

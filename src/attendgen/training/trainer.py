@@ -60,6 +60,7 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
     loggers = make_loggers(config.get("logger"), folder, None if not resume else resumed.step if resumed else 0)
     settings = config.trainer.copy()
     compiles = settings.pop("compile", False)
+    settings.pop("share", None)  # which sweeps read
     trainer: lightning.Trainer = instantiate(
         settings,
         "trainer",
@@ -147,6 +148,13 @@ def describe_device(trainer: lightning.Trainer) -> str:
         return f"{count}{torch.cuda.get_device_name(device)}, precision {trainer.precision}"
     name = get_processor() if device.type == "cpu" else device.type
     return f"{count}{device.type} ({name}), {torch.get_num_threads()} threads, precision {trainer.precision}"
+
+
+def describe_unused_gpu(device: torch.device) -> str | None:
+    """Return a hint for a training on the CPU of a machine with a GPU, for the log."""
+    if device.type != "cpu" or not torch.cuda.is_available():
+        return None
+    return "this machine has a GPU, which is not used; trainer=gpu trains on it"
 
 
 def describe_step(trainer: lightning.Trainer, data: BaseDataModule[Any]) -> str | None:
