@@ -82,7 +82,7 @@ def list_tiny_overrides(name: str) -> list[str]:
     encoder = [f"model.encoder.channels=[4,{TINY}]"] * is_shrunk
     encoder += ["model.encoder.depth=1"] * (family.kind == "pixels")
     if "transformer" in name:
-        return encoder + [f"model.{'dim' if 'dim' in size else size}" for size in ("dim=8", "heads=2")]
+        return [*encoder, "model.dim=8", "model.heads=2"]
     sizes = [*encoder, "model.hidden=8"] + ["model.embedding_dim=8"] * (name != "lm_textgenerate")
     if family.kind == "captions":
         sizes += ["model.attention.dim=8"]
