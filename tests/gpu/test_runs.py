@@ -15,7 +15,7 @@ from attendgen.hydra_app.app import run_hydra
 from helpers.checkpoints import assert_same, read
 from helpers.errors import Command
 from helpers.runs import SharedRuns
-from helpers.tiny_data import arguments, image
+from helpers.tiny_data import PLAIN, STEPS, arguments, image
 
 pytestmark = pytest.mark.gpu
 
@@ -23,6 +23,10 @@ Train = Callable[..., Path]
 ON_GPU = ["trainer=gpu", "callbacks.samples=null", "validate_every=2"]
 MONITORED = ["monitor.metric=val/cross_entropy", "monitor.mode=min"]
 UNSCORED = ["task.metrics=[]", *MONITORED]  # without pycocoevalcap
+PLAINLY = {
+    "flickr8k_soft": [*STEPS["flickr8k_soft"], *UNSCORED],
+    "novels_lstm": ["task/optimizer=adam", *PLAIN, "model.ngram_dropout=0.0"],
+}
 TESTS = Path(__file__).parents[1]
 DIVERGED = """
 import lightning, torch
@@ -56,15 +60,25 @@ def run_python(*given: str, timeout: int = 120) -> str:
     return done.stdout
 
 
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(train: Train, attendgen: Command, device: str) -> None:
+@pytest.mark.parametrize("experiment", ["toy_chat", "novels_lstm"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(experiment: str, train: Train) -> None:
     settings = [*ON_GPU, "trainer.deterministic=true", "model.dropout=0.2", "callbacks.last.minutes=0"]
-    straight = train("toy_chat", *settings, "steps=12", name="straight")
-    halted = train("toy_chat", *settings, "steps=6", name="halted")  # within an epoch
+    straight = train(experiment, *settings, "steps=12", name="straight")
+    halted = train(experiment, *settings, "steps=6", name="halted")  # within an epoch
     run_hydra([f"resume={halted}", "steps=12"])
     wanted, found = read(straight), read(halted)
     for part in ("global_step", "state_dict", "optimizer_states", "lr_schedulers"):
         assert_same(wanted[part], found[part], part)
     assert f"device: {torch.cuda.get_device_name()}" in (straight / "train.log").read_text()
+
+
+@pytest.mark.parametrize("experiment", PLAINLY)
+def test_a_compiled_training_is_the_plain_one(train: Train, experiment: str) -> None:
+    settings = [*PLAINLY[experiment], "trainer=gpu"]
+    plain, compiled = (
+        read(train(experiment, *settings, f"trainer.compile={choice}", name=choice)) for choice in ("false", "true")
+    )
+    torch.testing.assert_close(compiled["state_dict"], plain["state_dict"], rtol=1e-3, atol=1e-4)  # TF32
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
