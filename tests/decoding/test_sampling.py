@@ -288,3 +288,16 @@ def test_open_rows_keep_equally_many_per_input():
     assert rows.tolist()[:2] == [1, 3]
     assert rows.tolist()[2] == 8
     assert find_open_rows(torch.ones(4, 2, dtype=torch.bool), [2] * 4) is None
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_single_precision_draws_the_tokens_of_double_precision(temperature):
+    log_probs = (3 * torch.randn(4000, 300)).log_softmax(dim=-1)
+    log_probs[:, ::7] = -torch.inf
+    rows, uniform = torch.arange(4000), torch.rand(4000, dtype=torch.double)
+    drawn = Sampler(temperature)._invert_fast(log_probs, uniform)
+    mass = (log_probs.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
+    expected = (mass <= uniform.unsqueeze(1) * mass[:, -1:]).sum(dim=1)
+    assert drawn.equal(expected)
+    edges = mass[rows, expected] - 1e-9  # just before the edge of a token, which rounding would move
+    assert Sampler(temperature)._invert_fast(log_probs, edges / mass[:, -1]).equal(expected)

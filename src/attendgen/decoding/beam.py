@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from attendgen.decoding.processors import Constraints, check_processors, process
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.decoding.scoring import BeamScorer
 from attendgen.decoding.waiting import get_interval, send
-from attendgen.layers.state import count_rows, fill_tokens, get_device, get_mask, take_rows
+from attendgen.layers.state import count_rows, fill_tokens, get_device, get_mask, repeat_rows, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 
@@ -38,6 +39,7 @@ class Beam:
     """The state of a beam search.
 
     Attributes:
+        width: number of open hypotheses per input, after the first step.
         inputs: the inputs that are still searched.
         open: hypotheses that can grow, scored by log-probability.
         finished: the best finished ones, scored by the `BeamScorer`; None before the first step.
@@ -47,6 +49,7 @@ class Beam:
         attention: of every step so far, all rows of it.
     """
 
+    width: int
     inputs: Int[Tensor, " batch"]
     open: Hypotheses
     finished: Hypotheses | None
@@ -56,22 +59,29 @@ class Beam:
     mask: Bool[Tensor, "batch source"] | None
     attention: list[Float[Tensor, "rows source"]]
 
-    @property
-    def width(self) -> int:
-        """Number of open hypotheses per input."""
-        return self.open.scores.size(1)
-
     @classmethod
     def start(cls, memory: Any, state: Any, width: int) -> "Beam":
-        """Return a beam of empty hypotheses, of which only the first of each input may grow at the first step."""
+        """Return a beam of one empty hypothesis per input."""
         inputs, device = count_rows(state), get_device(state)
+        empty = torch.empty(inputs, 1, 0, dtype=torch.long, device=device)
+        hypotheses = Hypotheses(torch.zeros(inputs, 1, device=device), empty, empty.float(), empty)
         rows = torch.arange(inputs, device=device)
-        empty = torch.empty(inputs, width, 0, dtype=torch.long, device=device)
-        scores = torch.full((inputs, width), -torch.inf, device=device)
-        scores[:, 0] = 0.0
-        hypotheses = Hypotheses(scores, empty, empty.float(), empty)
-        state = take_rows(state, rows.repeat_interleave(width))
-        return cls(rows, hypotheses, None, state, memory, None, get_mask(memory), [])
+        return cls(width, rows, hypotheses, None, state, memory, None, get_mask(memory), [])
+
+    def count_candidates(self, vocab: int) -> int:
+        """Return the number of continuations that are kept for each input: twice as many as the beam is wide."""
+        return min(2 * self.width, self.open.scores.size(1) * vocab)
+
+    def widen(self, *trees: Any) -> tuple[Any, ...]:
+        """Add empty hypotheses that cannot grow beside the first one, if it has too few continuations for the beam.
+
+        Returns:
+            The trees of tensors with a row for each hypothesis.
+        """
+        rest = self.width - 1
+        scores = functional.pad(self.open.scores, (0, rest), value=-torch.inf)
+        self.open = Hypotheses(scores, *(part.expand(-1, self.width, -1) for part in self.open[1:]))
+        return tuple(repeat_rows(tree, self.width) for tree in trees)
 
     def expand(
         self, log_probs: Float[Tensor, "batch n vocab"], alphas: Float[Tensor, "batch n source"], scorer: BeamScorer
@@ -88,14 +98,14 @@ class Beam:
             self.attended = alphas if self.attended is None else self.attended + alphas
             mask = None if self.mask is None else self.mask.unsqueeze(1)
             scores = scores + scorer.coverage_penalty(self.attended, mask).unsqueeze(-1)
-        best_scores, best = scores.flatten(1).topk(min(2 * self.width, self.width * vocab), dim=1)
+        best_scores, best = scores.flatten(1).topk(self.count_candidates(vocab), dim=1)
         parent, token = best // vocab, best % vocab
-        row = sum(map(len, self.attention)) + _flat_rows(parent, self.width)
+        row = sum(map(len, self.attention)) + _flat_rows(parent, log_probs.size(1))
         self.attention.append(alphas.flatten(0, 1))
         grown = Hypotheses(
             total.flatten(1).gather(1, best),
             _append(self.open.tokens, parent, token),
-            _append(self.open.log_probs, parent, log_probs.flatten(1).gather(1, best)),
+            _append(self.open.log_probs, parent, _pick(log_probs, parent, token)),
             _append(self.open.attention_row, parent, row),
         )
         return Expansion(grown, best_scores, parent)
@@ -113,11 +123,12 @@ class Beam:
 
     def advance(self, grown: Expansion, ends: Bool[Tensor, "batch n"], model_state: Any) -> None:
         """Go on with the best continuations that do not end."""
+        hypotheses = self.open.scores.size(1)
         chosen = grown.scores.masked_fill(ends, -torch.inf).topk(self.width, dim=1).indices
         kept = Hypotheses(*(_pick(part, chosen) for part in grown.hypotheses))
         self.open = kept._replace(scores=kept.scores.masked_fill(ends.gather(1, chosen), -torch.inf))
         parent = grown.parent.gather(1, chosen)
-        self.model_state = take_rows(model_state, _flat_rows(parent, self.width).flatten())
+        self.model_state = take_rows(model_state, _flat_rows(parent, hypotheses).flatten())
         self.attended = None if self.attended is None else _pick(self.attended, parent)
 
     def is_done(self, scorer: BeamScorer, n_best: int, max_length: int) -> Bool[Tensor, " batch"]:
@@ -177,15 +188,17 @@ def beam_search(
         raise ValueError(f"n_best {n_best}: expected 1 to the beam's width {width}")
     scorer = scorer or BeamScorer()
     beam = Beam.start(memory, state, width)
-    first = fill_tokens(state, SOS) if prefix is None else prefix
-    last = first.repeat_interleave(width)
+    last = fill_tokens(state, SOS) if prefix is None else prefix
     dropped: list[tuple[Tensor, Hypotheses]] = []
     interval = get_interval(last.device)
     for length in range(1, max_length + 1):
         log_probs, alphas, model_state = model.step(last, beam.model_state, beam.memory)
+        if length == 1 and beam.count_candidates(log_probs.size(1)) < 2 * width:
+            log_probs, alphas, model_state = beam.widen(log_probs, alphas, model_state)
         history = beam.open.tokens.flatten(0, 1)
         log_probs = process(processors, log_probs, history)
-        grown = beam.expand(log_probs.unflatten(0, (-1, width)), alphas.unflatten(0, (-1, width)), scorer)
+        by_input = (len(beam.inputs), -1)
+        grown = beam.expand(log_probs.unflatten(0, by_input), alphas.unflatten(0, by_input), scorer)
         token = grown.hypotheses.tokens[..., -1]
         at_end = length == max_length
         ends = torch.full_like(token, at_end, dtype=torch.bool) if eos_id is None else (token == eos_id) | at_end
@@ -207,9 +220,9 @@ def beam_search(
     return _collect([*dropped, (beam.inputs, beam.finished)], torch.cat(beam.attention), n_best)
 
 
-def _pick(values: Tensor, index: Int[Tensor, "batch chosen"]) -> Tensor:
-    """Choose along the second dimension, input by input."""
-    return values[torch.arange(len(index), device=index.device).unsqueeze(1), index]
+def _pick(values: Tensor, index: Int[Tensor, "batch chosen"], *more: Int[Tensor, "batch chosen"]) -> Tensor:
+    """Choose along the second dimension, and more that follow it, input by input."""
+    return values[torch.arange(len(index), device=index.device).unsqueeze(1), index, *more]
 
 
 def _append(values: Tensor, parent: Int[Tensor, "batch n"], new: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.config import DecodingConfig
@@ -14,7 +14,8 @@ from attendgen.decoding.processors import Constraints, OwnProcessors
 from attendgen.decoding.protocol import CompositeModel, DecodableModel, Decoded, DecodingFunction
 from attendgen.decoding.sampling import RandomStreams, Sampler, TokenChoice, argmax_token, greedy_or_sample
 from attendgen.decoding.scoring import BeamScorer
-from attendgen.layers.state import Member, count_rows, get_device, take_rows, to_float32
+from attendgen.layers.prepared import prepare_decoding
+from attendgen.layers.state import Member, count_rows, get_device, map_tensors, repeat_rows, to_float32
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
@@ -54,8 +55,9 @@ def decode(
         return config(model, memory, state, suppress_tokens, **text)
     # scores must not depend on the training's precision, and autocast would convert the weights anew at each step
     with torch.autocast(get_device(state).type, enabled=False):
-        memory, state = to_float32(memory), to_float32(state)
+        memory, state = convert_memory(model, memory), to_float32(state)
         if not config.reranks:
+            model, memory = prepare_decoding(model, memory, count_tokens(config))
             return decode_tokens(model, memory, state, config, suppress_tokens, examples, **text)
         outputs, evidence_sets = generate_candidates(model, memory, state, config, suppress_tokens, examples, **text)
         if config.retrieval_captions:
@@ -63,6 +65,19 @@ def decode(
                 raise UserError(f"decoding.retrieval_captions={config.retrieval_captions}: only captioners retrieve")
             evidence_sets = [*evidence_sets, retrieved]
         return mbr_rerank(outputs, evidence_sets, config.n_best)
+
+
+def convert_memory(model: Any, memory: Any) -> Any:
+    """Return a memory in single precision, or in that of the model's weights."""
+    weights = {weight.dtype for weight in model.parameters()} if isinstance(model, nn.Module) else set()
+    return map_tensors(
+        lambda part: part if part.dtype in weights or not part.is_floating_point() else part.float(), memory
+    )
+
+
+def count_tokens(config: DecodingConfig) -> int:
+    """Return about how many tokens are decoded for each input: half as many as there can be."""
+    return (max(config.beam_size, config.n_best) + config.mbr_samples) * config.max_length // 2
 
 
 def decode_tokens(
@@ -121,6 +136,10 @@ def generate_candidates(
         model.split_members(memory, state) if isinstance(model, CompositeModel) else [Member(1.0, model, memory, state)]
     )
     rules = _get_rules(config, suppress_tokens, prefix, eos_id)
+    members = [
+        Member(member.share, *prepare_decoding(member.model, member.memory, count_tokens(config)), member.state)
+        for member in members
+    ]
     numbers = examples or [0] * count_rows(state)
     outputs, samples, drawn = [], [], 0
     for count, member in zip(apportion(config.mbr_samples, [member.share for member in members]), members, strict=True):
@@ -168,10 +187,9 @@ def _draw(
     """Draw `count` outputs of each input, which share the input's memory."""
     choose = _notify(Sampler(config.temperature or 1.0, config.top_k, config.top_p, streams), on_token)
     inputs = count_rows(state)
-    rows = torch.arange(inputs, device=get_device(state)).repeat_interleave(count)
-    by_input = {name: rules[name] for name in ("prefix", "earlier") if rules.get(name) is not None}
-    rules = {**rules, **{name: part[rows] for name, part in by_input.items()}}
-    decoded = greedy_or_sample(model, memory, take_rows(state, rows), choose=choose, **rules)
+    if rules.get("earlier") is not None:
+        rules = {**rules, "earlier": repeat_rows(rules["earlier"], count)}
+    decoded = greedy_or_sample(model, memory, state, choose=choose, samples=count, **rules)
     return Decoded(*(part.squeeze(1).unflatten(0, (inputs, count)) for part in decoded))
 
 

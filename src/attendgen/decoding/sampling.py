@@ -11,9 +11,10 @@ from torch import Tensor
 from attendgen.decoding.processors import Constraints, check_processors, process
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.decoding.waiting import get_interval, send
-from attendgen.layers.state import count_rows, fill_tokens, take_rows
+from attendgen.layers.state import count_rows, fill_tokens, repeat_rows, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
+NEAR = 1e-5  # probability: single precision may be wrong about what lies so near to the edge of a token
 BLOCK = 16  # random numbers of each row that are drawn at once
 
 # chooses a token per row from its log-probabilities; also given the rows' indices at the start of decoding
@@ -84,31 +85,54 @@ class Sampler:
 
     def __call__(self, log_probs: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
         """Draw a token for each row."""
-        probabilities = (log_probs.double() / self.temperature).softmax(dim=-1)
+        uniform = self._draw_uniform(rows)
         if self.top_k is None and self.top_p is None:
-            return self.invert(probabilities, rows)
-        probabilities, tokens = probabilities.sort(dim=-1, descending=True)
+            return self._invert_fast(log_probs, uniform)
+        probabilities, tokens = self._soften(log_probs).sort(dim=-1, descending=True)
         if self.top_k is not None:
             probabilities[:, self.top_k :] = 0.0
         if self.top_p is not None:
             probabilities /= probabilities.sum(dim=-1, keepdim=True)
             before = probabilities.cumsum(dim=-1) - probabilities
             probabilities.masked_fill_(before >= self.top_p, 0.0)
-        return tokens.gather(1, self.invert(probabilities, rows).unsqueeze(1)).squeeze(1)
+        return tokens.gather(1, invert(probabilities, uniform)).squeeze(1)
 
-    def invert(self, weights: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
-        """Draw an index in proportion to its weight by inverting the cumulative distribution.
+    def _soften(self, log_probs: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows vocab"]:
+        return (log_probs.double() / self.temperature).softmax(dim=-1)
 
-        This is much faster than `torch.multinomial`.
-        """
-        mass = weights.cumsum(dim=-1)
+    def _draw_uniform(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         if self.streams is None:
-            uniform = torch.rand(len(mass), dtype=mass.dtype, device=mass.device)
-        else:
-            uniform = self.streams.draw(rows)
-        # from the right: an index of weight 0 is never drawn
-        drawn = torch.searchsorted(mass, uniform.unsqueeze(1) * mass[:, -1:], right=True)
-        return drawn.clamp(max=mass.size(1) - 1).squeeze(1)
+            return torch.rand(len(rows), dtype=torch.double, device=rows.device)
+        return self.streams.draw(rows)
+
+    def _invert_fast(
+        self, log_probs: Float[Tensor, "rows vocab"], uniform: Float[Tensor, " rows"]
+    ) -> Int[Tensor, " rows"]:
+        """Draw from all tokens: on a CPU in single precision, and again in double where rounding may decide."""
+        if log_probs.device.type != "cpu":
+            return invert(self._soften(log_probs), uniform).squeeze(1)
+        mass = (log_probs if self.temperature == 1 else log_probs / self.temperature).softmax(dim=-1).cumsum(dim=-1)
+        drawn = invert_mass(mass, uniform)
+        edges = mass.gather(1, torch.cat([(drawn - 1).clamp(min=0), drawn], dim=1))
+        is_near = ((edges - uniform.unsqueeze(1) * mass[:, -1:]).abs() < NEAR).any(dim=1)
+        near = is_near.nonzero().squeeze(1)
+        drawn[near] = invert(self._soften(log_probs[near]), uniform[near])
+        return drawn.squeeze(1)
+
+
+def invert(weights: Float[Tensor, "rows vocab"], uniform: Float[Tensor, " rows"]) -> Int[Tensor, "rows 1"]:
+    """Draw an index in proportion to its weight by inverting the cumulative distribution.
+
+    This is much faster than `torch.multinomial`.
+    """
+    return invert_mass(weights.cumsum(dim=-1), uniform)
+
+
+def invert_mass(mass: Float[Tensor, "rows vocab"], uniform: Float[Tensor, " rows"]) -> Int[Tensor, "rows 1"]:
+    """Return the index at which the cumulative weights exceed a share of their sum."""
+    # from the right: an index of weight 0 is never drawn
+    drawn = torch.searchsorted(mass, (uniform.unsqueeze(1) * mass[:, -1:]).to(mass.dtype), right=True)
+    return drawn.clamp(max=mass.size(1) - 1)
 
 
 @torch.inference_mode()
@@ -123,11 +147,13 @@ def greedy_or_sample(
     eos_id: int | None = EOS,
     earlier: Int[Tensor, "rows earlier"] | None = None,
     drop_finished: bool = True,
+    samples: int = 1,
 ) -> Decoded:
     """Choose tokens one by one until every row has emitted `eos_id` or holds `max_length` tokens.
 
     Args:
         choose: chooses the next token of each row.
+        samples: rows for each row of `state`, which are the same before the first token.
         prefix: the token before the first one; <sos> unless given.
         processors: change the log-probabilities of the next tokens, one after the other.
         eos_id: ends a row; None goes on to `max_length`.
@@ -135,16 +161,19 @@ def greedy_or_sample(
         drop_finished: fast path: drop finished rows from the batch; the outputs are the same up to rounding.
     """
     last = fill_tokens(state, SOS) if prefix is None else prefix
-    per_input = len(last) // count_rows(memory)  # the rows of one input are neighbors
-    row = torch.arange(len(last), device=last.device)  # the rows that are still in the batch
+    number = len(last) * samples
+    per_input = number // count_rows(memory)  # the rows of one input are neighbors
+    row = torch.arange(number, device=last.device)  # the rows that are still in the batch
     ended = row < 0
     interval = get_interval(last.device)
-    tokens = last.new_full((len(last), max_length), PAD)
-    log_probs = torch.zeros(len(last), max_length, device=last.device)
+    tokens = last.new_full((number, max_length), PAD)
+    log_probs = torch.zeros(number, max_length, device=last.device)
     attention: Tensor | None = None
     length = 0
     for length in range(1, max_length + 1):
         scores, alpha, state = model.step(last, state, memory)
+        if length == 1 and samples > 1:
+            scores, alpha, state = repeat_rows((scores, alpha, state), samples)
         if attention is None:
             attention = alpha.new_zeros(*tokens.shape, alpha.size(1))
         history = tokens[row, : length - 1]

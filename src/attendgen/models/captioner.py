@@ -19,8 +19,10 @@ from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
 from attendgen.layers.hard_attention import INFERENCE_ATTENTION, AttentionSampler, SampledWeights, draw_weights
 from attendgen.layers.plain import use_plain_autograd
+from attendgen.layers.prepared import PreparedDecoder, can_prepare
 from attendgen.layers.state import Memory, map_tensors, repeat_rows
 from attendgen.models.encoders.base import ImageModel
+from attendgen.models.prepared import PreparedCaptioner
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
 
@@ -185,11 +187,21 @@ class Captioner(ImageModel):
             context_output: L_z z, if the context is apart.
             samples: rows per caption, which share their dropout.
         """
+        return self.output(self.read_out(word, hidden, context_output, samples))
+
+    def read_out(
+        self,
+        word: Float[Tensor, "*rows embedding"],
+        hidden: Float[Tensor, "*rows hidden"],
+        context_output: Float[Tensor, "*rows features"] | None = None,
+        samples: int = 1,
+    ) -> Float[Tensor, "*rows read"]:
+        """Return what the output layer reads, see `logits`."""
         if self.deep_hidden is None:
-            return self.output(self._drop(hidden, samples, "hidden"))
+            return self._drop(hidden, samples, "hidden")
         deep = word + self.deep_hidden(self._drop(hidden, samples, "hidden"))
         deep = torch.tanh(deep if context_output is None else deep + context_output)
-        return self.output(self._drop(deep, samples, "deep"))
+        return self._drop(deep, samples, "deep")
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: Any, memory: Memory
@@ -204,6 +216,14 @@ class Captioner(ImageModel):
             features, weights, state = self.decoder.step(word, state, memory)
             context = None
         return self.logits(word, features, context).float().log_softmax(dim=-1), weights, state
+
+    def prepare_decoding(self, memory: Memory, tokens: int) -> tuple[Any, Any]:
+        """Return an object with this model's `step`, faster, and its memory; see `layers.prepared.prepare_decoding`."""
+        if type(self).step is not Captioner.step or self.masks is not None or not can_prepare(self.decoder):
+            return self, memory
+        readout = None if self.deep_context is None else self.deep_context.weight
+        prepared = PreparedCaptioner(self, PreparedDecoder(self.decoder, self.embedding, memory, tokens, readout))
+        return prepared, prepared.decoder.memory
 
     def forward(
         self,

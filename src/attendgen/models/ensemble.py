@@ -5,7 +5,7 @@ attendgen ensemble RUN RUN ... --out RUN
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attendgen.layers.encoder import Features, ImageEncoder
+from attendgen.layers.prepared import prepare_decoding
 from attendgen.layers.state import Member
 from attendgen.models.encoders.base import ImageModel
 from attendgen.utils.errors import UserError
@@ -116,9 +117,21 @@ class Ensemble(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: Parts, memory: Parts
     ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows source"], Parts]:
         """Return log-probabilities of the next token after `tokens`, the attention weights, and the new states."""
-        parts = zip(self.models, state, memory, strict=True)
+        return self.step_members(self.models, tokens, state, memory)
+
+    def step_members(
+        self, models: Iterable[Any], tokens: Int[Tensor, " rows"], state: Parts, memory: Parts
+    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows source"], Parts]:
+        """Compute `step` with the members, or with what takes their place."""
+        parts = zip(models, state, memory, strict=True)
         scores, alphas, states = zip(*(member.step(tokens, *part) for member, *part in parts), strict=True)
         return self.mix(scores), self.average_attention(alphas), states
+
+    def prepare_decoding(self, memory: Parts, tokens: int) -> tuple[Any, Parts]:
+        """Return an object with this model's `step`, faster, and its memory; see `layers.prepared.prepare_decoding`."""
+        pairs = zip(self.models, memory, strict=True)
+        members, memories = zip(*(prepare_decoding(member, part, tokens) for member, part in pairs), strict=True)
+        return PreparedEnsemble(self, members), memories
 
     def forward(
         self, source: Any, inputs: Int[Tensor, "*rows time"]
@@ -126,6 +139,19 @@ class Ensemble(nn.Module):
         """Teacher forcing: return log-probabilities of each next token given the true ones before it, and attention."""
         scores, alphas = zip(*(member(source, inputs) for member in self.models), strict=True)
         return self.mix(scores), self.average_attention(alphas)
+
+
+class PreparedEnsemble:
+    """Decodes with an ensemble whose members are prepared."""
+
+    def __init__(self, ensemble: Ensemble, members: Sequence[Any]) -> None:
+        self.ensemble, self.members = ensemble, members
+
+    def step(
+        self, tokens: Int[Tensor, " rows"], state: Parts, memory: Parts
+    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows source"], Parts]:
+        """Compute the ensemble's `step`."""
+        return self.ensemble.step_members(self.members, tokens, state, memory)
 
 
 class StatefulEnsemble(Ensemble):

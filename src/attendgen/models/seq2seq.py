@@ -15,7 +15,9 @@ from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import Decoder
 from attendgen.layers.lstm import BidirectionalLSTM, read_padded, tie_weights
 from attendgen.layers.plain import use_plain_autograd
+from attendgen.layers.prepared import PreparedDecoder, can_prepare
 from attendgen.layers.state import Memory
+from attendgen.models.prepared import PreparedSeq2Seq
 from attendgen.utils.special_tokens import PAD
 
 
@@ -118,6 +120,14 @@ class Seq2Seq(nn.Module):
         """Return log-probabilities of the next token after `tokens`, the attention weights, and the new state."""
         features, alpha, state = self.decoder.step(self.target_embedding(tokens), state, memory)
         return self.logits(features).float().log_softmax(dim=-1), alpha, state
+
+    def prepare_decoding(self, memory: Memory, tokens: int) -> tuple[Any, Any]:
+        """Return an object with this model's `step`, faster, and its memory; see `layers.prepared.prepare_decoding`."""
+        if type(self).step is not Seq2Seq.step or not can_prepare(self.decoder):
+            return self, memory
+        readout = None if self.readout is None else self.readout.weight[:, self.hidden :]
+        prepared = PreparedSeq2Seq(self, PreparedDecoder(self.decoder, self.target_embedding, memory, tokens, readout))
+        return prepared, prepared.decoder.memory
 
     def forward(
         self, source: Int[Tensor, "batch source"], inputs: Int[Tensor, "batch target"]
