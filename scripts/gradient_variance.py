@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     data = open_data(config.data, run.vocabulary, model.encoder)
     assert isinstance(data, CaptionDataModule)
     data.setup("fit")
-    batch = next(iter(data.train_dataloader()))
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
 
     with torch.no_grad():
         nll, words = build_task(model, run, LeaveOneOutEstimator(CategoricalSampler())).nll(batch)

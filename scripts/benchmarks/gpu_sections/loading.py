@@ -3,9 +3,10 @@
 import itertools
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,7 +23,15 @@ from gpu_sections.session import Row, Session
 
 PRECISION = "bf16-mixed"
 WARM, STEPS = 8, 40
-CAPTIONER = ((16, 0), (16, 4), (128, 0), (128, 4), (128, 8))  # batches and workers
+CAPTIONER = (
+    (16, 0),
+    (16, 4),
+    (16, None),
+    (128, 0),
+    (128, 4),
+    (128, 8),
+    (128, None),
+)  # batches and workers; None: resident
 LANGUAGE_MODEL = ((64, 0), (64, 4), (512, 0), (512, 4))
 LENGTH = 128  # characters per row of a stream
 
@@ -34,23 +43,23 @@ def measure_loading(session: Session) -> None:
         family = get_family("soft_7x7x1280", session.quick)
         sizes = (session.choose(6000, 20), family.regions, family.dim)
         session.attempt("write features", lambda: {"bytes_per_image": write_data(folder, *sizes)}, least=5)
-        for batch, workers in session.choose(CAPTIONER, ((2, 0),)):
-            session.attempt(
-                "captioner", partial(measure_captions, session, folder, batch, workers), batch=batch, workers=workers
-            )
+        for batch, workers in session.choose(CAPTIONER, ((2, 0), (2, None))):
+            measure = partial(measure_captions, session, folder, batch, workers)
+            session.attempt("captioner", measure, batch=batch, workers="resident" if workers is None else workers)
     for batch, workers in session.choose(LANGUAGE_MODEL, ((2, 0),)):
         session.attempt("lm_lstm", partial(measure_streams, session, batch, workers), batch=batch, workers=workers)
 
 
-def measure_captions(session: Session, folder: Path, batch: int, workers: int) -> Row:
-    """Measure the captioner on a cache of features that is on the disk."""
+def measure_captions(session: Session, folder: Path, batch: int, workers: int | None) -> Row:
+    """Measure the captioner on a cache of features on the disk, or on the device if `workers` is None."""
     cache = str(folder / "cache")
-    data: Any = CaptionDataModule(
-        str(folder), partial(Coco), make_encoder(), cache, batch_size=batch, workers=workers, min_frequency=1
-    )
+    options: Any = {"batch_size": batch, "workers": workers or 0, "resident": workers is None, "min_frequency": 1}
+    data: Any = CaptionDataModule(str(folder), partial(Coco), make_encoder(), cache, **options)
     data.dataset("train")
     task, _ = build_task("soft_7x7x1280", session.quick, vocabulary=data.vocabulary)
-    return compare_with_resident(session, task, data.train_dataloader())
+    loader = data.train_dataloader()
+    data.trainer = SimpleNamespace(training=True)
+    return compare_with_resident(session, task, loader, lambda batch: data.on_after_batch_transfer(batch, 0))
 
 
 def measure_streams(session: Session, batch: int, workers: int) -> Row:
@@ -66,18 +75,24 @@ def measure_streams(session: Session, batch: int, workers: int) -> Row:
     return compare_with_resident(session, task, loader)
 
 
-def compare_with_resident(session: Session, task: Any, loader: Iterable[Any]) -> Row:
-    """Return the milliseconds per step with a loader, and with the same batches on the device."""
+def compare_with_resident(
+    session: Session, task: Any, loader: Iterable[Any], finish: Callable[[Any], Any] = lambda batch: batch
+) -> Row:
+    """Return the milliseconds per step with a loader, and with the same batches on the device.
+
+    Args:
+        finish: what is done with a batch on the device.
+    """
     count = session.choose(WARM + STEPS, 3)
     warm = session.choose(WARM, 1)
     batches = []
     started = time.perf_counter()
     for batch in itertools.islice(loader, count):
-        batches.append(move_data_to_device(batch, session.device))
+        batches.append(finish(move_data_to_device(batch, session.device)))
     alone = 1e3 * (time.perf_counter() - started) / len(batches)
     step = TrainingStep(task, batches[0], PRECISION, session.device)
-    resident = time_epoch(step, iter(batches), session, warm)
-    loaded = time_epoch(step, itertools.islice(loader, count), session, warm)
+    resident = time_epoch(step, iter(batches), session, warm, lambda batch: batch)
+    loaded = time_epoch(step, itertools.islice(loader, count), session, warm, finish)
     return {
         "ms": round(loaded, 3),
         "resident_ms": round(resident, 3),
@@ -86,14 +101,16 @@ def compare_with_resident(session: Session, task: Any, loader: Iterable[Any]) ->
     }
 
 
-def time_epoch(step: TrainingStep, batches: Iterable[Any], session: Session, warm: int) -> float:
+def time_epoch(
+    step: TrainingStep, batches: Iterable[Any], session: Session, warm: int, finish: Callable[[Any], Any]
+) -> float:
     """Return the milliseconds per step of a training on these batches, without the first `warm`."""
     started, count = 0.0, 0
     for number, batch in enumerate(batches):
         if number == warm:
             read_device(session)
             started, count = time.perf_counter(), 0
-        step.batch = move_data_to_device(batch, session.device)
+        step.batch = finish(move_data_to_device(batch, session.device))
         step()
         count += 1
     read_device(session)

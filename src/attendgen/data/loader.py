@@ -1,6 +1,7 @@
 """Batches of examples of similar length, and the loader that all data modules share."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from attendgen.data.batch import Batch, StepTotals, count_targets
 from attendgen.data.samplers import BucketSampler
 from attendgen.utils.errors import UserError
+
+MOST_WORKERS = 8
 
 
 class BatchSizes:
@@ -134,14 +137,18 @@ def make_batch_loader(
     batches: Any,
     collate: Callable[[Any], Any],
     train: bool,
-    workers: int = 0,
+    workers: int | str = 0,
     seed: int = 0,
 ) -> Loader:
     """Return a data module's loader of the batches that a sampler chooses.
 
+    Args:
+        workers: see `choose_workers`.
+
     Raises:
-        UserError: there is no batch, as when several processes train on few examples.
+        UserError: there is no batch, as when several processes train on few examples; or see `choose_workers`.
     """
+    number = choose_workers(module, workers)
     if len(batches) == 0:
         raise UserError("data.batch_size: fewer batches than processes; lower it, or use fewer devices")
     return Loader(
@@ -150,8 +157,8 @@ def make_batch_loader(
         group=get_accumulated(module) if train else 0,
         collate_fn=collate,
         generator=torch.Generator().manual_seed(seed),  # starting a loader must not disturb the global stream
-        num_workers=workers,
-        persistent_workers=workers > 0,
+        num_workers=number,
+        persistent_workers=number > 0,
         pin_memory=uses_gpu(module),
     )
 
@@ -163,7 +170,7 @@ def make_bucket_loader(
     collate: Callable[[Any], Any],
     sizes: BatchSizes,
     shuffle: bool,
-    workers: int = 0,
+    workers: int | str = 0,
     seed: int = 0,
 ) -> Loader:
     """Return a data module's loader of shuffled buckets, or of every example once in order of length.
@@ -198,6 +205,29 @@ def choose_batch_size(module: lightning.LightningDataModule, sizes: BatchSizes, 
 def uses_gpu(module: lightning.LightningDataModule) -> bool:
     """Return whether batches go to a GPU; pinning them for a trainer on the CPU would open a context on the GPU."""
     return module.trainer is not None and module.trainer.strategy.root_device.type == "cuda"
+
+
+def choose_workers(module: lightning.LightningDataModule, workers: int | str) -> int:
+    """Return the number of processes that read batches.
+
+    Args:
+        workers: their number, or "auto": a share of the cores, at most `MOST_WORKERS`, for each process that trains
+            on a GPU, and none on a CPU, whose cores compute the training.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if workers == "auto":
+        devices = module.trainer.num_devices if module.trainer else 1
+        return max(1, min(MOST_WORKERS, count_cores() // devices)) if uses_gpu(module) else 0
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+        raise UserError(f"data.workers={workers}: expected a whole number from 0, or auto")
+    return workers
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_positive(**fields: object) -> None:

@@ -84,7 +84,7 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         target_normalizer: str = "none",
         min_frequency: int = 1,
         batch_size: int = 32,
-        workers: int = 0,
+        workers: int | str = 0,
         seed: int = 0,
         columns: Sequence[int] | None = None,
         skip_bad: bool = False,

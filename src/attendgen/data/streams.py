@@ -48,11 +48,12 @@ class Streams(Dataset[tuple[Tensor, Tensor, bool]]):
         return torch.cat(parts)
 
     def __getitem__(self, chunk: Chunk) -> tuple[Tensor, Tensor, bool]:
-        outputs = self.cut(chunk.start, chunk.end)
+        if chunk.start == chunk.end:
+            return torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), chunk.reset
+        read = self.cut(max(0, chunk.start - 1), chunk.end)
+        outputs = read[len(read) - (chunk.end - chunk.start) :].clone()
         inputs = outputs.new_full(outputs.shape, SOS)
-        if len(inputs):
-            before = self.cut(max(0, chunk.start - 1), chunk.end - 1)
-            inputs[len(inputs) - len(before) :] = before
+        inputs[len(inputs) - len(read) + 1 :] = read[:-1]
         first = bisect_right(self.starts, chunk.start - 1)
         for begin in self.starts[first:]:
             if begin >= chunk.end:

@@ -86,7 +86,7 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         batch_size: int = 32,
         short_context_prob: float = 0.1,
         cache: str | None = None,
-        workers: int = 0,
+        workers: int | str = 0,
         seed: int = 0,
         level: str = "characters",
         vocab_size: int | None = None,

@@ -3,6 +3,7 @@ import logging
 import shutil
 from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -100,10 +101,33 @@ def test_cached_features_equal_the_encoders_output(flickr, make_data, encoder, t
             paths = [flickr / "Images" / list(captions)[index] for index in batch.index.tolist()]
             pixels = torch.stack([to_pixels(open_image(path), SIZE) for path in paths])
             exact = encoder(pixels.to(encoder.mean.device)).cpu()
+            batch = data.on_after_batch_transfer(batch, 0)
             torch.testing.assert_close(batch.images, exact, rtol=2e-3, atol=2e-3)
             assert exact.std() > 0.02
             seen += len(paths)
         assert seen == len(captions)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_resident_features_are_those_that_are_read(flickr, make_data, encoder, tmp_path, views):
+    batches = {}
+    for resident in (False, True):
+        settings = {"batch_size": 2, "augmented_views": views, "resident": resident, "workers": "auto"}
+        data = make_data(flickr, cache=str(tmp_path / "cache"), **settings)
+        data.setup("fit")
+        loaders = {"train": data.train_dataloader(), "val": data.val_dataloader()}
+        batches[resident] = []
+        for split, loader in loaders.items():
+            data.trainer = SimpleNamespace(training=split == "train")
+            batches[resident] += [data.on_after_batch_transfer(batch, 0) for batch in loader]
+    assert len(batches[True]) == len(batches[False]) > 2
+    torch.testing.assert_close(batches[True], batches[False], rtol=0, atol=0)
+    assert all(batch.images.dtype == torch.float32 for batch in batches[True])
+
+
+def test_resident_features_need_a_cache(flickr, make_data):
+    data = make_data(flickr, cache=None, resident=True)
+    assert "data.resident=true: needs cached features; set data.cache=DIR" in refusal(lambda: data.setup("fit"))
 
 
 def test_nearest_captions_are_all_captions_of_the_nearest_training_image(flickr, make_data, encoder, tmp_path):
@@ -184,7 +208,7 @@ def test_connect_sets_the_vocabulary_and_the_encoder(flickr, make_data):
 def test_features_of_a_trained_encoder_are_not_cached(flickr, make_data, tmp_path):
     data = make_data(flickr, cache=str(tmp_path / "cache"))
     data.connect(data.build_vocabulary(), SmallCNN(channels=(4,), size=SIZE))
-    assert refusal(data.setup, "fit").endswith("set data.cache=null")
+    assert refusal(lambda: data.setup("fit")).endswith("set data.cache=null")
 
 
 @pytest.mark.parametrize("field", ["batch_size", "captions_per_image", "augmented_views", "max_length"])

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from attendgen.data.batch import CaptionBatch, shift_targets
+from attendgen.data.captions.features import FeatureCache, take_from_views
 from attendgen.data.captions.sources import CaptionedImage, ImageId
 from attendgen.data.packed import Packed, PackedIds, PackedStrings
 from attendgen.layers.encoder import Features
@@ -67,13 +68,24 @@ class CaptionDataset(Dataset[Example]):
 
     If there are more captions, or several `views` of the images, they are drawn for each epoch from the seed, the epoch
     and the image's index alone.
+
+    Args:
+        by_position: batches hold the positions of images in all views, one after the other, in place of their features.
     """
 
-    def __init__(self, ids: PackedIds, views: Sequence[Images], captions_per_image: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        ids: PackedIds,
+        views: Sequence[Images],
+        captions_per_image: int,
+        seed: int = 0,
+        by_position: bool = False,
+    ) -> None:
         self.ids = ids
         self.views = views
         self.captions_per_image = captions_per_image
         self.seed = seed
+        self.by_position = by_position
         self.epoch = torch.zeros((), dtype=torch.long).share_memory_()  # the loader's workers must see it change
 
     def set_epoch(self, epoch: int) -> None:
@@ -84,20 +96,47 @@ class CaptionDataset(Dataset[Example]):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Example:
+        view = self.choose_view(index)
+        return index, self.views[view][index], self.choose_captions(index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example] | CaptionBatch:
+        """Return a batch; features that are cached are read at once."""
+        views = [self.choose_view(index) for index in indices]
+        caches = [view for view in self.views if isinstance(view, FeatureCache)]
+        if len(caches) < len(self.views):
+            return [self[index] for index in indices]
+        if self.by_position:
+            images: Tensor | Features = torch.tensor([v * len(self) + i for v, i in zip(views, indices, strict=True)])
+        else:
+            images = take_from_views(caches, views, indices)
+        return make_batch(indices, images, [self.choose_captions(index) for index in indices])
+
+    def choose_view(self, index: int) -> int:
+        """Return which view of an image this epoch shows."""
+        return random.Random(f"view-{self.seed}-{int(self.epoch)}-{index}").randrange(len(self.views))
+
+    def choose_captions(self, index: int) -> list[list[int] | None]:
+        """Return the ids of an image's captions in this epoch; None stands for one that it does not have."""
         ids = self.ids[index]
         if len(ids) > self.captions_per_image:
             ids = random.Random(f"{self.seed}-{int(self.epoch)}-{index}").sample(ids, self.captions_per_image)
-        view = random.Random(f"view-{self.seed}-{int(self.epoch)}-{index}").randrange(len(self.views))
-        return index, self.views[view][index], [*ids, *[None] * (self.captions_per_image - len(ids))]
+        return [*ids, *[None] * (self.captions_per_image - len(ids))]
 
 
-def collate(examples: Sequence[Example]) -> CaptionBatch:
-    """Stack images and pad captions."""
+def collate(examples: Sequence[Example] | CaptionBatch) -> CaptionBatch:
+    """Stack images and pad captions, unless that is done."""
+    if isinstance(examples, CaptionBatch):
+        return examples
     index, images, captions = zip(*examples, strict=True)
+    if isinstance(images[0], Features):
+        return make_batch(index, Features(*(torch.stack(parts) for parts in zip(*images, strict=True))), captions)
+    return make_batch(index, torch.stack(images), captions)
+
+
+def make_batch(
+    index: Sequence[int], images: Tensor | Features, captions: Sequence[list[list[int] | None]]
+) -> CaptionBatch:
+    """Return a batch of images, each with the same number of captions."""
     inputs, outputs = shift_targets([row for rows in captions for row in rows])
     shape = (-1, len(captions[0]))
-    if isinstance(images[0], Features):
-        stacked: Tensor | Features = Features(*(torch.stack(parts) for parts in zip(*images, strict=True)))
-    else:
-        stacked = torch.stack(images)
-    return CaptionBatch(torch.tensor(index), stacked, inputs.unflatten(0, shape), outputs.unflatten(0, shape))
+    return CaptionBatch(torch.tensor(index), images, inputs.unflatten(0, shape), outputs.unflatten(0, shape))

@@ -6,14 +6,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from attendgen.data.batch import CaptionBatch
 from attendgen.data.captions.checks import find_broken
 from attendgen.data.captions.dataset import CaptionDataset, CaptionedImages, Images, collate
-from attendgen.data.captions.features import FeatureCache, PixelData, cache_features, find_missing
+from attendgen.data.captions.features import (
+    FeatureCache,
+    PixelData,
+    ResidentFeatures,
+    cache_features,
+    find_missing,
+    to_single,
+)
 from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.data.captions.sources import CaptionedImage, CaptionSource, ImageId
-from attendgen.data.loader import BatchSizes, make_bucket_loader, require_positive
+from attendgen.data.loader import BatchSizes, choose_workers, make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.packed import PackedIds, without_garbage_collection
 from attendgen.layers.encoder import ImageEncoder
@@ -49,6 +59,8 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         max_samples: use only the first images of each split (for tests).
         skip_bad: leave out images that are missing or cannot be read; the source leaves out unusable rows.
         encoding: of the source's files, which reads it from here; None is UTF-8.
+        workers: processes that read batches, or "auto", see `attendgen.data.loader.choose_workers`.
+        resident: keep the cached features in the memory of the device on which the model is trained.
 
     Raises:
         UserError: a number is out of range.
@@ -65,7 +77,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         augmented_views: int = 1,
         max_length: int = 25,
         min_frequency: int = 5,
-        workers: int = 0,
+        workers: int | str = 0,
         seed: int = 0,
         max_samples: int | None = None,
         skip_bad: bool = False,
@@ -75,6 +87,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         tokenizer: Tokenizer | None = None,
         eval_batch_size: int | None = None,
         global_batch_size: int | None = None,
+        resident: bool = False,
     ) -> None:
         super().__init__()
         require_positive(captions_per_image=captions_per_image, augmented_views=augmented_views, max_length=max_length)
@@ -93,7 +106,9 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         self.skip_bad = skip_bad
         self.encoding = encoding
         self.splits: dict[str, CaptionedImages] = {}
+        self.resident = resident
         self.sets: dict[str, CaptionDataset] = {}
+        self.features: dict[str, ResidentFeatures] = {}  # of the splits that have been read, if they are resident
         self.nearest: NearestCaptions | None = None  # made when it is first needed
 
     def connect(self, vocabulary: VocabularyProtocol, encoder: ImageEncoder | None = None) -> None:
@@ -160,7 +175,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
             paths = self.rows(split).paths()
             count = self.augmented_views if split == "train" else 1
             views = [self.images(paths, view) for view in range(count)]
-            self.sets[split] = CaptionDataset(ids, views, self.captions_per_image, self.seed)
+            self.sets[split] = CaptionDataset(ids, views, self.captions_per_image, self.seed, self.resident)
         return self.sets[split]
 
     def encode_captions(self, split: str, vocabulary: VocabularyProtocol) -> PackedIds:
@@ -189,6 +204,8 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
             UserError: features of an encoder that is trained are to be cached, or an image is missing or broken.
         """
         assert self.encoder is not None
+        if self.cache is None and self.resident:
+            raise UserError("data.resident=true: needs cached features; set data.cache=DIR")
         if self.cache is None:
             return PixelData(paths, self.encoder.size, view)
         if not self.encoder.frozen:
@@ -196,7 +213,8 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
                 "model.encoder.freeze=false or .unfreeze_stages above 0: features of an encoder that is trained cannot "
                 "be cached; set data.cache=null"
             )
-        return cache_features(self.encoder, paths, Path(self.cache), workers=self.workers, view=view)
+        workers = choose_workers(self, self.workers)
+        return cache_features(self.encoder, paths, Path(self.cache), workers=workers, view=view)
 
     def nearest_captions(self, number: int) -> NearestCaptions:
         """Return an index that finds the captions of the `number` training images most similar to an image.
@@ -230,4 +248,22 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         """Return batches of a split: shuffled buckets, or every image once in order of length."""
         data = self.dataset(split)
         lengths = data.ids.max_lengths()
-        return make_bucket_loader(self, data, lengths, collate, self.sizes, shuffle, self.workers, self.seed)
+        workers = 0 if self.resident else self.workers  # only captions are read then
+        return make_bucket_loader(self, data, lengths, collate, self.sizes, shuffle, workers, self.seed)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002  # Lightning's
+        """Return a batch whose features are on the device in single precision."""
+        if not isinstance(batch, CaptionBatch):
+            return batch
+        images = batch.images
+        if self.resident and isinstance(images, Tensor):
+            training = self.trainer is not None and self.trainer.training
+            images = self.get_resident("train" if training else self.eval_split, images.device).take(images)
+        return batch._replace(images=to_single(images))
+
+    def get_resident(self, split: str, device: torch.device) -> ResidentFeatures:
+        """Return the features of a split in the memory of a device."""
+        if split not in self.features:
+            caches = [view for view in self.dataset(split).views if isinstance(view, FeatureCache)]
+            self.features[split] = ResidentFeatures(caches, device)
+        return self.features[split]
