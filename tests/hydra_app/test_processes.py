@@ -11,7 +11,7 @@ from attendgen.hydra_app.app import run_hydra
 from attendgen.hydra_app.processes import LAUNCH, announce_folder, wait_for_folder
 from helpers import tiny_data
 from helpers.errors import refusal
-from helpers.processes import TWO, run_ranks
+from helpers.processes import TWO, Name, name_by_srun, name_by_torchrun, run_ranks
 
 QUICK = ("steps=2", "decoding.max_length=4", "callbacks.samples=null", "logger=csv", "data.batch_size=2")
 
@@ -64,18 +64,22 @@ def test_a_trainer_of_one_device_is_refused_where_two_processes_were_started(tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_launched_processes_leave_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The launcher gives an id, from which the folder has its name, and no folder is given."""
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+@pytest.mark.parametrize(
+    ("name", "folder"), [(name_by_torchrun, "torchrun_mine"), (name_by_srun, "slurm_42_7")], ids=["torchrun", "srun"]
+)
+def test_launched_processes_leave_one_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: Name, folder: str
+) -> None:
+    """The folder has its name from the launcher's id, as no folder is given."""
     arguments = [f"paths.outputs={tmp_path}/outputs", *TWO, *QUICK]
     given = [a for a in tiny_data.arguments("toy_chat", tmp_path, *arguments) if not a.startswith("hydra.run.dir")]
-    run_ranks(lambda _: run_hydra(given))
-    (folder,) = (tmp_path / "outputs" / "toy_chat").iterdir()
-    assert folder.name == "torchrun_mine"
-    assert (folder / "config.yaml").is_file()
-    overrides = (folder / ".hydra" / "overrides.yaml").read_text()
-    assert "steps=2" in overrides
-    assert "mine" in (folder / LAUNCH).read_text()
+    run_ranks(lambda _: run_hydra(given), name=name)
+    (run,) = (tmp_path / "outputs" / "toy_chat").iterdir()
+    assert run.name == folder
+    assert (run / "config.yaml").is_file()
+    assert "steps=2" in (run / ".hydra" / "overrides.yaml").read_text()
+    assert (run / LAUNCH).is_file()
+    assert capfd.readouterr().err.count("device: 2 x cpu") == 1
 
 
 @pytest.mark.slow

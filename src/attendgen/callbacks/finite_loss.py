@@ -21,9 +21,8 @@ class FiniteLoss(lightning.Callback):
     """
 
     def __init__(self) -> None:
-        self.row: torch.Tensor | None = None  # number of losses up to now that are not finite
-        self.begin: torch.Tensor  # step and batch of the first of them; -1 if there is none
-        self.first: torch.Tensor  # the same of the row that ends the training
+        self.losses: list[tuple[int, int, torch.Tensor]] = []  # since the last check, with their steps and batches
+        self.row: list[tuple[int, int]] = []  # steps and batches of the last losses, none of which is finite
 
     def on_train_batch_end(
         self,
@@ -33,17 +32,9 @@ class FiniteLoss(lightning.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Remember the first loss that is not finite."""
+        """Keep the loss, and check it if that takes no time."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if self.row is None:
-            self.row = torch.zeros((), dtype=torch.long, device=loss.device)
-            self.begin = self.first = torch.full((2,), -1, device=loss.device)
-        now = torch.tensor([trainer.global_step, batch_idx]).to(loss.device, non_blocking=True)
-        finite = torch.isfinite(loss)
-        self.row = torch.where(finite, 0, self.row + 1)
-        self.begin = torch.where(finite, -1, torch.where(self.begin < 0, now, self.begin))
-        ends = self.row >= (OVERFLOWS if has_scaler(trainer) else 1)
-        self.first = torch.where((self.first[0] < 0) & ends, self.begin, self.first)
+        self.losses.append((trainer.global_step, batch_idx, loss.detach()))
         is_cheap = loss.device.type == "cpu" and trainer.world_size == 1
         if is_cheap or not (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self.check(trainer)
@@ -62,19 +53,26 @@ class FiniteLoss(lightning.Callback):
         Raises:
             DivergedError: a loss is not finite.
         """
-        if self.row is None:
+        if not self.losses:
             return
-        seen = torch.cat([self.first, self.begin])
+        finite = torch.stack([loss for _, _, loss in self.losses]).isfinite().int()
         if trainer.world_size > 1:
-            torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
-        step, batch, begin, begin_batch = seen.tolist()
-        if step < 0 <= begin and not has_finite_weights(trainer.lightning_module):
-            step, batch = begin, begin_batch
-        if step >= 0:
-            raise DivergedError(
-                f"the loss is not finite at step {step}, batch {batch} of epoch {trainer.current_epoch}; "
-                "the last good checkpoint is kept: resume with a lower task.optimizer.lr or trainer.gradient_clip_val"
-            )
+            torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
+        most = OVERFLOWS if has_scaler(trainer) else 1
+        for (step, batch, _), is_finite in zip(self.losses, finite.tolist(), strict=True):
+            self.row = [] if is_finite else [*self.row, (step, batch)]
+            if len(self.row) >= most:
+                self._stop(trainer)
+        if self.row and not has_finite_weights(trainer.lightning_module):
+            self._stop(trainer)
+        self.losses = []
+
+    def _stop(self, trainer: lightning.Trainer) -> None:
+        step, batch = self.row[0]
+        raise DivergedError(
+            f"the loss is not finite at step {step}, batch {batch} of epoch {trainer.current_epoch}; "
+            "the last good checkpoint is kept: resume with a lower task.optimizer.lr or trainer.gradient_clip_val"
+        )
 
 
 def has_scaler(trainer: lightning.Trainer) -> bool:
