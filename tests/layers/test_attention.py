@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from attendgen.layers import additive_kernel
-from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention, MeanAttention, attend
+from attendgen.layers.attention import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    MeanAttention,
+    Padding,
+    attend,
+    weigh_scores,
+)
 from attendgen.utils.errors import UserError
 
 QUERY, MEMORY, KEY = 4, 6, 5
@@ -184,3 +192,14 @@ def test_unknown_activations_and_numbers_of_layers_are_refused():
         AdditiveAttention(QUERY, MEMORY, activation="gelu")
     with pytest.raises(UserError, match=r"model\.attention\.layers=3: expected 1 or 2"):
         AdditiveAttention(QUERY, MEMORY, layers=3)
+
+
+@pytest.mark.parametrize("dtype", [torch.double, torch.float, torch.bfloat16, torch.float16])
+def test_a_mask_made_once_gives_the_weights_of_the_mask(dtype: torch.dtype) -> None:
+    mask = torch.tensor([[True, True, False], [False, False, False], [True, True, True]])
+    scores = (100 * torch.randn(3, 4, 3)).to(dtype)
+    found, expected = weigh_scores(scores, Padding.make(mask)), weigh_scores(scores, mask)
+    assert found.dtype == expected.dtype
+    assert torch.equal(found, expected)
+    assert not found[1].any()
+    assert torch.equal(weigh_scores(scores, Padding.make(None)), weigh_scores(scores, None))

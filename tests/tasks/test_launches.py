@@ -15,6 +15,7 @@ BOUNDS = {
     "captioner": 900,
     "captioner, moving baseline": 1200,
     "captioner, leave one out": 1200,
+    "seq2seq, bahdanau": 800,
     "seq2seq, luong": 200,
     "seq2seq, luong, input feeding": 600,
     "lm, lstm": 100,
@@ -23,10 +24,7 @@ BOUNDS = {
 }
 
 
-MANY = pytest.mark.xfail(reason="the mask is applied at each step", strict=False)
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=MANY if "feeding" in name else ()) for name in BOUNDS])
+@pytest.mark.parametrize("name", BOUNDS)
 def test_a_training_step_launches_few_kernels(name: str) -> None:
     family: Family = partial(FAMILIES[name], **(IMAGES if "captioner" in name else {}))
     launches = count_launches(make_training(name, {name: family}, length=16, dropout=0.3))

@@ -104,6 +104,6 @@ def test_a_mistake_is_found(make, message):
 def test_a_shortcut_that_is_not_allowed_is_found(monkeypatch):
     check_decoder(BahdanauDecoder, attention=Squashed)
     # training then sums the memory, whatever the layer's context is
-    monkeypatch.setattr(attentive_steps, "weighs", lambda attention: True)
+    monkeypatch.setattr(attentive_steps, "has_scores", lambda attention: True)
     with pytest.raises(AssertionError, match="with Squashed: step 0 differs from all steps at once: features differs"):
         check_decoder(BahdanauDecoder, attention=Squashed)

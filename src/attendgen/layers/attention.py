@@ -7,7 +7,7 @@ memory; `forward` is then called as often as needed with the same keys.
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -47,25 +47,22 @@ class Attention(Protocol):
 
 
 @runtime_checkable
-class WeighingAttention(Attention, Protocol):
-    """An attention layer whose context is `alpha @ memory`, and which offers alpha alone.
+class ScoringAttention(Attention, Protocol):
+    """An attention layer whose context is `alpha @ memory` with alpha = softmax(scores), and which offers the scores.
 
     Training is faster with such a layer: a decoder computes W q together with its other products of the same state,
-    and sums the memory itself.
+    applies the mask, and sums the memory itself.
 
     Attributes:
-        query_weight: W, with which queries are multiplied before `weigh`; None if it takes them as they are.
+        query_weight: W, with which queries are multiplied before `score_keys`; None if it takes them as they are.
     """
 
     query_weight: Float[Tensor, "key query"] | None
 
-    def weigh(
-        self,
-        query: Float[Tensor, "batch query key"],
-        keys: Float[Tensor, "batch source key"],
-        mask: Bool[Tensor, "batch source"] | None,
+    def score_keys(
+        self, query: Float[Tensor, "batch query key"], keys: Float[Tensor, "batch source key"]
     ) -> Float[Tensor, "batch query source"]:
-        """Return alpha of queries that were multiplied with `query_weight`."""
+        """Return the scores of queries that were multiplied with `query_weight`."""
 
 
 class PastAttention(Protocol):
@@ -146,21 +143,43 @@ def has_weighted_sum(attention: Attention) -> bool:
     return False
 
 
-def weighs(attention: Attention) -> bool:
-    """Return whether a layer also offers alpha apart from the sum, see `WeighingAttention`.
+def has_scores(attention: Attention) -> bool:
+    """Return whether a layer also offers its scores, see `ScoringAttention`.
 
-    A subclass that defines another `forward` must define `weigh`, too.
+    A subclass that defines another `forward` must define `score_keys`, too.
     """
     if not has_weighted_sum(attention):
         return False
     for kind in type(attention).__mro__:
-        if "weigh" in vars(kind) or "forward" in vars(kind):
-            return "weigh" in vars(kind)
+        if "score_keys" in vars(kind) or "forward" in vars(kind):
+            return "score_keys" in vars(kind)
     return False
 
 
+class Padding(NamedTuple):
+    """Where a memory is not real, made once for all steps of a loop.
+
+    Attributes:
+        where: True where it is not real.
+        bias: added to scores: zero where it is real.
+    """
+
+    where: Bool[Tensor, "batch 1 source"]
+    bias: Float[Tensor, "batch 1 source"]
+
+    @classmethod
+    def make(cls, mask: Bool[Tensor, "batch source"] | None) -> "Padding | None":
+        """Return the padding of a mask; None if all of the memory is real."""
+        if mask is None:
+            return None
+        where = ~mask.unsqueeze(1)
+        # half of the least number: its sum with a score is finite
+        least = torch.finfo(torch.float).min / 2
+        return cls(where, torch.zeros(where.shape, device=where.device).masked_fill(where, least))
+
+
 def weigh_scores(
-    scores: Float[Tensor, "batch query source"], mask: Bool[Tensor, "batch source"] | None
+    scores: Float[Tensor, "batch query source"], mask: Bool[Tensor, "batch source"] | Padding | None
 ) -> Float[Tensor, "batch query source"]:
     """Return alpha = softmax(scores) over the real positions; zeros where no position is real.
 
@@ -169,6 +188,8 @@ def weigh_scores(
     half = scores.dtype in (torch.bfloat16, torch.float16)
     if mask is None:
         return scores.softmax(dim=-1, dtype=torch.float if half else None)
+    if isinstance(mask, Padding):  # the sum with the bias is in single precision
+        return (scores + mask.bias).softmax(dim=-1).masked_fill(mask.where, 0.0)
     scores = scores.float() if half else scores  # before the fill, which float16 cannot hold
     padding = ~mask.unsqueeze(1)
     # a finite fill: a row with no real position must give zeros, not NaN
@@ -199,14 +220,11 @@ class MeanAttention(nn.Module):
         """Return keys of width 1, which are not used."""
         return memory[..., :1]
 
-    def weigh(
-        self,
-        query: Float[Tensor, "batch query dim"],
-        keys: Float[Tensor, "batch source key"],
-        mask: Bool[Tensor, "batch source"] | None = None,
+    def score_keys(
+        self, query: Float[Tensor, "batch query dim"], keys: Float[Tensor, "batch source key"]
     ) -> Float[Tensor, "batch query source"]:
-        """Return equal weights."""
-        return weigh_scores(keys.new_zeros(*query.shape[:2], keys.size(1)), mask)
+        """Return equal scores."""
+        return keys.new_zeros(*query.shape[:2], keys.size(1))
 
     def forward(
         self,
@@ -216,7 +234,7 @@ class MeanAttention(nn.Module):
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
         """Return the mean of the real memory vectors, and equal weights."""
-        return attend(keys.new_zeros(*query.shape[:2], keys.size(1)), memory, mask)
+        return attend(self.score_keys(query, keys), memory, mask)
 
 
 class DotAttention(nn.Module):
@@ -242,15 +260,6 @@ class DotAttention(nn.Module):
         """Return the memory itself."""
         return memory
 
-    def weigh(
-        self,
-        query: Float[Tensor, "batch query dim"],
-        keys: Float[Tensor, "batch source dim"],
-        mask: Bool[Tensor, "batch source"] | None = None,
-    ) -> Float[Tensor, "batch query source"]:
-        """Return alpha."""
-        return weigh_scores(self._score(query, keys), mask)
-
     def forward(
         self,
         query: Float[Tensor, "batch query dim"],
@@ -259,11 +268,12 @@ class DotAttention(nn.Module):
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
         """Return the context of each query, and alpha."""
-        return attend(self._score(query, keys), memory, mask)
+        return attend(self.score_keys(query, keys), memory, mask)
 
-    def _score(
+    def score_keys(
         self, query: Float[Tensor, "batch query dim"], keys: Float[Tensor, "batch source dim"]
     ) -> Float[Tensor, "batch query source"]:
+        """Return the scores."""
         query = query.to(keys.dtype)  # weights may be in half precision, and a decoding's memory in single
         if self.scale != 1:
             query = query * self.scale  # the smaller factor, before half precision rounds large scores
@@ -328,15 +338,6 @@ class AdditiveAttention(nn.Module):
         """W."""
         return self.query_proj.weight
 
-    def weigh(
-        self,
-        query: Float[Tensor, "batch query key"],
-        keys: Float[Tensor, "batch source key"],
-        mask: Bool[Tensor, "batch source"] | None = None,
-    ) -> Float[Tensor, "batch query source"]:
-        """Return alpha of W q."""
-        return weigh_scores(self._score(query, keys), mask)
-
     def forward(
         self,
         query: Float[Tensor, "batch query dim"],
@@ -345,11 +346,12 @@ class AdditiveAttention(nn.Module):
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
         """Return the context of each query, and alpha."""
-        return attend(self._score(self.query_proj(query), keys), memory, mask)
+        return attend(self.score_keys(self.query_proj(query), keys), memory, mask)
 
-    def _score(
+    def score_keys(
         self, query: Float[Tensor, "batch query key"], keys: Float[Tensor, "batch source key"]
     ) -> Float[Tensor, "batch query source"]:
+        """Return the scores of W q."""
         if self.fused and self.inner is None:
             vector = self.score.weight.squeeze(0).to(query.dtype)
             return additive_scores(query, keys.to(query.dtype), vector, self.activation)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from attendgen.layers.attention import extend_past, look_at, weighs
+from attendgen.layers.attention import Padding, extend_past, has_scores, look_at, weigh_scores
 from attendgen.layers.decoder import AttendedSteps
 from attendgen.layers.deferred import defer_memory, defer_weight
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
@@ -44,7 +44,7 @@ class StepMaps(NamedTuple):
     def stack(cls, decoder: "BahdanauDecoder", of_hidden: Float[Tensor, "gates hidden"]) -> "StepMaps":
         """Return the maps of a decoder."""
         attention: Any = decoder.attention
-        query = attention.query_weight if weighs(attention) else None
+        query = attention.query_weight if has_scores(attention) else None
         gate = decoder.context_gate
         zeros = of_hidden.new_zeros(0 if query is None else len(query))
         parts = [of_hidden, query, None if gate is None else gate.weight]
@@ -94,7 +94,8 @@ class FastSteps:
         self.reorders = reorders
         self.sampler = sampler
         self.readout = readout
-        self.weighs = weighs(decoder.attention)
+        self.has_scores = has_scores(decoder.attention)
+        self.padding = Padding.make(memory.mask) if self.has_scores else None
         self.factors = Factors([], [])
 
     def run(self, inputs: Float[Tensor, "rows time inputs"], state: AttentiveState) -> AttendedSteps:
@@ -114,9 +115,9 @@ class FastSteps:
         defer = defer_memory if self.reorders else defer_weight
         projected = defer(projected, second, self.factors.attended)
         weight, second = maps.weight.detach().to(dtype).T, second.detach().to(dtype)
-        if self.weighs:
+        if self.has_scores:
             self.memory = self.memory._replace(keys=self.memory.keys.to(dtype))
-        values = self.memory.values if self.reorders or not self.weighs else self.memory.values.to(dtype)
+        values = self.memory.values if self.reorders or not self.has_scores else self.memory.values.to(dtype)
         state = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.to(dtype))
         hidden, steps = [], []
         for before in projected.unbind(1):
@@ -136,14 +137,14 @@ class FastSteps:
         """Compute one step's attention, and W_z z_t.
 
         Args:
-            query: multiplied with the attention's W if the layer weighs.
+            query: multiplied with the attention's W if the layer offers its scores.
             second: W_z times the memory if W_z is multiplied with it, otherwise W_z.
         """
         batch = len(self.memory.values)
         attention: Any = self.decoder.attention
-        if self.weighs:
+        if self.has_scores:
             grouped = query.unflatten(0, (batch, -1))  # batch query dim
-            alpha = attention.weigh(grouped, self.memory.keys, self.memory.mask)
+            alpha = weigh_scores(attention.score_keys(grouped, self.memory.keys), self.padding)
             drawn = SampledWeights(alpha) if self.sampler is None else draw_weights(self.sampler, alpha)
             weights = drawn.weights.to(query.dtype)
             if self.reorders:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import Attention, extend_past, has_weighted_sum, look_at, start_past, weighs
+from attendgen.layers.attention import Attention, extend_past, has_scores, has_weighted_sum, look_at, start_past
 from attendgen.layers.attentive_steps import FastSteps, stack_weights
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
@@ -199,4 +199,4 @@ class BahdanauDecoder(nn.Module):
         source, dim = memory.values.shape[1:]
         once = source * (2 + memory.values.requires_grad)
         is_less = once + 3 * contexts * source / dim < 3 * contexts
-        return self.gate_commutes and weighs(self.attention) and is_less
+        return self.gate_commutes and has_scores(self.attention) and is_less

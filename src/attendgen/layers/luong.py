@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import Attention, extend_past, look_at, start_past, weighs
+from attendgen.layers.attention import Attention, Padding, extend_past, has_scores, look_at, start_past, weigh_scores
 from attendgen.layers.deferred import defer_memory, defer_weight
 from attendgen.layers.lstm import read_lstm, step_lstm, update_cell
 from attendgen.layers.plain import is_plain
@@ -168,7 +168,9 @@ class FedContexts:
     def __init__(self, decoder: LuongDecoder, memory: Memory, time: int) -> None:
         self.decoder = decoder
         self.memory = memory
-        self.reorders = weighs(decoder.attention) and memory.values.size(1) <= 2 * time  # else that is much more work
+        # with a longer memory that would be much more work
+        self.reorders = has_scores(decoder.attention) and memory.values.size(1) <= 2 * time
+        self.padding = Padding.make(memory.mask) if self.reorders else None
         self.factors: list[Tensor] = []
         self.weights: list[Tensor] = []
         self.of_read = self.values = decoder.combine.weight
@@ -201,7 +203,7 @@ class FedContexts:
         attention: Any = self.decoder.attention
         query = hidden if attention.query_weight is None else functional.linear(hidden, attention.query_weight)
         batch = len(self.memory.values)
-        alpha = attention.weigh(query.unflatten(0, (batch, -1)), self.memory.keys, self.memory.mask)
+        alpha = weigh_scores(attention.score_keys(query.unflatten(0, (batch, -1)), self.memory.keys), self.padding)
         weights = alpha.to(hidden.dtype)
         self.factors.append(read.detach())
         self.weights.append(weights.detach())
