@@ -2,19 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import lightning
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
-from attendgen.callbacks.ema import EMA
-from attendgen.callbacks.finite_loss import FiniteLoss
-from attendgen.callbacks.gradient_norm import GradientNorm
-from attendgen.callbacks.step_seed import StepSeed
-from attendgen.callbacks.throughput import Throughput
 from helpers.families import make_training, move
+from helpers.waiting import train_without_waiting
 
 pytestmark = pytest.mark.gpu
 
@@ -66,48 +59,13 @@ def test_a_training_step_does_not_wait(name: str, dtype: torch.dtype | None, dev
         step(1)
 
 
-class Forbid(lightning.Callback):
-    """Forbids to wait from the beginning of a step, if it is the first callback; the first steps may."""
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        torch.cuda.set_sync_debug_mode("error" if batch_idx > 1 else "default")
-
-
-class Allow(lightning.Callback):
-    """Allows to wait at the end of a step, if it is the last callback."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def on_train_batch_end(self, *arguments: Any) -> None:
-        self.steps += 1
-        torch.cuda.set_sync_debug_mode("default")
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize(
     "name", ["captioner", "captioner, moving baseline", "seq2seq, luong, input feeding", "lm, ngrams"]
 )
 def test_a_training_with_callbacks_does_not_wait(name: str, precision: str, device: str) -> None:
-    task, batch = make_training(name, dropout=0.3)
-    del task.log  # there is a trainer now
-    allow = Allow()
-    trainer = lightning.Trainer(
-        accelerator="gpu",
-        devices=1,
-        precision=precision,
-        max_steps=6,
-        gradient_clip_val=1.0,
-        callbacks=[Forbid(), StepSeed(1), FiniteLoss(), GradientNorm(), Throughput(), EMA(), allow],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=100,
-    )
-    trainer.fit(task, DataLoader([batch] * 6, batch_size=None))
-    assert allow.steps == 6
+    assert train_without_waiting(name, precision=precision) == 6
 
 
 def test_the_check_finds_a_wait(device: str) -> None:
