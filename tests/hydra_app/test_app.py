@@ -1,7 +1,9 @@
 """The command line of `attendgen train`: arguments, config folders, folders of runs, further processes."""
 
+import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,12 +135,23 @@ def test_a_first_process_with_a_rank_overwrites_no_run(finished: Path, monkeypat
     assert (finished / "config.yaml").read_text() == before
 
 
-@pytest.mark.parametrize("rank", [None, "1"])
-def test_a_mistake_is_reported_by_the_first_process_before_the_others(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], rank: str | None
+@pytest.mark.parametrize(
+    ("rank", "parents", "begin"),
+    [
+        (None, itertools.repeat(7), "attendgen: no_such_field"),
+        ("1", itertools.repeat(7), "attendgen: process 1: no_such_field"),
+        ("1", itertools.chain([7], itertools.repeat(1)), None),  # the first process has reported it, and ended
+    ],
+)
+def test_a_mistake_is_reported_by_the_first_process_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    rank: str | None,
+    parents: Iterator[int],
+    begin: str | None,
 ) -> None:
-    waited: list[float] = []
-    monkeypatch.setattr("attendgen.utils.exit_codes.time.sleep", waited.append)
+    monkeypatch.setattr("attendgen.utils.exit_codes.PATIENCE", 0.1)
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
@@ -146,6 +159,6 @@ def test_a_mistake_is_reported_by_the_first_process_before_the_others(
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
-    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("attendgen: ")]
-    assert line.startswith("attendgen: process 1: no_such_field" if rank else "attendgen: no_such_field")
-    assert len(waited) == (rank is not None)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("attendgen: ")]
+    assert len(lines) == (begin is not None)
+    assert all(line.startswith(str(begin)) for line in lines)

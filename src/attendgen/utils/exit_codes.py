@@ -1,5 +1,6 @@
 """How a program ends: one line after a mistake, and an exit code."""
 
+import os
 import sys
 import time
 import traceback
@@ -20,25 +21,33 @@ def run_command(command: Callable[[], Any], name: str = "attendgen", silent: boo
     Args:
         name: of the program, with which messages begin.
         silent: print no line, because another process of the same training prints it; a traceback is always printed.
-        rank: of this process. The first one reports a mistake that all of them meet, and its launcher ends the others;
-            one that is still there after some seconds has met a mistake of its own, and reports it.
+        rank: of this process. The first one reports a mistake that all of them meet. Its launcher ends the others, or
+            ends; a process that neither happens to has met a mistake of its own, and reports it.
     """
+    parent = os.getppid()
     try:
         code = command()
     except Exception as error:
         if get_line(error) is None:
             traceback.print_exc()
-        elif not silent:
-            if rank > 0:
-                time.sleep(PATIENCE)
-                name = f"{name}: process {rank}"
+        elif not silent and rank == 0:
             print(f"{name}: {get_line(error)}", file=sys.stderr)
+        elif not silent and keeps_parent(parent, PATIENCE):
+            print(f"{name}: process {rank}: {get_line(error)}", file=sys.stderr)
         return get_code(error)
     except (Interrupted, KeyboardInterrupt) as stopped:
         if not silent and rank == 0:
             print(f"{name}: {str(stopped) or 'interrupted'}", file=sys.stderr)
         return get_code(stopped)
     return code if isinstance(code, int) else 0
+
+
+def keeps_parent(parent: int, seconds: float) -> bool:
+    """Return whether this process still has the same parent after some seconds; sooner if it has not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and os.getppid() == parent:
+        time.sleep(0.05)
+    return os.getppid() == parent
 
 
 def get_code(error: BaseException) -> int:
