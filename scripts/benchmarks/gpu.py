@@ -64,7 +64,7 @@ SECTIONS = {  # the most important first
     "resume": Section(resume.measure_resume, 90),
     "ddp": Section(ddp.measure_ddp, 40),
     "half": Section(half.measure_half, 35),
-    "compiled": Section(compiled.measure_compiled, 60),
+    "compiled": Section(compiled.measure_compiled, 80),
     "loading": Section(loading.measure_loading, 40),
 }
 

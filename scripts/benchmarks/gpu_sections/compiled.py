@@ -1,36 +1,54 @@
 """Section 3: what CUDA graphs and torch.compile save."""
 
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from attendgen.layers import use_plain_autograd
 from attendgen.layers.state import fill_tokens, map_tensors
 from attendgen.utils.special_tokens import SOS
 from decoding import LENGTHS, build_families
-from gpu_sections.families import build_task, forget_state, make_batch
+from gpu_sections.families import build_task, make_batch
 from gpu_sections.measure import TrainingStep, set_precision, time_calls
+from gpu_sections.resume import QUIET
 from gpu_sections.session import Row, Session
+from gpu_sections.synthetic import time_steps
 
 SOFT = "soft_7x7x1280"
-CAPTURED = ("luong_parallel", "lm_lstm", "seq2seq_transformer", "lm_transformer", "bahdanau", "small_cnn_pixels")
+TRAINED = (
+    SOFT,
+    "lm_lstm",
+    "luong_parallel",
+    "captioner_transformer",
+    "hard_9x9x1768",
+    "bahdanau",
+    "lm_transformer",
+    "luong_feeding",
+    "seq2seq_transformer",
+    "small_cnn_pixels",
+    "lm_textgenerate",
+    "lm_lstm_window",
+)
 PRECISION = "bf16-mixed"
 
 
 def measure_compiled(session: Session) -> None:
-    """Compare captured training steps, a compiled attention and a compiled decoding step with plain ones."""
+    """Compare captured training steps, a compiled cell and a compiled decoding step with plain ones."""
     if session.device.type == "cuda":
         row = "training step as a CUDA graph"
-        for times in (1, 4, 16):
-            session.attempt(row, partial(graph_step, session, SOFT, times), family=SOFT, times=times)
-        for name in CAPTURED:
-            session.attempt(row, partial(graph_step, session, name, 1), family=name, times=1)
+        for times in (1, 16):
+            session.attempt(row, partial(graph_step, session, times), family=SOFT, times=times)
+        for name in TRAINED:
+            session.attempt("trainer.compile=true", partial(compile_training, session, name), family=name)
     for name in ("captioner", "seq2seq")[: session.choose(2, 1)]:
         session.attempt("decoding step compiled", partial(compile_decoding, session, name), least=15, family=name)
-    session.attempt("attention compiled in training", partial(compile_attention, session), least=15, family=SOFT)
+    session.attempt("cell compiled in training", partial(compile_cell, session), least=15, family=SOFT)
 
 
 def compile_function(session: Session, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -40,16 +58,25 @@ def compile_function(session: Session, function: Callable[..., Any], **options: 
     return torch.compile(function, dynamic=False, backend="eager")
 
 
-def make_step(session: Session, name: str = SOFT, times: int = 1) -> TrainingStep:
-    """Return the training step of a family without dropout."""
-    task, config = build_task(name, session.quick, dropout=False)
-    batch = make_batch(name, times, quick=session.quick)
+def compile_training(session: Session, name: str) -> Row:
+    """Return the milliseconds per step of `attendgen train` with and without `trainer.compile`."""
+    times = []
+    for compiles in ("false", "true"):
+        with tempfile.TemporaryDirectory(prefix="attendgen-gpu-") as folder:
+            settings = [*QUIET, f"trainer.precision={PRECISION}", f"trainer.compile={compiles}"]
+            times.append(time_steps(name, Path(folder) / "run", session.quick, 20, 60, *settings))
+    return {"plain_ms": round(times[0], 3), "ms": round(times[1], 3), "gain": round(times[0] / times[1], 2)}
+
+
+def make_step(session: Session, times: int = 1) -> TrainingStep:
+    """Return the captioner's training step without dropout."""
+    task, config = build_task(SOFT, session.quick, dropout=False)
+    batch = make_batch(SOFT, times, quick=session.quick)
     return TrainingStep(task, batch, PRECISION, session.device, config.trainer.gradient_clip_val)
 
 
 def run_passes(step: TrainingStep) -> Tensor:
-    """Compute the loss and its gradients, of language models from their first state."""
-    forget_state(step.task)
+    """Compute the loss and its gradients."""
     loss = step.compute_loss()
     loss.backward()
     return loss
@@ -66,9 +93,9 @@ def compare(loss: Tensor, gradients: Tensor, step: TrainingStep, found: Tensor) 
     return {"loss_gap": float((found - loss).abs() / loss.abs()), "gradient_gap": float(gap)}
 
 
-def graph_step(session: Session, name: str, times: int) -> Row:
+def graph_step(session: Session, times: int) -> Row:
     """Capture the forward and the backward pass as one CUDA graph, and replay it."""
-    step = make_step(session, name, times)
+    step = make_step(session, times)
     loss = run_passes(step).detach().clone()
     gradients = copy_gradients(step)
 
@@ -107,8 +134,8 @@ def report(plain: float, fast: float, seconds: float) -> Row:
     }
 
 
-def compile_attention(session: Session) -> Row:
-    """Compile the attention weights of the captioner's decoder, which training computes at each step."""
+def compile_cell(session: Session) -> Row:
+    """Compile the step of the captioner's decoder that follows the equations; compare it with the fast path."""
     step = make_step(session)
     loss = run_passes(step).detach().clone()
     gradients = copy_gradients(step)
@@ -119,9 +146,10 @@ def compile_attention(session: Session) -> Row:
         run_passes(step)
 
     plain = time_calls(run, session.device, *counts)
-    attention = step.task.model.decoder.attention
+    use_plain_autograd(step.task.model)
+    decoder = step.task.model.decoder
     started = time.perf_counter()
-    attention.weigh = compile_function(session, attention.weigh)
+    decoder.attend_step = compile_function(session, decoder.attend_step)
     step.optimizer.zero_grad()
     found = run_passes(step).detach()
     row = compare(loss, gradients, step, found)
