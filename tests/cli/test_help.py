@@ -45,7 +45,17 @@ def test_version(attendgen: Command) -> None:
     ("command", "words"),
     {
         "train": ["experiment=", "toy_chat", "resume=RUN", "like=RUN", "-m", "--trust"],
-        "evaluate": ["RUN", "--split", "--out", "--text", "KEY=VALUE", "--dynamic-eval-lr", *COMPUTING, "--trust"],
+        "evaluate": [
+            "RUN",
+            "--split",
+            "--out",
+            "--text",
+            "KEY=VALUE",
+            "--dynamic-eval-lr",
+            *COMPUTING,
+            "--devices",
+            "--trust",
+        ],
         "generate": ["RUN", "TEXT", *DECODING, "--prompt-file", *COMPUTING, "--attention", "--score", "--trust"],
         "caption": ["RUN", "IMAGE", *DECODING, "--data", "--out", "--html", *COMPUTING, "--trust"],
         "import": ["KIND", "FILE", "--out"],

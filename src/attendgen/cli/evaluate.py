@@ -51,6 +51,9 @@ def evaluate(
     ] = 0.0,
     device: Device = "auto",
     precision: Precision = "32",
+    devices: Annotated[
+        int, typer.Option(metavar="N", help="Number of GPUs, or of processes on the CPU, that share the split.")
+    ] = 1,
     trust: Trust = None,
 ) -> int:
     """Score trained models: print a table and write metrics_<split>.json, its settings and the outputs."""
@@ -61,7 +64,7 @@ def evaluate(
 
     dynamic = None if dynamic_eval_lr is None else DynamicEvaluation(dynamic_eval_lr, dynamic_decay)
     options = EvaluationOptions(
-        split, overrides, out, tag, tuple(text or ()), dynamic, save_attention, device, precision
+        split, overrides, out, tag, tuple(text or ()), dynamic, save_attention, device, precision, devices
     )
     return evaluate_one(runs[0], options) if len(runs) == 1 else evaluate_several(runs, options)
 
@@ -87,6 +90,8 @@ def evaluate_one(run: str, options: "EvaluationOptions") -> int:
     from attendgen.runs.run import Run
 
     scores = evaluate_run(Run.find(run), options)
+    if not scores:  # a further process of several devices
+        return 0
     print_table(["score", "value"], [[name, f"{value:.6g}"] for name, value in scores.items()])
     return 0
 

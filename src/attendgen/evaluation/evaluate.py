@@ -113,6 +113,8 @@ def evaluate_many(names: Sequence[str], options: EvaluationOptions) -> Iterator[
     if len(names) > 1 and (options.out is not None or options.attention is not None):
         option = "--out" if options.out is not None else "--save-attention"
         raise UserError(f"{option}: {len(names)} runs would write the same files; leave it out, or evaluate one run")
+    if len(names) > 1 and options.devices > 1:  # each device's process runs the whole command
+        raise UserError(f"--devices {options.devices}: evaluates one run; give one, or use one device")
     source = DataSource()
     for name in names:
         try:
@@ -134,11 +136,15 @@ def evaluate_run(
         source: opens the data; a new one unless given.
         keep_results: return the outputs with their attention, too.
 
+    Returns:
+        The scores; none in the further processes of several devices, which write nothing.
+
     Raises:
         UserError: the split or the data does not exist, or an option does not fit the family.
     """
     require_split("--split", options.split)
     device, precision = find_device(options.device), require_precision(options.precision)
+    options.require_devices(device)
     folder = options.out or run.folder
     if folder is None:
         raise UserError(f"{run.checkpoint}: a checkpoint has no run directory to write to; give --out DIR")
@@ -159,7 +165,10 @@ def evaluate_run(
     data.open_split(split)
     results: dict[int, Result] = {}
     with _record(task, data, options.attention, results.__setitem__ if keep_results else None):
-        scores = {**run_validation(task, data, device), **data.count_inputs(split), **task.score_outputs()}
+        validated = run_validation(task, data, device, options.devices)
+        if not task.trainer.is_global_zero:
+            return Scores({}, {})
+        scores = {**validated, **data.count_inputs(split), **task.score_outputs()}
     if options.dynamic is not None:
         scores |= score_dynamically(task.to(device), data, options.dynamic)
     signatures = {f"{name}{SIGNATURE}": text for name, text in task.sign_scores().items()}
@@ -200,11 +209,15 @@ def _record(
             spool.write(path, data.inputs(data.eval_split))
 
 
-def run_validation(task: BaseTask[Any], data: BaseDataModule[Any], device: torch.device) -> dict[str, float]:
+def run_validation(
+    task: BaseTask[Any], data: BaseDataModule[Any], device: torch.device, devices: int = 1
+) -> dict[str, float]:
     """Return the scores that a task logs in a validation, without the split in their names."""
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=[device.index] if device.type == "cuda" else 1,
+        devices=[device.index] if device.type == "cuda" and devices == 1 else devices,
+        strategy="auto" if devices == 1 else "ddp",
+        use_distributed_sampler=False,  # the data modules shard their own batches
         logger=False,
         callbacks=[TQDMProgressBar(leave=False)],
         enable_model_summary=False,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.saved import to_plain_dict
@@ -13,6 +14,7 @@ from attendgen.evaluation.tag import make_tag, require_tag
 from attendgen.runs.checkpoint import read_checkpoint
 from attendgen.runs.provenance import describe_environment
 from attendgen.runs.run import Run
+from attendgen.utils.errors import UserError
 
 RECORDED = ("python", "packages", "commit", "changed", "own_packages", "device", "threads")  # of the environment
 
@@ -38,6 +40,7 @@ class EvaluationOptions:
         dynamic: score a language model by dynamic evaluation, too.
         attention: an `.npz` file for the attention weights of the split.
         device, precision: see `attendgen.utils.devices` and `precision`.
+        devices: GPUs, or processes on the CPU, that share the split.
     """
 
     split: str = "val"
@@ -49,6 +52,26 @@ class EvaluationOptions:
     attention: Path | None = None
     device: str = "auto"
     precision: str = "32"
+    devices: int = 1
+
+    def require_devices(self, device: torch.device) -> None:
+        """Check that several devices can be used.
+
+        Raises:
+            UserError: there are fewer, or another option needs one.
+        """
+        option, count = f"--devices {self.devices}", torch.cuda.device_count()
+        if self.devices < 1:
+            raise UserError(f"{option}: expected a number from 1")
+        if self.devices == 1:
+            return
+        if ":" in self.device:
+            raise UserError(f"{option}: excludes --device {self.device}; use cuda or cpu")
+        if device.type == "cuda" and self.devices > count:
+            raise UserError(f"{option}: PyTorch finds {count} GPUs; use as many at most")
+        for name, given in (("--save-attention", self.attention), ("--dynamic-eval-lr", self.dynamic)):
+            if given is not None:
+                raise UserError(f"{option}: {name} needs one device; leave one of them out")
 
     def make_label(self, run: Run, config: DictConfig) -> str:
         """Return the split with the tag, as in the names of the files: "val", or "val.beam5".

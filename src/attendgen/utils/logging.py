@@ -11,6 +11,7 @@ SILENCED = (
     "log(ging)? interval",
     "Checkpoint directory .* exists and is not empty",  # a run that resumes
     "broadcast_buffers",
+    "recommended to use `self.log",  # of scores that are computed from all processes' outputs
 )
 
 
