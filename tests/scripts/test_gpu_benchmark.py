@@ -77,6 +77,25 @@ def test_families_have_the_tasks_of_their_experiments(load_script):
         assert batch.totals.tokens == (batch.outputs != 0).sum()
 
 
+def test_a_task_without_dropout_computes_the_same_loss_again(load_script):
+    load_script("benchmarks/gpu")
+    from gpu_sections.families import build_task, forget_state, make_batch
+
+    def compute(name: str, dropout: bool) -> list[torch.Tensor]:
+        task, _ = build_task(name, quick=True, dropout=dropout)
+        losses = []
+        for _ in range(2):
+            forget_state(task)
+            losses.append(task.training_step(make_batch(name, quick=True), 0))
+        return losses
+
+    for name in ("soft_7x7x1280", "lm_lstm", "seq2seq_transformer"):
+        first, second = compute(name, dropout=False)
+        assert first == second
+        first, second = compute(name, dropout=True)
+        assert first != second
+
+
 def test_the_operations_of_an_lstm_are_counted(load_script):
     load_script("benchmarks/gpu")
     from gpu_sections.measure import count_lstm_flops

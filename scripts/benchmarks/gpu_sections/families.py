@@ -9,6 +9,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from torch.nn.modules.dropout import _DropoutNd
 
 from attendgen.config.instantiate import instantiate
 from attendgen.config.resolvers import register_resolvers
@@ -229,7 +230,7 @@ def remove_dropout(task: torch.nn.Module) -> None:
     """Set all rates of dropout of a task to zero."""
     for module in task.modules():
         for field, value in vars(module).items():
-            is_rate = "dropout" in field or (field == "p" and isinstance(module, torch.nn.Dropout))
+            is_rate = "dropout" in field or (field == "p" and isinstance(module, _DropoutNd))
             if is_rate and isinstance(value, float):
                 setattr(module, field, 0.0)
 

@@ -15,6 +15,7 @@ from attendgen.utils.files import read_json, write_json
 
 RESULTS = "gpu.json"
 LOG = "gpu.log"
+UNMEASURED = "not measured"
 
 Row = dict[str, Any]
 
@@ -60,7 +61,7 @@ class Session:
             labels: further columns of the row.
         """
         if self.measure_left() < least:
-            self.add(name, **labels, error="not measured: the time of the section was over")
+            self.add(name, **labels, error=f"{UNMEASURED}: the time of the section was over")
             return None
         started, figures = time.monotonic(), None
         try:
