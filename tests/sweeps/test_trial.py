@@ -155,12 +155,13 @@ def test_a_signal_to_a_sweep_reaches_its_trial(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("accelerator", "devices", "slurm", "visible"),
     [("gpu", 1, False, "4"), ("gpu", 2, False, "4,6"), ("gpu", "auto", False, "4,6,7"), ("cpu", 2, False, "4,6,7"),
-     ("gpu", 1, True, "4,6,7")],
+     ("gpu", 1, True, "4,6,7"), ("auto", 1, False, "4")],
 )  # fmt: skip
 def test_a_trials_process_has_gpus_of_its_own(
     tmp_path: Path, monkeypatch, accelerator: str, devices: int | str, slurm: bool, visible: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     if slurm:  # which has chosen the GPUs
         monkeypatch.setenv("SLURM_JOB_ID", "1")
         monkeypatch.setenv("SLURM_JOB_NAME", "sweep")
