@@ -29,11 +29,16 @@ OverrideArguments = Annotated[
 ]
 OutRun = Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write.")]
 
+# typer 0.27 writes an option in capitals whose metavar is its name in capitals, unless its name is given
 Device = Annotated[
-    str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N; auto is a GPU if there is one, else the CPU.")
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; auto is a GPU if there is one, else the CPU."
+    ),
 ]
 Precision = Annotated[
-    str, typer.Option(metavar="PRECISION", help="32, or bf16, which is faster and rounds log-probabilities.")
+    str,
+    typer.Option("--precision", metavar="PRECISION", help="32, or bf16, which is faster and rounds log-probabilities."),
 ]
 
 FLAGS = {"beam_size": "--beam"}
