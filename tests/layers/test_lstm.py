@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.rnn import PackedSequence
 
 from attendgen.layers.lstm import BidirectionalLSTM, read_lstm, run_lstm, step_lstm, tie_weights
+from attendgen.layers.lstm_layers import run_layers
 from attendgen.layers.state import LSTMState
 from helpers.pretended_gpu import Pretence, autocast, lstm_dtypes, pretend
 
@@ -133,6 +134,46 @@ def test_a_bidirectional_lstm_equals_torchs_packed_lstm(layers):
     expected, _ = torch.nn.utils.rnn.pad_packed_sequence(expected, batch_first=True)
     torch.testing.assert_close(outputs, expected)
     torch.testing.assert_close(final, torch.cat([hidden[-2], hidden[-1]], dim=-1))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_without_packing_equal_torchs_packed_lstm(layers, bidirectional, bias):
+    lstm = nn.LSTM(INPUTS, HIDDEN, layers, bias, batch_first=True, bidirectional=bidirectional).double()
+    lengths = torch.tensor([4, 5, 1, 5])
+    x, mask = torch.randn(4, TIME, INPUTS).double().requires_grad_(), torch.arange(TIME) < lengths.unsqueeze(1)
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    expected, state = lstm(packed)
+    expected = (nn.utils.rnn.pad_packed_sequence(expected, batch_first=True)[0], *state)
+    outputs, state = run_layers(lstm, x, mask=mask)
+    found = (outputs, *state)
+    torch.testing.assert_close(found, expected)
+    weightings = [torch.randn_like(part) for part in found]
+    gradients = []
+    for parts in (found, expected):
+        loss = sum((w * part).sum() for w, part in zip(weightings, parts, strict=True))
+        gradients.append(torch.autograd.grad(loss, [x, *lstm.parameters()]))
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_layers_one_by_one_equal_the_lstm(bidirectional):
+    lstm = nn.LSTM(INPUTS, HIDDEN, 2, batch_first=True, bidirectional=bidirectional)
+    inputs, state = torch.randn(ROWS, TIME, INPUTS), tuple(torch.randn(2, 4 if bidirectional else 2, ROWS, HIDDEN))
+    torch.testing.assert_close(run_layers(lstm, inputs, state), lstm(inputs, state))
+
+
+def test_dropout_between_layers_follows_torchs_seed(monkeypatch):
+    monkeypatch.setattr("attendgen.layers.lstm.is_on_gpu", lambda tensor: True)
+    lstm, inputs = nn.LSTM(INPUTS, HIDDEN, 2, batch_first=True, dropout=0.5), torch.randn(ROWS, TIME, INPUTS)
+    found = []
+    for seed in (1, 2, 1):
+        torch.manual_seed(seed)
+        found.append(run_lstm(lstm, inputs)[0])
+    torch.testing.assert_close(found[0], found[2])
+    assert not torch.allclose(found[0], found[1])
+    torch.testing.assert_close(run_lstm(lstm.eval(), inputs), lstm(inputs))
 
 
 def test_rows_of_padding_alone_give_zeros():

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from attendgen.layers.state import iterate_tensors, map_tensors
+from attendgen.data.batch import StreamBatch
+from attendgen.layers.state import map_tensors
 from attendgen.tasks.graphs import MULTIPLE, GraphedSteps, Passes, copy_tensors, list_trained
 from attendgen.utils.errors import UserError
 from helpers.families import FAMILIES, Training, make_training
 
-WITHOUT = ["critical", "one-way", "windows", "context"]  # what the processor takes part in
+WITHOUT = ["critical"]  # whose rewards the processor computes
 GRAPHED = [name for name in FAMILIES if not any(part in name for part in WITHOUT)]
 
 
@@ -60,8 +61,8 @@ def test_replayed_steps_are_those_of_the_task(name):
     found = run(training, GraphedSteps(training.task, recorder))
     torch.testing.assert_close(found, expected)
     assert recorder.recorded == 1
-    carries = training.task.carries(training.batch)
-    assert carries == (training.task.get_carried() is not None)
+    is_stream = isinstance(training.batch, StreamBatch)
+    assert is_stream == (training.task.get_carried(training.batch) is not None)
 
 
 def test_there_is_a_graph_for_each_shape():
@@ -112,12 +113,3 @@ def test_a_step_that_cannot_be_recorded_is_refused():
     message = r"trainer.compile=true: a step of CaptioningTask with Captioner cannot .* \(operation not permitted"
     with pytest.raises(UserError, match=message):
         GraphedSteps(training.task, fail)(training.batch)
-
-
-def test_a_state_of_the_first_batch_is_made_without_a_graph():
-    training = make_training("lm, lstm", dropout=0.0)
-    graphs = GraphedSteps(training.task, Recorder())
-    assert graphs(training.batch) is None
-    training.task.compute_loss(training.batch)
-    assert graphs(training.batch) is not None
-    assert all(torch.isfinite(part).all() for part in iterate_tensors(training.task.get_carried()))

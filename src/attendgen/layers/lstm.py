@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from attendgen.layers.devices import is_on_gpu
+from attendgen.layers.lstm_layers import get_weights, run_layers
 from attendgen.layers.plain import is_plain, run_equations, run_layer
 from attendgen.layers.state import LSTMState
 
 # hidden states and cells as torch returns them; `stacks` = layers x directions
 TorchState: TypeAlias = tuple[Float[Tensor, "stacks rows hidden"], Float[Tensor, "stacks rows hidden"]]
-
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one layer of an `nn.LSTM`, in torch's order
 
 
 @overload
@@ -55,6 +54,8 @@ def run_lstm(
     if weights is None:
         if isinstance(inputs, Tensor) and is_plain(lstm):
             return run_equations(lstm, inputs, state)
+        if isinstance(inputs, Tensor) and is_on_gpu(inputs) and lstm.dropout and lstm.training:
+            return run_layers(lstm, inputs, state)
         return lstm(inputs, state)
     if isinstance(inputs, PackedSequence):
         raise TypeError("packed inputs with weights: expected padded inputs; unpack them")
@@ -79,12 +80,24 @@ def read_padded(
     lengths = mask.sum(dim=1).clamp(min=1)
     if is_plain(lstm):
         return run_equations(lstm, inputs, mask=torch.arange(mask.size(1), device=mask.device) < lengths.unsqueeze(1))
+    if is_on_gpu(inputs):
+        return run_padded(lstm, inputs, torch.arange(mask.size(1), device=mask.device) < lengths.unsqueeze(1))
     if bool(mask.all()):  # full windows, as nearly all in a language model's training, run faster unpacked
         return run_lstm(lstm, inputs)
     packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
     outputs, state = run_lstm(lstm, packed)
     values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=mask.size(1))
     return values, state
+
+
+def run_padded(
+    lstm: nn.LSTM, inputs: Float[Tensor, "rows time inputs"], mask: Bool[Tensor, "rows time"]
+) -> tuple[Float[Tensor, "rows time outputs"], TorchState]:
+    """Run an LSTM over right-padded sequences layer by layer, in the precision of `run_lstm`."""
+    if torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != torch.float16:
+        with torch.autocast("cuda", enabled=False):
+            return run_layers(lstm, inputs.to(next(lstm.parameters()).dtype), None, mask)
+    return run_layers(lstm, inputs, None, mask)
 
 
 def read_lstm(
@@ -118,7 +131,7 @@ def step_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "rows inputs"], state: LSTMSt
         return read_lstm(lstm, inputs.unsqueeze(1), before)[1]
     hidden, cells = [], []
     for layer in range(lstm.num_layers):
-        weights = [getattr(lstm, f"{name}_l{layer}") for name in WEIGHTS]
+        weights = get_weights(lstm, layer)
         given = (state.hidden[:, layer].to(inputs.dtype), state.cell[:, layer].to(inputs.dtype))
         inputs, cell = torch.lstm_cell(inputs, given, *weights)
         hidden.append(inputs)

@@ -5,6 +5,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attendgen.layers.lstm_layers import get_weights
+
 FAST_PATHS = ("fast", "fused")  # attributes of modules that have a plain way, too
 
 
@@ -53,9 +55,7 @@ def run_equations(
         outputs = []
         for direction in range(directions):
             stack = layer * directions + direction
-            suffix = f"_l{layer}" + ("_reverse" if direction else "")
-            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if lstm.bias else ("weight_ih", "weight_hh")
-            weights = [getattr(lstm, name + suffix) for name in names]
+            weights = get_weights(lstm, layer, direction)
             first = (state[0][stack], state[1][stack])
             output, (last, cell) = run_layer(inputs, weights, first, mask, bool(direction))
             outputs.append(output)

@@ -161,12 +161,8 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         terms = self.loss_terms(batch, self.predict_training(batch))
         return terms, sum_terms(terms)
 
-    def carries(self, batch: Any) -> bool:  # noqa: ANN401  # see predict
-        """Return whether the loss of a batch depends on a state that the batch before has left."""
-        return False
-
-    def get_carried(self) -> Any:  # noqa: ANN401  # a tree of tensors
-        """Return the state that a training batch has left for the next one; None if there is none."""
+    def get_carried(self, batch: Any) -> Any:  # noqa: ANN401  # see predict
+        """Return the state, a tree of tensors, that a training batch continues; None if it continues nothing."""
         return None
 
     def set_carried(self, state: Any) -> None:  # noqa: ANN401  # a tree of tensors

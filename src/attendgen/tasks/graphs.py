@@ -72,9 +72,7 @@ class GraphedSteps:
         Raises:
             UserError: the step cannot be recorded.
         """
-        carried = self.task.get_carried()
-        if self.task.carries(batch) and carried is None:
-            return None  # the first batch makes the state
+        carried = self.task.get_carried(batch)
         batch = pad_to_multiple(batch, MULTIPLE)
         key = describe_shapes((batch, carried))
         if key not in self.graphs:
@@ -157,7 +155,7 @@ def compute_passes(task: "BaseTask[Any]", batch: Tree) -> Passes:
     terms, loss = task.compute_loss(batch)
     gradients = torch.autograd.grad(loss, list_trained(task), allow_unused=True)
     detached = {name: term._replace(value=term.value.detach()) for name, term in terms.items()}
-    return Passes(detached, list(gradients), task.get_carried())
+    return Passes(detached, list(gradients), task.get_carried(batch))
 
 
 def list_trained(task: "BaseTask[Any]") -> list[torch.nn.Parameter]:

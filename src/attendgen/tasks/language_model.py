@@ -109,17 +109,18 @@ class LanguageModelTask(BaseTask[VocabularyProtocol]):
             raise UserError("data.stateful=true: this model reads windows; use model=lm_lstm or data.stateful=false")
         return self.recurrent[stage].read(self.model, batch)
 
-    def get_carried(self) -> Any:  # noqa: ANN401  # a tree of tensors
-        """Return the recurrent state after the last training batch."""
-        return self.recurrent["train"].state
+    def get_carried(self, batch: WindowBatch | StreamBatch) -> Any:  # noqa: ANN401  # a tree of tensors
+        """Return the recurrent state that a training batch of streams continues: at first, the initial one."""
+        if not isinstance(batch, StreamBatch):
+            return None
+        state = self.recurrent["train"].state
+        if state is None or count_rows(state) != len(batch.reset):
+            return self.model.initial_state(len(batch.reset))
+        return state
 
     def set_carried(self, state: Any) -> None:  # noqa: ANN401  # a tree of tensors
         """Set the recurrent state that the next training batch continues."""
         self.recurrent["train"].state = state
-
-    def carries(self, batch: WindowBatch | StreamBatch) -> bool:
-        """Return whether the batch is of streams."""
-        return isinstance(batch, StreamBatch)
 
     def predict_training(self, batch: WindowBatch | StreamBatch) -> Predictions:
         """Return predictions, and continue the training's recurrent state."""

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.lstm import WEIGHTS, run_lstm
+from attendgen.layers.lstm import run_lstm
+from attendgen.layers.lstm_layers import get_weights
 from attendgen.layers.state import EmptyMemory, LSTMState
 from attendgen.models.lm.common import StatefulLanguageModel
 
@@ -41,11 +42,6 @@ class TextGenerateLanguageModel(StatefulLanguageModel):
         zero = self.out.weight.new_zeros(batch, 2 * self.lstm.num_layers, self.lstm.hidden_size)
         return LSTMState(zero, zero)
 
-    def stack_weights(self, stack: int) -> list[Tensor]:
-        """Return the weights of one layer in one direction."""
-        suffix = f"_l{stack // 2}" + ("_reverse" if stack % 2 else "")
-        return [getattr(self.lstm, name + suffix) for name in WEIGHTS]
-
     def read(
         self, inputs: Int[Tensor, "rows time"], state: LSTMState
     ) -> tuple[Float[Tensor, "rows time vocab"], Float[Tensor, "rows time 0"], LSTMState]:
@@ -56,7 +52,9 @@ class TextGenerateLanguageModel(StatefulLanguageModel):
             directions = []
             for stack in (2 * layer, 2 * layer + 1):
                 hidden, cell = (part[:, stack].unsqueeze(0).contiguous() for part in state)
-                output, (hidden, cell) = run_lstm(self.lstm, values, (hidden, cell), weights=self.stack_weights(stack))
+                output, (hidden, cell) = run_lstm(
+                    self.lstm, values, (hidden, cell), weights=get_weights(self.lstm, stack // 2, stack % 2)
+                )
                 directions.append(output)
                 after.append((hidden[0], cell[0]))
             values = torch.cat(directions, dim=-1)
@@ -72,7 +70,9 @@ class TextGenerateLanguageModel(StatefulLanguageModel):
         after: list[Tensor] = []
         for layer in range(self.lstm.num_layers):
             for stack in (2 * layer, 2 * layer + 1):  # cells: a sequence of one step costs half as much again
-                after += torch.lstm_cell(values, (hidden[:, stack], cell[:, stack]), *self.stack_weights(stack))
+                after += torch.lstm_cell(
+                    values, (hidden[:, stack], cell[:, stack]), *get_weights(self.lstm, stack // 2, stack % 2)
+                )
             values = torch.cat([after[-4], after[-2]], dim=-1)
         log_probs = self.out(self.decoder(values)).float().log_softmax(dim=-1)
         new = LSTMState(torch.stack(after[::2], dim=1), torch.stack(after[1::2], dim=1))
