@@ -275,7 +275,7 @@ def test_gradients_on_a_gpu_under_bfloat16_autocast_equal_those_in_float64(run: 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_modules_with_an_lstm_run_it_in_a_safe_precision(path: Path):
     source = path.read_text(encoding="utf-8")
-    if path == SOURCE / "layers" / "lstm.py":
+    if path in (SOURCE / "layers/lstm.py", SOURCE / "layers/lstm_layers.py"):  # the first one calls the second
         assert "torch.lstm(" in source
         return
     assert not re.search(r"\btorch\.lstm\(|\b_VF\b", source)
