@@ -3,7 +3,7 @@
 python scripts/benchmarks/gpu.py --minutes 9 --out DIR
 
 Everything is made up here: no data set and no download is needed. Each section runs in a process of its own with a
-limit of time, so a crash costs a row. The rows are in DIR/gpu.json as soon as they are measured, the tables in
+share of the time, so a crash costs a row. The rows are in DIR/gpu.json as soon as they are measured, the tables in
 DIR/tables.txt, and what the sections print in DIR/gpu.log.
 
 - ceilings: large products, a copy, the cost of a launch, cuDNN's LSTM.
@@ -43,29 +43,30 @@ import attendgen
 from attendgen.cli.script import script
 from attendgen.utils.files import write_json, write_text
 
-RESERVE = 10  # seconds kept for the tables
-LEAST = 8  # seconds: a section with less is not begun
+RESERVE = 20  # seconds kept for the tables and for rows that end late
+GRACE = 15  # seconds after which a section that should have ended is ended
+LEAST = 2  # seconds: a section with less is not begun
 PRINTED = 9500  # characters
 CUDA_IN_USE = 75  # exit code of a process that was forked after CUDA was used
 
 
 class Section(NamedTuple):
-    """A part of the benchmark, and the seconds that it may take."""
+    """A part of the benchmark, and its share of the time: the seconds that it takes if all of them have 500."""
 
     run: Callable[[Session], None]
-    seconds: float
+    share: float
 
 
-SECTIONS = {  # the most important first
+SECTIONS = {
     "ceilings": Section(ceilings.measure_ceilings, 15),
-    "training": Section(training.measure_training, 160),
+    "training": Section(training.measure_training, 150),
     "overhead": Section(overhead.measure_overhead, 60),
-    "decoding": Section(decoding.measure_decoding, 30),
-    "resume": Section(resume.measure_resume, 90),
-    "ddp": Section(ddp.measure_ddp, 40),
-    "half": Section(half.measure_half, 35),
-    "compiled": Section(compiled.measure_compiled, 80),
-    "loading": Section(loading.measure_loading, 40),
+    "decoding": Section(decoding.measure_decoding, 20),
+    "resume": Section(resume.measure_resume, 60),
+    "ddp": Section(ddp.measure_ddp, 45),
+    "half": Section(half.measure_half, 40),
+    "compiled": Section(compiled.measure_compiled, 70),
+    "loading": Section(loading.measure_loading, 50),
 }
 
 
@@ -94,7 +95,7 @@ def run_section(name: str, folder: Path, quick: bool, seconds: float, method: st
         target=run_alone, args=(name, folder, quick, seconds)
     )
     process.start()
-    process.join(seconds + min(20, 0.25 * seconds))  # a row that has begun may end
+    process.join(seconds + GRACE)  # a row that has begun may end
     if process.is_alive():
         add_rows(folder, [{"section": name, "row": name, "error": f"ended after {seconds:.0f} s"}])
     elif process.exitcode == CUDA_IN_USE and method == "fork":
@@ -144,15 +145,15 @@ def main() -> None:
     (options.out / LOG).unlink(missing_ok=True)
     versions = {"commit": find_commit(), "source": digest_source(), "torch": torch.__version__}
     write_json(options.out / RESULTS, {**versions, "rows": []})
-    for name, section in SECTIONS.items():
-        if options.only and name not in options.only:
-            continue
-        left = ends - time.monotonic()
-        if left < LEAST:
+    chosen = [name for name in SECTIONS if not options.only or name in options.only]
+    for number, name in enumerate(chosen):
+        # what a section does not use is left to the others
+        part = SECTIONS[name].share / sum(SECTIONS[other].share for other in chosen[number:])
+        seconds = part * (ends - time.monotonic())
+        if seconds < LEAST:
             add_rows(options.out, [{"section": name, "row": name, "error": "skipped: the minutes are over"}])
             continue
-        # the limit of the process is a little above the time of the section
-        run_section(name, options.out, options.quick, min(section.seconds, left / 1.25))
+        run_section(name, options.out, options.quick, seconds)
     found = read_results(options.out)
     results, seconds = Results(found["rows"]), time.monotonic() - started
     device = results.get("device", "ceilings", "device")
