@@ -1,7 +1,8 @@
-"""An LSTM's layers one by one: padded sequences without packing, and dropout from torch's own random numbers.
+"""An LSTM's layers one by one: padded sequences without packing, and dropout between layers without cuDNN's.
 
-Packing needs the sequences' lengths on the processor, which waits for the GPU to read them. And cuDNN draws the dropout
-between layers from a state of its own, which `torch.manual_seed` does not set: a resumed training would draw another.
+Packing needs the sequences' lengths on the processor, which waits for the GPU to read them. And cuDNN makes its dropout
+state anew after each `torch.manual_seed` (get_dropout_state of aten/src/ATen/native/cudnn/RNN.cpp), which is every step
+of a training: the processor waits for it, and no CUDA graph can record it.
 """
 
 import torch
