@@ -11,6 +11,7 @@ from helpers.waiting import train_without_waiting
 
 pytestmark = pytest.mark.gpu
 
+BY_LENGTH = pytest.mark.xfail(reason="the host reads the lengths of contexts", raises=RuntimeError)
 FAMILIES = [
     "captioner",
     "captioner, pixels",
@@ -28,7 +29,7 @@ FAMILIES = [
     "lm, transformer",
     "seq2seq, one-way encoder",
     "lm, context",
-    "lm, windows",
+    pytest.param("lm, windows", marks=BY_LENGTH),
 ]
 
 
