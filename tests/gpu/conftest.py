@@ -22,3 +22,14 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     torch.cuda.set_sync_debug_mode("default")
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """Lets the test start processes that exchange gradients; afterwards this process is alone again."""
+    before = dict(os.environ)  # Lightning tells the processes in it who they are
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)

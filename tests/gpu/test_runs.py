@@ -1,8 +1,6 @@
 """Runs on a GPU from the command line: training, resuming, scoring, and using what was trained."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from attendgen.hydra_app.app import run_hydra
 from helpers.checkpoints import assert_same, read
 from helpers.errors import Command
 from helpers.runs import SharedRuns
-from helpers.tiny_data import PLAIN, STEPS, arguments, image
+from helpers.tiny_data import PLAIN, STEPS, image
 
 pytestmark = pytest.mark.gpu
 
@@ -27,43 +25,7 @@ PLAINLY = {
     "flickr8k_soft": [*STEPS["flickr8k_soft"], *UNSCORED],
     "novels_lstm": ["task/optimizer=adam", *PLAIN, "model.ngram_dropout=0.0"],
 }
-TESTS = Path(__file__).parents[1]
-DIVERGED = """
-import lightning, torch
-from torch.utils.data import DataLoader
-from attendgen.callbacks.finite_loss import FiniteLoss
-from attendgen.utils.errors import DivergedError
-from helpers.families import make_training
-
-quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-for name in ("captioner, moving baseline", "captioner, leave one out"):
-    task, batch = make_training(name)
-    del task.log
-    with torch.no_grad():
-        task.model.decoder.attention.query_proj.weight.fill_(torch.nan)
-    settings = dict(max_steps=4, log_every_n_steps=2, callbacks=[FiniteLoss()])
-    trainer = lightning.Trainer(accelerator="gpu", devices=1, **settings, **quiet)
-    try:
-        trainer.fit(task, DataLoader([batch] * 4, batch_size=None))
-    except DivergedError as error:
-        print("diverged:", error)
-print("the device computes", torch.ones(3, device="cuda").sum().item())
-"""
-
-
-OVER_NCCL = """
-from helpers.waiting import train_without_waiting
-print("steps:", train_without_waiting("captioner", strategy="ddp", precision="bf16-mixed"))
-"""
-
-
-def run_python(*given: str, timeout: int = 120) -> str:
-    """Run Python in a process of its own, which sees the tests' helpers; return what it printed."""
-    path = f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
-    command = [sys.executable, "-c", path + given[0]] if len(given) == 1 else [sys.executable, *given]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
+QUICK = ["callbacks.samples=null", "+trainer.limit_val_batches=1"]
 
 
 @pytest.mark.parametrize("experiment", ["toy_chat", "novels_lstm"])
@@ -116,23 +78,11 @@ def test_evaluation_gives_the_scores_of_the_training_and_of_a_cpu(train: Train, 
 
 
 @pytest.mark.parametrize("experiment", ["novels_lstm", "shapes"])  # a carried state, and batch norms
-def test_a_single_process_trains_over_nccl(experiment: str, tmp_path: Path) -> None:
+def test_a_single_process_trains_over_nccl(experiment: str, train: Train, process_group: None) -> None:
     scored = UNSCORED if experiment == "shapes" else []
-    given = arguments(
-        experiment, tmp_path, *scored, "trainer=ddp", "trainer.devices=1", "steps=4", "callbacks.samples=null"
-    )
-    run_python("-m", "attendgen", "train", *given, "+trainer.limit_val_batches=1")
-    assert read(tmp_path / "run")["global_step"] == 4
-
-
-def test_a_training_over_nccl_does_not_wait() -> None:
-    assert "steps: 6" in run_python(OVER_NCCL)
-
-
-def test_attention_that_is_not_finite_ends_the_training_and_not_the_device() -> None:
-    printed = run_python(DIVERGED)
-    assert printed.count("diverged: the loss is not finite") == 2
-    assert "the device computes 3.0" in printed
+    folder = train(experiment, *scored, "trainer=ddp", "trainer.devices=1", "steps=4", *QUICK)
+    assert read(folder)["global_step"] == 4
+    assert torch.distributed.get_backend() == "nccl"
 
 
 def load_both(folder: Path, device: str) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from attendgen.callbacks.ema import EMA
 from attendgen.callbacks.finite_loss import FiniteLoss
+from attendgen.utils.errors import DivergedError
 from helpers.families import FAMILIES, make_training, move
 
 pytestmark = pytest.mark.gpu
@@ -71,6 +72,18 @@ def test_a_batch_that_overflows_in_float16_is_skipped(device: str) -> None:
     fit(task, [batch, batch, overflows, batch, batch], losses, FiniteLoss(), accelerator="gpu", precision="16-mixed")
     assert [bool(torch.isfinite(loss)) for loss in losses.values] == [True, True, False, True, True]
     assert all(torch.isfinite(weight).all() for weight in task.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["captioner, moving baseline", "captioner, leave one out"])
+def test_attention_that_is_not_finite_ends_the_training_and_not_the_device(name: str, device: str) -> None:
+    task, batch = make_training(name)
+    del task.log  # there is a trainer now
+    with torch.no_grad():
+        task.model.decoder.attention.query_proj.weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="the loss is not finite"):
+        fit(task, [batch] * 4, FiniteLoss(), accelerator="gpu")
+    assert torch.ones(3, device=device).sum().item() == 3, "the device computes"
 
 
 class Regression(lightning.LightningModule):

@@ -68,6 +68,11 @@ def test_a_training_with_callbacks_does_not_wait(name: str, precision: str, devi
     assert train_without_waiting(name, precision=precision) == 6
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_over_nccl_does_not_wait(process_group: None) -> None:
+    assert train_without_waiting("captioner", strategy="ddp", precision="bf16-mixed") == 6
+
+
 def test_the_check_finds_a_wait(device: str) -> None:
     number = torch.ones((), device=device)
     with pytest.raises(RuntimeError, match="synchronizing"), forbid_waiting():
