@@ -104,6 +104,7 @@ def run_section(name: str, folder: Path, quick: bool, seconds: float, method: st
         add_rows(folder, [{"section": name, "row": name, "error": f"the process ended with {process.exitcode}"}])
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # workers that are left, too
+    process.kill()
     process.join()
 
 

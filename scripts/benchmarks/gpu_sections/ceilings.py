@@ -1,4 +1,4 @@
-"""Section 1: what the device can do at most, and the precision of cuDNN's LSTM."""
+"""What the device can do at most, and the precision of cuDNN's LSTM."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Section 3: what CUDA graphs and torch.compile save."""
+"""What CUDA graphs and torch.compile save."""
 
 import tempfile
 import time

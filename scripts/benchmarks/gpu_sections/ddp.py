@@ -1,4 +1,4 @@
-"""Section 9: trainings by DistributedDataParallel in one process, over NCCL."""
+"""Trainings by DistributedDataParallel in one process, over NCCL."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Section 6: decoding of each family, and whether a GPU decodes the same tokens as the CPU."""
+"""Decoding of each family, and whether a GPU decodes the same tokens as the CPU."""
 
 import time
 from functools import partial

@@ -1,4 +1,4 @@
-"""Section 8: whether training in half precision follows the one in single precision."""
+"""Whether training in half precision follows the one in single precision."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Section 4: whether the loader keeps the device busy."""
+"""Whether the loader keeps the device busy."""
 
 import itertools
 import tempfile

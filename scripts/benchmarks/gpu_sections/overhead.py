@@ -1,4 +1,4 @@
-"""Section 5: what Lightning and each callback add to a training step."""
+"""What Lightning and each callback add to a training step."""
 
 import importlib.util
 import tempfile

@@ -1,4 +1,4 @@
-"""Section 7: whether a resumed training ends with the weights of one that was not interrupted."""
+"""Whether a resumed training ends with the weights of one that was not interrupted."""
 
 import os
 import tempfile

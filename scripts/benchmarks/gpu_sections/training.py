@@ -1,4 +1,4 @@
-"""Section 2: the training step of each family, by batch size and precision."""
+"""The training step of each family, by batch size and precision."""
 
 from functools import partial
 from typing import Any
