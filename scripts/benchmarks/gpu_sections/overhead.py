@@ -4,7 +4,9 @@ import importlib.util
 import tempfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+from attendgen.callbacks.ema import EMA
 from gpu_sections.families import build_task, make_batch
 from gpu_sections.measure import TrainingStep, time_calls
 from gpu_sections.session import Row, Session
@@ -25,6 +27,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 def measure_overhead(session: Session) -> None:
     """Compare a bare loop with Lightning's, with and without each callback."""
     for family in FAMILIES[: session.choose(2, 1)]:
+        session.attempt("average alone", partial(time_average, session, family), family=family)
         session.attempt("bare loop", partial(time_bare, session, family), family=family)
         for row, overrides in VARIANTS.items():
             session.attempt(row, partial(time_lightning, session, family, *overrides), family=family)
@@ -44,6 +47,20 @@ def time_bare(session: Session, family: str) -> Row:
     batch = make_batch(family, quick=session.quick)
     step = TrainingStep(task, batch, PRECISION, session.device, config.trainer.gradient_clip_val)
     return {"ms": round(time_calls(step, session.device, *session.choose((10, 60), (1, 2))), 3)}
+
+
+def time_average(session: Session, family: str) -> Row:
+    """Return the milliseconds that the average of the weights takes in a step; trainings differ by more than that."""
+    task, _ = build_task(family, session.quick)
+    task.to(session.device)
+    average, trainer = EMA(), SimpleNamespace(global_step=0)
+    average.on_fit_start(trainer, task)  # type: ignore[arg-type]  # of which it needs no more
+
+    def update() -> None:
+        trainer.global_step += 1
+        average.on_train_batch_end(trainer, task, None, None, 0)  # type: ignore[arg-type]
+
+    return {"ms": round(time_calls(update, session.device, *session.choose((10, 60), (1, 2))), 3)}
 
 
 def time_lightning(session: Session, family: str, *overrides: str) -> Row:
