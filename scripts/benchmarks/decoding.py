@@ -25,6 +25,7 @@ from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
+from attendgen.runs.run import convert_precision
 from attendgen.utils.special_tokens import PAD, SOS
 from attendgen.utils.tables import print_table
 
@@ -106,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64, help="inputs per batch (default 64)")
     parser.add_argument("--beam", type=int, default=5, help="beam size, measured beside greedy decoding (default 5)")
+    parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the weights (default 32)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs, of which the median counts (default 3)")
     parser.add_argument(
         "--lengths",
@@ -119,8 +121,8 @@ def main() -> None:
     torch.manual_seed(0)
     rows = []
     for name, (model, make_inputs, length) in build_families(options.lengths).items():
-        model.eval()
         inputs = make_inputs(options.batch)
+        convert_precision(model.eval(), options.precision)
         for beam_size in (1, options.beam):
             if beam_size > 1 and name == "language model":
                 continue  # language models sample or decode greedily
@@ -137,7 +139,10 @@ def main() -> None:
             ratios = [f"{by_hypothesis / as_batch:.1f}", f"{by_input / as_batch:.1f}"]
             search = "greedy" if beam_size == 1 else f"beam {beam_size}"
             rows.append([name, search, str(length), *speeds, *ratios, f"{equal:.0%}"])
-    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, batch {options.batch}; outputs per second")
+    print(
+        f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, batch {options.batch}, "
+        f"precision {options.precision}; outputs per second"
+    )
     header = ["family", "search", "tokens", "by hypothesis", "by input", "batch", "x hypothesis", "x input", "equal"]
     print_table(header, rows)
 

@@ -291,8 +291,9 @@ def test_open_rows_keep_equally_many_per_input():
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
-def test_single_precision_draws_the_tokens_of_double_precision(temperature):
-    log_probs = (3 * torch.randn(4000, 300)).log_softmax(dim=-1)
+@pytest.mark.parametrize("shift", [0.0, -200.0], ids=["normalized", "without a sum in single precision"])
+def test_single_precision_draws_the_tokens_of_double_precision(temperature, shift):
+    log_probs = (3 * torch.randn(4000, 300)).log_softmax(dim=-1) + shift
     log_probs[:, ::7] = -torch.inf
     rows, uniform = torch.arange(4000), torch.rand(4000, dtype=torch.double)
     drawn = Sampler(temperature)._invert_fast(log_probs, uniform)

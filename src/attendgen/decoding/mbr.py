@@ -12,7 +12,7 @@ from attendgen.decoding.waiting import send
 from attendgen.metrics.cider import ORDERS, compare_lengths
 from attendgen.utils.special_tokens import EOS, PAD
 
-INPUTS = 16  # compared at a time
+INPUTS, GPU_INPUTS = 16, 128  # compared at a time: what stays within the cache, and what fits into the memory
 MOST_TOKENS = 2**31  # of a vocabulary
 
 # for every input, some outputs [m, length]
@@ -38,12 +38,13 @@ def mbr_rerank(candidates: Decoded, evidence_sets: Sequence[Evidence], n_best: i
 def _compare(candidates: Int[Tensor, "batch n length"], evidence: Evidence) -> Float[Tensor, "batch n"]:
     """Return the expected similarity of each input's candidates to its evidence, some inputs at a time."""
     found = []
-    for start in range(0, len(candidates), INPUTS):
-        parts = evidence[start : start + INPUTS]
+    each = INPUTS if candidates.device.type == "cpu" else GPU_INPUTS
+    for start in range(0, len(candidates), each):
+        parts = evidence[start : start + each]
         most, longest = (max(part.size(axis) for part in parts) for axis in (0, 1))
         padded = [functional.pad(part, (0, longest - part.size(1), 0, most - len(part)), value=PAD) for part in parts]
         counts = send([len(part) for part in parts], candidates.device)
-        similarities = compare_outputs(candidates[start : start + INPUTS], torch.stack(padded))
+        similarities = compare_outputs(candidates[start : start + each], torch.stack(padded))
         found.append(similarities.sum(dim=2) / counts.unsqueeze(1))  # padding is like nothing
     return torch.cat(found)
 
@@ -93,7 +94,8 @@ def number_ngrams(
     known = grams[:, :hypotheses].flatten(1).sort(dim=1).values
     is_new = functional.pad(known[:, 1:] != known[:, :-1], (1, 0), value=False)
     numbers = is_new.long().cumsum(dim=1)
-    columns = int(numbers[:, -1].max()) + 1
+    # a GPU is not asked: there may be as many as positions
+    columns = known.size(1) if known.is_cuda else int(numbers[:, -1].max()) + 1
     places = torch.searchsorted(known, grams.flatten(1)).clamp(max=known.size(1) - 1)
     is_known = known.gather(1, places) == grams.flatten(1)
     return torch.where(is_known, numbers.gather(1, places), columns).view_as(grams), columns

@@ -15,6 +15,7 @@ from attendgen.layers.state import count_rows, fill_tokens, repeat_rows, take_ro
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 NEAR = 1e-5  # probability: single precision may be wrong about what lies so near to the edge of a token
+LEAST = 1e-20  # sum of probabilities: single precision is not exact for what is far smaller
 BLOCK = 16  # random numbers of each row that are drawn at once
 
 # chooses a token per row from its log-probabilities; also given the rows' indices at the start of decoding
@@ -111,12 +112,16 @@ class Sampler:
         """Draw from all tokens: on a CPU in single precision, and again in double where rounding may decide."""
         if log_probs.device.type != "cpu":
             return invert(self._soften(log_probs), uniform).squeeze(1)
-        mass = (log_probs if self.temperature == 1 else log_probs / self.temperature).softmax(dim=-1).cumsum(dim=-1)
+        given = log_probs  # processors may leave probabilities whose sum is not 1
+        if self.temperature != 1:
+            log_probs = (log_probs - log_probs.amax(dim=-1, keepdim=True)) / self.temperature
+        mass = log_probs.exp().cumsum(dim=-1)
+        total = mass[:, -1:]
         drawn = invert_mass(mass, uniform)
         edges = mass.gather(1, torch.cat([(drawn - 1).clamp(min=0), drawn], dim=1))
-        is_near = ((edges - uniform.unsqueeze(1) * mass[:, -1:]).abs() < NEAR).any(dim=1)
-        near = is_near.nonzero().squeeze(1)
-        drawn[near] = invert(self._soften(log_probs[near]), uniform[near])
+        is_near = ((edges - uniform.unsqueeze(1) * total).abs() < NEAR * total).any(dim=1)
+        near = (is_near | (total < LEAST).squeeze(1)).nonzero().squeeze(1)
+        drawn[near] = invert(self._soften(given[near]), uniform[near])
         return drawn.squeeze(1)
 
 

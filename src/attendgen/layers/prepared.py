@@ -10,7 +10,7 @@ from torch.nn import functional
 from attendgen.layers.attention import has_weighted_sum
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import AttentionSampler
-from attendgen.layers.state import AttentiveState, Memory
+from attendgen.layers.state import AttentiveState, Memory, take_rows
 
 DISTINCT = 0.9  # share of rows: with more distinct ones their products save no time
 LINE = 16  # numbers of single precision in a cache line
@@ -153,16 +153,25 @@ class PreparedDecoder:
     ) -> tuple[TracedState, Float[Tensor, "rows features"], Float[Tensor, "rows source"]]:
         """Compute one step: the new state, R z_t, and the weights of the sum; see `BahdanauDecoder.attend_step`."""
         gates = self.words(tokens)
-        dtype = gates.dtype  # weights may be in half precision, and a decoding's state in single
+        dtype = gates.dtype  # weights may be in half precision; the cell stays in single, which scores are nearer in
         rows = None
         if isinstance(state, TracedState):  # the first state is none
             # sampled locations differ between copies of a row, too
             rows = None if sampler is not None else find_distinct(state.origin)
             state = state.state
-        state = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.to(dtype))
-        attended = self.decoder.attend(state, memory, sampler)
-        recurrent, read = self._multiply(attended.gated, state.hidden, rows)
+        state = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.float())
+        if rows is not None and len(rows.first) == len(memory.values):  # one for each input, as after the first step
+            attended = self.decoder.attend(take_rows(state, rows.first), memory, sampler)
+            context = attended.gated
+            attended = take_rows(attended, rows.copy_of)
+        else:
+            attended = self.decoder.attend(state, memory, sampler)
+            context = attended.gated if rows is None else attended.gated[rows.first]
+        recurrent, read = self._multiply(context, state.hidden if rows is None else state.hidden[rows.first])
+        if rows is not None:
+            recurrent, read = recurrent[rows.copy_of], read[rows.copy_of]
         state = self.decoder.update(gates + recurrent, state, attended)
+        state = state._replace(hidden=state.hidden.to(dtype))
         origin = torch.arange(len(tokens), device=tokens.device)
         return TracedState(state, origin), read, attended.weights
 
@@ -170,19 +179,14 @@ class PreparedDecoder:
         self,
         context: Float[Tensor, "rows context"],
         hidden: Float[Tensor, "rows hidden"],
-        rows: DistinctRows | None,
     ) -> tuple[Float[Tensor, "rows gates"], Float[Tensor, "rows features"]]:
         """Return W_z z + W_h h and R z."""
-        if rows is not None:
-            context, hidden = context[rows.first], hidden[rows.first]
         if self.is_projected:
             gates = 4 * self.decoder.hidden
             of_gates, read = context.split([gates, context.size(1) - gates], dim=1)
-            recurrent = torch.addmm(of_gates, hidden, self.of_hidden.T)
-        else:
-            recurrent = self.decoder.recurrent_gates(torch.cat([context, hidden], dim=-1))
-            read = context if self.readout is None else functional.linear(context, self.readout)
-        return (recurrent, read) if rows is None else (recurrent[rows.copy_of], read[rows.copy_of])
+            return torch.addmm(of_gates, hidden, self.of_hidden.T), read
+        read = context if self.readout is None else functional.linear(context, self.readout)
+        return self.decoder.recurrent_gates(torch.cat([context, hidden], dim=-1)), read
 
 
 def can_prepare(decoder: Any) -> TypeGuard[BahdanauDecoder]:
