@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
@@ -21,6 +21,7 @@ from attendgen.training.components import Components, build_components
 from attendgen.training.loggers import close_loggers, describe_places, save_ids
 from attendgen.training.ranges import check_ranges
 from attendgen.training.summary import get_best_score, write_summary
+from attendgen.training.threads import choose_threads, use_threads
 from attendgen.training.trainer import describe_device, describe_step, describe_unused_gpu, make_trainer
 from attendgen.utils.errors import Interrupted, UserError
 from attendgen.utils.logging import silence_warnings
@@ -49,6 +50,7 @@ def train(config: DictConfig, folder: Path, resume: bool = False, changes: Seque
         check_ranges(config)
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         components = build_components(config, folder, resume)
+        choose_threads(config, components)
         trainer, loggers, record = make_trainer(config, folder, components, resume)
         set_matmul_precision(trainer.strategy.root_device)
         step = describe_step(trainer, components.data)
@@ -73,23 +75,6 @@ def train(config: DictConfig, folder: Path, resume: bool = False, changes: Seque
             for place in places:
                 log.info("log: %s", place)
         return score
-
-
-@contextlib.contextmanager
-def use_threads(count: object) -> Iterator[None]:
-    """Let torch compute with this number of threads inside the block; None leaves the choice to torch.
-
-    Raises:
-        UserError: the count is not a whole number from 1.
-    """
-    if count is not None and (not isinstance(count, int) or count < 1):
-        raise UserError(f"threads={count}: expected a whole number from 1, or null")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def check_numbers(config: DictConfig) -> None:
