@@ -17,7 +17,16 @@ from helpers.processes import run_ranks
 from helpers.runs import SharedRuns
 
 
-@pytest.mark.parametrize("experiment", ["toy_chat", "novels", "novels_lstm", "flickr8k_soft", "flickr8k_transformer"])
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        "toy_chat",
+        "novels",
+        pytest.param("novels_lstm", marks=pytest.mark.slow),
+        pytest.param("flickr8k_soft", marks=pytest.mark.slow),
+        pytest.param("flickr8k_transformer", marks=pytest.mark.slow),
+    ],
+)
 def test_cross_entropy_in_bfloat16_is_near_that_in_single_precision(
     runs: SharedRuns, experiment: str, tmp_path: Path
 ) -> None:
@@ -30,7 +39,9 @@ def test_cross_entropy_in_bfloat16_is_near_that_in_single_precision(
     assert json.loads((tmp_path / "metrics_val.json").read_text())["perplexity"] == single["perplexity"]
 
 
-@pytest.mark.parametrize("experiment", ["toy_chat", "novels", "flickr8k_soft"])
+@pytest.mark.parametrize(
+    "experiment", ["toy_chat", *(pytest.param(name, marks=pytest.mark.slow) for name in ("novels", "flickr8k_soft"))]
+)
 def test_several_processes_share_a_split(runs: SharedRuns, experiment: str, tmp_path: Path) -> None:
     run = Run.find(runs(experiment))
     alone = evaluate(run, out=tmp_path / "alone", device="cpu")

@@ -1,6 +1,7 @@
 """W&B without a network and MLflow in local files: settings, numbers, samples, images, and resumed runs."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,12 @@ def test_wandb_has_everything_and_a_resumed_run_continues_it(train: Callable[...
     assert len(list(media.rglob("attention/*.png"))) == 1
     (page,) = media.rglob("*.html")
     assert page.read_text(encoding="utf-8").count(" → ") == 2
-    stored = (part / f"run-{run_id}.wandb").read_bytes()
+    file = part / f"run-{run_id}.wandb"
+    for _ in range(100):  # a process of W&B writes it, later than this one on a busy machine
+        stored = file.read_bytes()
+        if b"final/bleu" in stored:
+            break
+        time.sleep(0.1)
     for name in (b"train/loss", b"val/bleu", b"final/bleu", b"task.optimizer.lr"):
         assert name in stored
     assert f"log: wandb sync {part}" in (folder / "train.log").read_text()
