@@ -60,7 +60,9 @@ def test_outputs_of_texts_are_greedy(generate: Callable[..., str], name: str) ->
     assert found == translator.generate(TEXTS[name], beam_size=1, max_length=LENGTH)[0].text
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize(
+    "name", [CAPTIONERS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in CAPTIONERS[1:])]
+)
 @torch.inference_mode()
 def test_captions_are_greedy(generate: Callable[..., str], tmp_path: Path, name: str) -> None:
     image = tiny_data.image(tmp_path / "blue.png", "blue", (60, 40))

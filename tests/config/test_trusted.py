@@ -61,7 +61,7 @@ def test_a_name_on_the_command_line_is_the_users_word_also_with_a_saved_run(
 
 @pytest.mark.parametrize(
     "how",
-    ["evaluate", "like", *(pytest.param(how, marks=pytest.mark.slow) for how in ("resume", "init_from", "config"))],
+    ["evaluate", *(pytest.param(how, marks=pytest.mark.slow) for how in ("like", "resume", "init_from", "config"))],
 )
 def test_a_strangers_run_adds_no_trust(
     train: Train, attendgen: Command, package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str

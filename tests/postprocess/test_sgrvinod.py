@@ -25,7 +25,7 @@ def import_tutorial(folder: Path) -> None:
     import_run("sgrvinod", [folder / "BEST.pth.tar", folder / "WORDMAP.json"], folder / "run")
 
 
-@pytest.mark.parametrize("legacy", [True, False], ids=["legacy", "zip"])
+@pytest.mark.parametrize("legacy", [pytest.param(True, marks=pytest.mark.slow), False], ids=["legacy", "zip"])
 def test_an_imported_captioner_follows_the_tutorial_s_equations(tmp_path: Path, legacy: bool) -> None:
     weights = save_tutorial(tmp_path, legacy)
     assert "models" not in sys.modules

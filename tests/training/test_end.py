@@ -80,7 +80,7 @@ def test_patience_begins_after_the_warm_up(train: Train) -> None:
         (["steps=6", "validate_every=3"], "steps=11"),
         pytest.param(["steps=5", "validate_every=1"], "steps=7", marks=pytest.mark.slow),
         pytest.param(["steps=8", "validate_every=1"], "steps=10", marks=pytest.mark.slow),
-        (["epochs=2", "validate_every=3"], "epochs=3"),
+        pytest.param(["epochs=2", "validate_every=3"], "epochs=3", marks=pytest.mark.slow),
     ],
 )
 def test_a_finished_run_of_more_steps_is_a_run_of_so_many(train: Train, first: list[str], more: str) -> None:

@@ -18,7 +18,8 @@ from helpers.runs import SharedRuns
 
 Train = Callable[..., Path]
 EXPERIMENTS = sorted(path.stem for path in (get_conf_dir() / "experiment").glob("*.yaml"))
-SLOW = ("coco_hard",)  # coco_soft and flickr8k_hard cover its data and its task
+# others cover their data, their model and their task
+SLOW = ("coco_hard", "coco_soft", "flickr8k_multiscale", "multi30k_fr_en", "novels_textgenerate", "toy_chat_letters")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_groups_combine_without_an_experiment(
     Run.find(folder).load_model()
 
 
-QUICK = {("bahdanau", "dot"), ("luong", "scaled_dot"), ("bahdanau", "general"), ("luong", "additive")}
+QUICK = {("luong", "scaled_dot"), ("bahdanau", "general")}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,12 @@ def test_decoder_and_attention_are_config_lines(train: Train, decoder: str, atte
     assert type(model.decoder.attention).__name__ == f"{kind}Attention"
 
 
-ESTIMATORS = ["moving_average_baseline", "leave_one_out", "soft_baseline", "straight_through_gumbel"]
+ESTIMATORS = [
+    "moving_average_baseline",
+    pytest.param("leave_one_out", marks=pytest.mark.slow),
+    pytest.param("soft_baseline", marks=pytest.mark.slow),
+    "straight_through_gumbel",
+]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
