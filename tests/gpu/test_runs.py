@@ -118,7 +118,7 @@ def test_a_text_generator_is_loaded_on_the_gpu(experiment: str, runs: SharedRuns
 
 
 def test_a_captioner_is_loaded_on_the_gpu(runs: SharedRuns, tmp_path: Path, device: str) -> None:
-    folder, picture = runs("shapes", *UNSCORED), image(tmp_path / "red.png", "red")
+    folder, path = runs("shapes", *UNSCORED), image(tmp_path / "red.png", "red")
     here, there = load_both(folder, device)
     for option in ({}, {"beam_size": 3, "mbr_samples": 4, "seed": 1}):
-        assert there.caption(picture, **option)[0].text == here.caption(picture, **option)[0].text
+        assert there.caption(path, **option)[0].text == here.caption(path, **option)[0].text

@@ -22,16 +22,22 @@ def run_lstm(
     inputs: Float[Tensor, "rows time inputs"],
     state: TorchState | None = None,
     weights: list[Tensor] | None = None,
+    mask: Bool[Tensor, "rows time"] | None = None,
 ) -> tuple[Float[Tensor, "rows time outputs"], TorchState]: ...
 @overload
 def run_lstm(
-    lstm: nn.LSTM, inputs: PackedSequence, state: TorchState | None = None, weights: list[Tensor] | None = None
+    lstm: nn.LSTM,
+    inputs: PackedSequence,
+    state: TorchState | None = None,
+    weights: list[Tensor] | None = None,
+    mask: Bool[Tensor, "rows time"] | None = None,
 ) -> tuple[PackedSequence, TorchState]: ...
 def run_lstm(
     lstm: nn.LSTM,
     inputs: Float[Tensor, "rows time inputs"] | PackedSequence,
     state: TorchState | None = None,
     weights: list[Tensor] | None = None,
+    mask: Bool[Tensor, "rows time"] | None = None,
 ) -> tuple[Float[Tensor, "rows time outputs"] | PackedSequence, TorchState]:
     """Run an LSTM over batch-first sequences; under a GPU's bfloat16 autocast it runs in float32.
 
@@ -41,24 +47,27 @@ def run_lstm(
     Args:
         state: the first state; zero unless given.
         weights: of one layer in one direction, in torch's order. Only this layer runs then, forwards, on padded inputs.
+        mask: of padded inputs that all layers read, see `run_layers`.
 
     Raises:
-        TypeError: packed inputs come with `weights`.
+        TypeError: packed inputs come with `weights` or a mask.
     """
+    if isinstance(inputs, PackedSequence) and not (weights is None and mask is None):
+        raise TypeError("packed inputs with weights: expected padded inputs; unpack them")
     autocast = inputs.is_cuda and torch.is_autocast_enabled("cuda")
     if autocast and torch.get_autocast_dtype("cuda") != torch.float16:
         dtype = next(lstm.parameters()).dtype  # float32 in mixed precision
         state = None if state is None else (state[0].to(dtype), state[1].to(dtype))
         with torch.autocast("cuda", enabled=False):
-            return run_lstm(lstm, inputs.to(dtype), state, weights)
+            return run_lstm(lstm, inputs.to(dtype), state, weights, mask)
     if weights is None:
         if isinstance(inputs, Tensor) and is_plain(lstm):
-            return run_equations(lstm, inputs, state)
-        if isinstance(inputs, Tensor) and is_on_gpu(inputs) and lstm.dropout and lstm.training:
-            return run_layers(lstm, inputs, state)
+            return run_equations(lstm, inputs, state, mask)
+        drops = bool(lstm.dropout) and lstm.training
+        if isinstance(inputs, Tensor) and (mask is not None or (drops and is_on_gpu(inputs))):
+            return run_layers(lstm, inputs, state, mask)
         return lstm(inputs, state)
-    if isinstance(inputs, PackedSequence):
-        raise TypeError("packed inputs with weights: expected padded inputs; unpack them")
+    assert isinstance(inputs, Tensor)
     if state is None:
         zero = inputs.new_zeros(1, len(inputs), lstm.hidden_size)
         state = (zero, zero)
@@ -78,26 +87,15 @@ def read_padded(
     A sequence without a token is read as one padding token.
     """
     lengths = mask.sum(dim=1).clamp(min=1)
-    if is_plain(lstm):
-        return run_equations(lstm, inputs, mask=torch.arange(mask.size(1), device=mask.device) < lengths.unsqueeze(1))
-    if is_on_gpu(inputs):
-        return run_padded(lstm, inputs, torch.arange(mask.size(1), device=mask.device) < lengths.unsqueeze(1))
+    if is_plain(lstm) or is_on_gpu(inputs):
+        real = torch.arange(mask.size(1), device=mask.device) < lengths.unsqueeze(1)
+        return run_equations(lstm, inputs, mask=real) if is_plain(lstm) else run_lstm(lstm, inputs, mask=real)
     if bool(mask.all()):  # full windows, as nearly all in a language model's training, run faster unpacked
         return run_lstm(lstm, inputs)
     packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
     outputs, state = run_lstm(lstm, packed)
     values, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=mask.size(1))
     return values, state
-
-
-def run_padded(
-    lstm: nn.LSTM, inputs: Float[Tensor, "rows time inputs"], mask: Bool[Tensor, "rows time"]
-) -> tuple[Float[Tensor, "rows time outputs"], TorchState]:
-    """Run an LSTM over right-padded sequences layer by layer, in the precision of `run_lstm`."""
-    if torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != torch.float16:
-        with torch.autocast("cuda", enabled=False):
-            return run_layers(lstm, inputs.to(next(lstm.parameters()).dtype), None, mask)
-    return run_layers(lstm, inputs, None, mask)
 
 
 def read_lstm(
