@@ -47,7 +47,7 @@ PUBLIC = {
     ),
     "attendgen.optim": "Constant MuonAdamW WarmupCosine",
     "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask",
-    "attendgen.text": "BPETokenizer PairVocabulary PretrainedEmbeddings UnigramTokenizer Vocabulary",
+    "attendgen.text": "BPETokenizer PairVocabulary PretrainedEmbeddings TableVocabulary UnigramTokenizer Vocabulary",
     "lightning": "Trainer",
     "lightning.pytorch": "Trainer",
     "lightning.pytorch.callbacks": (

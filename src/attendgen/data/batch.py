@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from attendgen.layers.encoder import Features
+from attendgen.layers.tables import CellIds, Cells
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 
@@ -69,7 +70,17 @@ class CaptionBatch(NamedTuple):
     totals: StepTotals | None = None
 
 
-Batch = PairBatch | WindowBatch | StreamBatch | CaptionBatch
+class TableBatch(NamedTuple):
+    """Tables, each with one text, shifted as in `PairBatch`."""
+
+    index: Int[Tensor, " batch"]  # type: ignore[assignment]  # hides tuple.index
+    cells: Cells
+    inputs: Int[Tensor, "batch target"]
+    outputs: Int[Tensor, "batch target"]
+    totals: StepTotals | None = None
+
+
+Batch = PairBatch | WindowBatch | StreamBatch | CaptionBatch | TableBatch
 
 
 def count_targets(outputs: Int[Tensor, "batch *captions time"]) -> StepTotals:
@@ -92,6 +103,11 @@ def pad(rows: Sequence[Sequence[int]]) -> Int[Tensor, "batch length"]:
         if row:
             line[: len(row)] = torch.as_tensor(row, dtype=torch.long)
     return padded
+
+
+def pad_cells(tables: Sequence[Sequence[CellIds]]) -> Cells:
+    """Return the cells of tables, padded on the right to the table with the most."""
+    return Cells(*(pad([[cell[field] for cell in table] for table in tables]) for field in range(len(Cells._fields))))
 
 
 def shift_targets(

@@ -4,6 +4,7 @@ import tempfile
 import zipfile
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -36,7 +37,8 @@ class Recorder:
         vocabulary = self.task.output_vocabulary
         for row, (index, source) in enumerate(zip(batch.index.tolist(), self.task.list_sources(batch), strict=True)):
             found = make_results(best, row, vocabulary, source)
-            self.keep(index, found[0] if found else _make_empty(source))
+            result = found[0] if found else _make_empty(source)
+            self.keep(index, replace(result, text=self.task.restore(index, result.text)))
 
 
 def _make_empty(source: list[str]) -> Result:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from attendgen.layers.state import AttentionPast as AttentionPast
     from attendgen.layers.state import LSTMState as LSTMState
     from attendgen.layers.state import Memory as Memory
+    from attendgen.layers.tables import Cell as Cell
+    from attendgen.layers.tables import Cells as Cells
+    from attendgen.layers.tables import Row as Row
+    from attendgen.layers.tables import Table as Table
 
 __all__ = [
     "AdditiveAttention",
@@ -39,6 +43,8 @@ __all__ = [
     "BahdanauDecoder",
     "BidirectionalLSTM",
     "CategoricalSampler",
+    "Cell",
+    "Cells",
     "CoverageAttention",
     "Decoder",
     "DotAttention",
@@ -52,10 +58,12 @@ __all__ = [
     "MultiHeadAttention",
     "NGramEmbedding",
     "PastAttention",
+    "Row",
     "SampledWeights",
     "SemiSampler",
     "SlidingAttention",
     "StraightThroughGumbelSampler",
+    "Table",
     "use_plain_autograd",
 ]
 
@@ -67,6 +75,8 @@ _PUBLIC = {
     "BahdanauDecoder": "bahdanau",
     "BidirectionalLSTM": "lstm",
     "CategoricalSampler": "hard_attention",
+    "Cell": "tables",
+    "Cells": "tables",
     "CoverageAttention": "past_attention",
     "Decoder": "decoder",
     "DotAttention": "attention",
@@ -80,10 +90,12 @@ _PUBLIC = {
     "MultiHeadAttention": "multi_head",
     "NGramEmbedding": "ngram_embedding",
     "PastAttention": "attention",
+    "Row": "tables",
     "SampledWeights": "hard_attention",
     "SemiSampler": "hard_attention",
     "SlidingAttention": "sliding_attention",
     "StraightThroughGumbelSampler": "hard_attention",
+    "Table": "tables",
     "use_plain_autograd": "plain",
 }
 __getattr__, __dir__ = attach(__name__, _PUBLIC)

@@ -69,6 +69,10 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         """Return the tokens that each output of a batch attends to; none if it attends to an image."""
         return [[] for _ in batch.index]
 
+    def restore(self, index: int, text: str) -> str:
+        """Return an output with what the data had replaced in the example by placeholders, by the example's index."""
+        return text
+
     def get_references(self, data: BaseDataModule[Any]) -> Mapping[int, Sequence[str]]:
         """Return the texts that an example's output is compared with in the split that is validated, by its index."""
         return data.references(data.eval_split)
@@ -96,7 +100,7 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         for observe in self.observers:
             observe(batch, decoded)
         for index, tokens in zip(batch.index.tolist(), decoded.tokens[:, 0].tolist(), strict=True):
-            self.texts[index] = self.output_vocabulary.decode(tokens)
+            self.texts[index] = self.restore(index, self.output_vocabulary.decode(tokens))
 
     def on_validation_epoch_end(self) -> None:
         """Score all processes' outputs, each counted once.

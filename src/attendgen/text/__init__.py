@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from attendgen.text.protocol import VocabularyProtocol as VocabularyProtocol
     from attendgen.text.subwords import BPETokenizer as BPETokenizer
     from attendgen.text.subwords import UnigramTokenizer as UnigramTokenizer
+    from attendgen.text.table_vocabulary import TableVocabulary as TableVocabulary
     from attendgen.text.vocabulary import PairVocabulary as PairVocabulary
     from attendgen.text.vocabulary import Vocabulary as Vocabulary
 
@@ -18,6 +19,7 @@ __all__ = [
     "BPETokenizer",
     "PairVocabulary",
     "PretrainedEmbeddings",
+    "TableVocabulary",
     "Tokenizer",
     "TrainableTokenizer",
     "UnigramTokenizer",
@@ -29,6 +31,7 @@ _PUBLIC = {
     "BPETokenizer": "subwords",
     "PairVocabulary": "vocabulary",
     "PretrainedEmbeddings": "pretrained_embeddings",
+    "TableVocabulary": "table_vocabulary",
     "Tokenizer": "protocol",
     "TrainableTokenizer": "protocol",
     "UnigramTokenizer": "subwords",

@@ -1,6 +1,6 @@
 """The interfaces of tokenizers and vocabularies, for those of AttendGen and of the user's own."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -77,3 +77,17 @@ class VocabularyProtocol(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments that make the vocabulary again, as plain data; see `attendgen.text.saved.describe`."""
+
+
+@runtime_checkable
+class SplittingVocabulary(VocabularyProtocol, Protocol):
+    """A vocabulary that also gives the tokens of a text as they are spelled, whether it knows them or not.
+
+    Attributes:
+        ids: by token.
+    """
+
+    ids: Mapping[str, int]
+
+    def split(self, text: str) -> list[str]:
+        """Return a text's tokens, known or not."""

@@ -10,6 +10,7 @@ from attendgen.config.instantiate import get_first_line
 from attendgen.text.normalizers import NORMALIZERS, PRINTABLE
 from attendgen.text.protocol import Tokenizer, TrainableTokenizer, VocabularyProtocol
 from attendgen.text.saved import add_default_targets, describe, restore
+from attendgen.text.table_vocabulary import TableVocabulary
 from attendgen.text.tokenizers import LevelTokenizer
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json, write_json
@@ -183,8 +184,8 @@ class PairVocabulary:
         return {"source": describe(self.source), "target": describe(self.target)}
 
 
-AnyVocabulary = VocabularyProtocol | PairVocabulary
-VocabularyKind = TypeVar("VocabularyKind", VocabularyProtocol, PairVocabulary)
+AnyVocabulary = VocabularyProtocol | PairVocabulary | TableVocabulary
+VocabularyKind = TypeVar("VocabularyKind", VocabularyProtocol, PairVocabulary, TableVocabulary)
 
 
 def count_characters_of_tokens(vocabulary: VocabularyProtocol) -> list[int]:
@@ -207,7 +208,7 @@ def vocabulary_from_dict(data: Any, where: str | Path) -> AnyVocabulary:
         vocabulary = restore(add_default_targets(data), where)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{where}: not a vocabulary: {get_first_line(error)} is missing or wrong") from error
-    if not isinstance(vocabulary, PairVocabulary | VocabularyProtocol):
+    if not isinstance(vocabulary, PairVocabulary | TableVocabulary | VocabularyProtocol):
         raise UserError(f"{where}: not a vocabulary: {type(vocabulary).__name__} has not the methods of one")
     return vocabulary
 
