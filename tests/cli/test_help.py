@@ -56,7 +56,10 @@ def test_version(attendgen: Command) -> None:
             "--devices",
             "--trust",
         ],
-        "generate": ["RUN", "TEXT", *DECODING, "--prompt-file", *COMPUTING, "--attention", "--score", "--trust"],
+        "generate": [
+            *["RUN", "TEXT", *DECODING, "--prompt-file", "--input", "--output", "--resume"],
+            *[*COMPUTING, "--attention", "--score", "--trust"],
+        ],
         "caption": ["RUN", "IMAGE", *DECODING, "--data", "--out", "--html", *COMPUTING, "--trust"],
         "import": ["KIND", "FILE", "--out"],
         "ensemble": ["RUN", "--out", "--weights", "--fit", *COMPUTING, "--trust"],

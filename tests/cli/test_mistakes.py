@@ -80,7 +80,6 @@ def test_generate_refuses_a_text_without_known_characters(
     attendgen: Command, runs: SharedRuns, experiment: str
 ) -> None:
     run = runs(experiment)
-    assert_mistake(attendgen("generate", run, ""), "empty text")
     assert_mistake(attendgen("generate", run, "жжж"), "жжж", "never seen")
     assert_mistake(attendgen("generate", run, "It was", "--temperature", "-1"), "decoding.temperature=-1")
     assert_mistake(attendgen("generate", run, "It was", "--beam", "0"), "decoding.beam_size=0")
@@ -108,6 +107,7 @@ def test_generate_refuses_options_that_exclude_each_other(attendgen: Command, ru
     assert_mistake(attendgen("generate", run, "Tu vas", "--mbr-samples", 20), "decoding.mbr_samples=20", "beam")
     assert_mistake(attendgen("generate", run, "Tu vas", "--score", ""), "score: empty text")
     assert_mistake(attendgen("generate", run, "Tu vas", "--score", "oui", "--beam", "3"), "--beam")
+    assert_mistake(attendgen("generate", run, " "), "empty text")
     assert_mistake(attendgen("generate", run), "--prompt-file")
     novels = runs("novels")
     assert_mistake(attendgen("generate", novels, "It was", "--beam", "3"), "beam_size=3")

@@ -11,6 +11,7 @@ from attendgen.decoding.sampling import RandomStreams
 from attendgen.inference import text_generator
 from attendgen.inference.load import load
 from attendgen.inference.text_generator import TextGenerator
+from attendgen.utils.special_tokens import PAD, SOS
 from helpers.errors import refusal
 from helpers.runs import SharedRuns
 
@@ -132,6 +133,17 @@ def test_contexts_of_equal_length_in_a_batch_continue_as_each_alone(
             assert one.source == other.source
             np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-4)
             np.testing.assert_allclose(one.attention, other.attention, atol=1e-5)
+
+
+def test_empty_context_begins_a_text_as_training_did(trained: TextGenerator) -> None:
+    made = trained.generate("", max_length=8, temperature=1.0, seed=6)[0]
+    ids = torch.tensor([trained.vocabulary.encode(made.text)])
+    inputs = torch.cat([torch.tensor([[SOS]]), ids[:, :-1]], dim=1)
+    log_probs = trained.model(torch.full((1, 1), PAD), inputs)[0].log_softmax(dim=-1)
+    expected = log_probs[0].gather(1, ids[0, :, None]).squeeze(1).detach()
+    np.testing.assert_allclose(made.log_probs, expected, atol=1e-4)
+    np.testing.assert_allclose(trained.score("", made.text).log_probs, expected, atol=1e-4)
+    assert trained.generate_all(["", "I", ""], max_length=8, temperature=1.0, seed=6)[2][0].text == made.text
 
 
 def test_bfloat16_changes_log_probabilities_only_slightly(trained: TextGenerator) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attendgen.cli.lines import generate_file
 from attendgen.cli.options import (
     Device,
     Precision,
@@ -37,6 +38,21 @@ def generate(
     prompt_file: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A text file that holds one more source or context.")
     ] = None,
+    input_file: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="A file of texts, one per line, or - for standard input; each gives one line of output.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="With --input: write the outputs here; default: print them."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --input: go on after the lines that --output has.")
+    ] = False,
     score: Annotated[
         str | None,
         typer.Option(metavar="REFERENCE", help="Print the log-probability of this output instead of generating one."),
@@ -49,13 +65,15 @@ def generate(
     precision: Precision = "32",
     trust: Trust = None,
     decoding: Any = None,
-) -> None:
+) -> int:
     """Answer, translate or continue texts; a single continuation is printed as it is made."""
     options = [name_option(name) for name in decoding]
     given, decoding = take_settings(texts or [], decoding)
     texts = [*given, *(read_text(path) for path in prompt_file or [])]
-    if not texts:
-        raise UserError("generate: no text; give TEXT or --prompt-file FILE")
+    require_one_source(bool(texts), input_file, output, resume, {"--score": score, "--attention": attention})
+    if input_file is not None:
+        model = load_generator(run, device, precision)
+        return generate_file(model, input_file, output, resume, model.clear_settings(decoding))
     if score is not None and decoding:
         name = options[0] if options else f"decoding.{next(iter(decoding))}"
         raise UserError(f"--score: a given output is not decoded; leave {name} out")
@@ -76,6 +94,31 @@ def generate(
     print_results(found, streamed, with_scores=score is not None)
     if attention is not None:
         save_attention(found[0][0], attention, run)
+    return 0
+
+
+def require_one_source(
+    has_texts: bool, input_file: str | None, output: Path | None, resume: bool, others: dict[str, Any]
+) -> None:
+    """Check that texts come from arguments or from a file, and that the options belong to that.
+
+    Args:
+        others: values of the options that concern single texts.
+
+    Raises:
+        UserError: there is no text, or there are both, or an option belongs to the other.
+    """
+    if input_file is None:
+        if not has_texts:
+            raise UserError("generate: no text; give TEXT, --input FILE or --prompt-file FILE")
+        if output is not None or resume:
+            raise UserError(f"{'--resume' if output is None else '--output'}: needs --input FILE")
+        return
+    given = [name for name, value in {"TEXT": has_texts or None, **others}.items() if value is not None]
+    if given:
+        raise UserError(f"--input {input_file}: cannot be combined with {given[0]}; leave one of them out")
+    if resume and output is None:
+        raise UserError("--resume: needs --output FILE, after whose lines it goes on")
 
 
 def load_generator(run: str, device: str, precision: str) -> Any:

@@ -16,6 +16,7 @@ from attendgen.inference.base import BATCH, TrainedModel, takes_argument
 from attendgen.inference.result import Result, concat_parts, make_results, score_forced, spread_attention, to_cpu
 from attendgen.layers.state import take_rows
 from attendgen.utils.errors import UserError
+from attendgen.utils.special_tokens import PAD, SOS
 
 
 class TextGenerator(TrainedModel):
@@ -51,6 +52,17 @@ class TextGenerator(TrainedModel):
             raise UserError(f"decoding: {type(decoding).__name__} has no max_length, which continuing a text needs")
         return decoding
 
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of a context; an empty one begins a text.
+
+        Raises:
+            UserError: the text has no known character.
+        """
+        if text.strip():
+            ids: list[int] = self.vocabulary.encode_known(text, "text")
+            return ids
+        return [index for index in self.vocabulary.encode(text) if index != self.vocabulary.unknown]
+
     def generate(self, text: str, on_token: Callable[[str], None] | None = None, **options: Any) -> list[Result]:
         """Return `n_best` continuations of a context, best first, made as one batch.
 
@@ -63,10 +75,10 @@ class TextGenerator(TrainedModel):
             options: those of `DecodingConfig`.
 
         Raises:
-            UserError: the text is empty or has no known character, or an option is wrong.
+            UserError: the text has no known character, or an option is wrong.
         """
         decoding = self.make_decoding(options)
-        ids = self.vocabulary.encode_known(text, "text")
+        ids = self.encode_text(text)
         return self._continue_all([ids], decoding, on_token and self._make_writer(on_token))[0]
 
     def _continue_all(
@@ -106,10 +118,10 @@ class TextGenerator(TrainedModel):
         wanted, length = decoding.max_length, len(contexts[0])
         context, seq_len = self._get_window(length, wanted)
         extra = self._make_extras(decoding, len(contexts), samples, on_token)
-        texts = torch.tensor(contexts, device=self.device)
+        texts = torch.tensor(contexts, dtype=torch.long, device=self.device)
         parts: list[Decoded] = []
         while (made := texts.size(1) - length) < wanted:
-            memory, state = self.model.encode(texts[:, -context:])
+            memory, state = self.model.encode(_get_context(texts, texts.size(1), context))
             if not parts:  # a context is read once, however many continue it
                 copies = torch.arange(len(contexts), device=self.device).repeat_interleave(samples)
                 texts, state = texts[copies], take_rows(state, copies)
@@ -117,7 +129,8 @@ class TextGenerator(TrainedModel):
             suppressed = self.vocabulary.suppressed(eos=True)
             if isinstance(decoding, DecodingConfig):
                 extra["earlier"] = texts[:, length:]
-            decoded = decode(self.model, memory, state, part, suppressed, prefix=texts[:, -1], eos_id=None, **extra)
+            prefix = _shift(texts)[:, -1]
+            decoded = decode(self.model, memory, state, part, suppressed, prefix=prefix, eos_id=None, **extra)
             parts.append(decoded)
             if on_token is not None and "on_token" not in extra:
                 on_token(decoded.tokens[0, 0])
@@ -158,13 +171,13 @@ class TextGenerator(TrainedModel):
             on_token, options: see `generate`.
 
         Raises:
-            UserError: a text is empty or has no known character, or an option is wrong.
+            UserError: a text has no known character, or an option is wrong.
         """
         decoding = self.make_decoding(options)
         if on_token is not None or not isinstance(decoding, DecodingConfig):
             return [self.generate(text, on_token, **options) for text in texts]
         by_length: dict[int, list[int]] = {}
-        contexts = [self._read_window(self.vocabulary.encode_known(text, "text"), decoding) for text in texts]
+        contexts = [self._read_window(self.encode_text(text), decoding) for text in texts]
         for index, ids in enumerate(contexts):
             by_length.setdefault(len(ids), []).append(index)
         found: dict[int, list[Result]] = {}
@@ -186,20 +199,31 @@ class TextGenerator(TrainedModel):
         It is read as `generate` generates: window by window, each with what is to its left as context.
 
         Raises:
-            UserError: a text is empty or has no known character.
+            UserError: a text has no known character, or the continuation is empty.
         """
-        before = self.vocabulary.encode_known(text, "text")
+        before = self.encode_text(text)
         after = self.vocabulary.encode_known(reference, "score")
         context, seq_len = self._get_window(len(before), len(after))
         ids = torch.tensor([before + after], device=self.device)
+        inputs = _shift(ids)
         parts = []
         for begin in range(len(before), ids.size(1), seq_len):
             window = ids[:, begin : begin + seq_len]
-            logits, alphas = self.model(
-                ids[:, max(0, begin - context) : begin], ids[:, begin - 1 : begin + window.size(1) - 1]
-            )
+            logits, alphas = self.model(_get_context(ids, begin, context), inputs[:, begin : begin + window.size(1)])
             parts.append(score_forced(logits, alphas, window))
         return self._make_results(parts, 0, [self.vocabulary.tokens[i] for i in before[-context:]])[0]
+
+
+def _get_context(texts: Int[Tensor, "texts time"], end: int, most: int) -> Int[Tensor, "texts context"]:
+    """Return the last `most` tokens before `end`; one column of <pad> where there is none, as in training."""
+    if end == 0:
+        return texts.new_full((len(texts), 1), PAD)
+    return texts[:, max(0, end - most) : end]
+
+
+def _shift(texts: Int[Tensor, "texts time"]) -> Int[Tensor, "texts time+1"]:
+    """Return texts after <sos>: the token before each of theirs, and their last one."""
+    return torch.cat([texts.new_full((len(texts), 1), SOS), texts], dim=1)
 
 
 def _limit(decoding: Any, length: int) -> Any:

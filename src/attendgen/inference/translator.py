@@ -9,8 +9,10 @@ from attendgen.data.batch import pad, shift_targets
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import DecodingFunction
-from attendgen.inference.base import BATCH, TrainedModel
+from attendgen.inference.base import TrainedModel
 from attendgen.inference.result import Result, make_results, score_forced, to_cpu
+
+BATCH = 128  # source texts that are decoded together
 
 
 class Translator(TrainedModel):
@@ -24,16 +26,30 @@ class Translator(TrainedModel):
         """
         return self.generate_all([text], **options)[0]
 
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of a source text.
+
+        Raises:
+            UserError: the text is empty or has no known token.
+        """
+        ids: list[int] = self.vocabulary.source.encode_known(text, "text")
+        return ids
+
     def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
-        """Return the outputs for each of several source texts, decoded in batches.
+        """Return the outputs for each of several source texts; texts of similar length are decoded together.
 
         Raises:
             UserError: a text is empty or has no known token, or an option is wrong.
         """
         decoding = self.make_decoding(options)
-        sources = [self.vocabulary.source.encode_known(text, "text") for text in texts]
-        batches = (sources[start : start + BATCH] for start in range(0, len(sources), BATCH))
-        return [results for batch in batches for results in self._generate_batch(batch, decoding)]
+        sources = [self.encode_text(text) for text in texts]
+        order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+        found: dict[int, list[Result]] = {}
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            results = self._generate_batch([sources[index] for index in batch], decoding)
+            found |= dict(zip(batch, results, strict=True))
+        return [found[index] for index in range(len(texts))]
 
     @torch.inference_mode()
     def _generate_batch(
@@ -54,7 +70,7 @@ class Translator(TrainedModel):
         Raises:
             UserError: a text is empty or has no known token.
         """
-        source = self.vocabulary.source.encode_known(text, "text")
+        source = self.encode_text(text)
         inputs, outputs = shift_targets([self.vocabulary.target.encode_known(reference, "score")])
         logits, alphas = self.model(pad([source]).to(self.device), inputs.to(self.device))
         tokens = [self.vocabulary.source.tokens[i] for i in source]

@@ -65,7 +65,8 @@ def get_line(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if _is_usage(error):
         usage = error.format_message()  # type: ignore[attr-defined]
-        return f"{' '.join(usage.split()) or 'a command is missing'}; see --help"
+        line = f"{' '.join(usage.split()) or 'a command is missing'}; see --help"
+        return f"{line}; an argument that begins with - stands after --" if "No such option" in usage else line
     return None
 
 

@@ -1,0 +1,89 @@
+"""Files of texts in, files of outputs out: one line for each line, decoded in batches."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from attendgen.utils.errors import UserError, format_some
+from attendgen.utils.lines import LineWriter, count_lines, read_line_blocks
+from attendgen.utils.progress import Progress
+
+PARTLY = 3  # exit code: some inputs could not be used
+CHUNK = 1024  # lines whose results are in memory together
+
+
+def generate_file(model: Any, source: str, output: Path | None, resume: bool, decoding: dict[str, Any]) -> int:
+    """Write one output for each line of a file, in order; memory does not grow with the file.
+
+    A blank line gives a blank one, except for a language model, which begins a text. So does a line of which the model
+    knows no token; standard error names these lines at the end.
+
+    Args:
+        model: one with `generate_all` and `encode_text`.
+        source: a file, or "-" for standard input.
+        output: a file; None for standard output.
+        resume: go on after the lines that the output has.
+
+    Returns:
+        The exit code: 3 if there were lines without a known token.
+
+    Raises:
+        UserError: a file cannot be read or written, the output has more lines than the input, or an option is wrong.
+    """
+    if getattr(model.make_decoding(decoding), "n_best", 1) > 1:
+        raise UserError("--input: writes one output for each line; leave --n-best out")
+    unknown: list[int] = []
+    with LineWriter(output, resume) as writer, Progress("lines", "lines", count_lines(source), writer.done) as progress:
+        number = writer.done
+        for lines in skip_lines(split_chunks(read_line_blocks(source)), writer.done, output):
+            results, unread = generate_lines(model, lines, decoding)
+            writer.write(results)
+            unknown += [number + index + 1 for index in unread]
+            number += len(lines)
+            progress.add(len(lines))
+    if unknown:
+        sys.stdout.flush()  # before the message, where both go to one place
+        what = "1 line has" if len(unknown) == 1 else f"{len(unknown)} lines have"
+        numbers = f"line{'' if len(unknown) == 1 else 's'} {format_some(unknown)}"
+        print(f"attendgen: {source}: {what} no token that the model knows, and no output: {numbers}", file=sys.stderr)
+    return PARTLY if unknown else 0
+
+
+def split_chunks(blocks: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Yield blocks of lines in parts of `CHUNK` lines at most."""
+    for lines in blocks:
+        for start in range(0, len(lines), CHUNK):
+            yield lines[start : start + CHUNK]
+
+
+def skip_lines(blocks: Iterable[list[str]], count: int, output: Path | None) -> Iterator[list[str]]:
+    """Yield blocks of lines without the first `count` lines, whose outputs exist.
+
+    Raises:
+        UserError: there are fewer lines.
+    """
+    left = count
+    for lines in blocks:
+        if left < len(lines):
+            yield lines[left:]
+        left = max(0, left - len(lines))
+    if left:
+        raise UserError(f"--output {output}: has {count} lines, the input only {count - left}; give another file")
+
+
+def generate_lines(model: Any, lines: list[str], decoding: dict[str, Any]) -> tuple[list[str], list[int]]:
+    """Return the output of each line, and the indices of lines without a known token, whose output is empty."""
+    usable, unread = [], []
+    for index, line in enumerate(lines):
+        try:
+            model.encode_text(line)
+        except UserError:
+            if line.strip():
+                unread.append(index)
+        else:
+            usable.append(index)
+    outputs = [""] * len(lines)
+    for index, results in zip(usable, model.generate_all([lines[i] for i in usable], **decoding), strict=True):
+        outputs[index] = results[0].text if results else ""
+    return outputs, unread
