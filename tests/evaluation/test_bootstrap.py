@@ -8,6 +8,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from attendgen.evaluation.bootstrap import compare_systems, draw_indices
 from attendgen.metrics.captions import score_captions
+from attendgen.metrics.nist import Nist
 from attendgen.metrics.statistics import METRICS, collect_statistics
 from attendgen.metrics.text import Bleu, Chrf, Ter
 from helpers.errors import refusal
@@ -32,8 +33,10 @@ def damage(share: float, seed: int) -> list[str]:
 
 def score(metric: str, outputs: list[str], references: list[tuple[str, ...]]) -> float:
     """A corpus score by the functions of an evaluation."""
-    if metric in ("bleu", "chrf", "ter"):
-        return {"bleu": Bleu(), "chrf": Chrf(), "ter": Ter()}[metric](outputs, references)[metric]
+    lower = Bleu("bleu_lower", lowercase=True)
+    corpus = {"bleu": Bleu(), "bleu_lower": lower, "nist": Nist(), "chrf": Chrf(), "ter": Ter()}
+    if metric in corpus:
+        return corpus[metric](outputs, references)[metric]
     if metric == "exact_match":
         return sum(text in texts for text, texts in zip(outputs, references, strict=True)) / len(outputs)
     return score_captions(dict(enumerate(outputs)), dict(enumerate(references)))[metric]

@@ -39,7 +39,7 @@ PUBLIC = {
     "attendgen.losses": (
         "LeaveOneOutEstimator MovingAverageBaseline SoftBaselineEstimator StraightThroughGumbelEstimator"
     ),
-    "attendgen.metrics": "Bleu CaptionScores Chrf PairScores Ter",
+    "attendgen.metrics": "Bleu CaptionScores Chrf Nist PairScores SlotErrors TableScores Ter",
     "attendgen.models": (
         "Captioner CaptionerEnsemble ContextLanguageModel EfficientNetLite Ensemble LSTMLanguageModel Seq2Seq SmallCNN "
         "StatefulEnsemble TextGenerateLanguageModel TimmEncoder TorchvisionEncoder TransformerCaptioner "

@@ -10,7 +10,8 @@ from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.module import canonical_split, open_data, require_split
 from attendgen.evaluation.bootstrap import Comparison, compare_systems
 from attendgen.evaluation.tag import require_tag
-from attendgen.metrics.statistics import METRICS, collect_statistics
+from attendgen.layers.tables import Table
+from attendgen.metrics.statistics import METRICS, TABLE_METRICS, collect_statistics
 from attendgen.runs.grouping import group_runs
 from attendgen.runs.layout import CAPTIONS, CONFIG, OUTPUTS, SETTINGS
 from attendgen.runs.listing import find_runs
@@ -27,6 +28,7 @@ class EvaluatedOutputs:
     outputs: list[str]
     inputs: list[str | int]
     references: list[tuple[str, ...]]
+    tables: list[Table] | None = None
 
 
 def compare(
@@ -43,8 +45,8 @@ def compare(
 
     Args:
         first, second: a run, or a folder of runs of one setting with several seeds, whose scores are averaged.
-        metric: one of `attendgen.metrics.statistics.METRICS`; the score that selected the first run's best checkpoint
-            unless given.
+        metric: one of `METRICS` and `TABLE_METRICS` of `attendgen.metrics.statistics`; the score that selected the
+            first run's best checkpoint unless given.
         tags: of the two evaluations; empty for the runs' own search.
         samples: of the inputs.
         seed: of the samples.
@@ -59,14 +61,16 @@ def compare(
     ]
     expected = systems[0][0]
     for found in (each for system in systems for each in system):
-        if (found.inputs, found.references) != (expected.inputs, expected.references):
+        if (found.inputs, found.references, found.tables) != (expected.inputs, expected.references, expected.tables):
             names = f"{expected.run.folder} and {found.run.folder}"
             raise UserError(f"{names}: their outputs are of different inputs or references; a pair must share them")
     if metric is None:
         metric = str(expected.run.config.monitor.metric).partition("/")[2]
-        if metric not in METRICS:
+        if metric not in METRICS and metric not in TABLE_METRICS:
             raise UserError(f"--metric: the runs' own, {metric}, cannot be resampled; choose {', '.join(METRICS)}")
-    one, other = ([collect_statistics(metric, run.outputs, run.references) for run in system] for system in systems)
+    one, other = (
+        [collect_statistics(metric, run.outputs, run.references, run.tables) for run in system] for system in systems
+    )
     return compare_systems(metric, one, other, samples, seed)
 
 
@@ -105,16 +109,16 @@ def read_outputs(run: Run, label: str) -> EvaluatedOutputs:
         outputs = read_text(lines).split("\n")[:-1]
     else:
         raise UserError(f"{lines}: no such file; evaluate the run first (a language model writes no outputs)")
-    inputs, references = _read_data(run, label)
+    inputs, references, tables = _read_data(run, label)
     if len(outputs) != len(references):
         raise UserError(
             f"{run.folder}: {len(outputs)} outputs of {label} for {len(references)} examples; evaluate it again"
         )
-    return EvaluatedOutputs(run, outputs, inputs, references)
+    return EvaluatedOutputs(run, outputs, inputs, references, tables)
 
 
-def _read_data(run: Run, label: str) -> tuple[list[str | int], list[tuple[str, ...]]]:
-    """Return the inputs and references of an evaluation, with the settings that were changed in it."""
+def _read_data(run: Run, label: str) -> tuple[list[str | int], list[tuple[str, ...]], list[Table] | None]:
+    """Return the inputs, references and tables of an evaluation, with the settings that were changed in it."""
     assert run.folder is not None
     path = run.folder / SETTINGS.format(split=label)
     changes: Sequence[str] = read_json(path).get("changes", []) if path.is_file() else []
@@ -123,4 +127,10 @@ def _read_data(run: Run, label: str) -> tuple[list[str | int], list[tuple[str, .
     data = open_data(config.data, run.vocabulary, get_image_encoder(task.model))
     data.eval_split = canonical_split(label.partition(".")[0])
     references = task.get_references(data)
-    return list(data.inputs(data.eval_split)), [tuple(references[index]) for index in sorted(references)]
+    tables = task.get_tables(data)
+    order = sorted(references)
+    return (
+        list(data.inputs(data.eval_split)),
+        [tuple(references[index]) for index in order],
+        None if tables is None else [tables[index] for index in order],
+    )

@@ -9,7 +9,12 @@ if TYPE_CHECKING:
     from attendgen.metrics.captions import CaptionScores as CaptionScores
     from attendgen.metrics.captions import score_captions as score_captions
     from attendgen.metrics.cider import CiderD as CiderD
+    from attendgen.metrics.nist import Nist as Nist
+    from attendgen.metrics.protocol import FactMetric as FactMetric
     from attendgen.metrics.protocol import Metric as Metric
+    from attendgen.metrics.protocol import TableMetric as TableMetric
+    from attendgen.metrics.slot_errors import SlotErrors as SlotErrors
+    from attendgen.metrics.table_scores import TableScores as TableScores
     from attendgen.metrics.text import Bleu as Bleu
     from attendgen.metrics.text import Chrf as Chrf
     from attendgen.metrics.text import PairScores as PairScores
@@ -22,8 +27,13 @@ __all__ = [
     "CaptionScores",
     "Chrf",
     "CiderD",
+    "FactMetric",
     "Metric",
+    "Nist",
     "PairScores",
+    "SlotErrors",
+    "TableMetric",
+    "TableScores",
     "Ter",
     "score_captions",
     "score_pairs",
@@ -35,8 +45,13 @@ _PUBLIC = {
     "CaptionScores": "captions",
     "Chrf": "text",
     "CiderD": "cider",
+    "FactMetric": "protocol",
     "Metric": "protocol",
+    "Nist": "nist",
     "PairScores": "text",
+    "SlotErrors": "slot_errors",
+    "TableMetric": "protocol",
+    "TableScores": "table_scores",
     "Ter": "text",
     "score_captions": "captions",
     "score_pairs": "text",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from attendgen.metrics.meteor import score_meteor
 from attendgen.metrics.tokenization import tokenize
 from attendgen.utils.errors import UserError
 
@@ -61,7 +62,7 @@ def score_captions(hypotheses: Mapping[Key, str], references: Mapping[Key, Seque
 
 
 class CaptionScores:
-    """The metrics of captions: how many equal a reference, and `score_captions`."""
+    """The metrics of captions: how many equal a reference, `score_captions`, and METEOR in an evaluation."""
 
     packages: ClassVar[Mapping[str, str]] = {"pycocoevalcap": "captions"}
 
@@ -72,3 +73,7 @@ class CaptionScores:
             "exact_match": sum(caption in captions for caption, captions in pairs) / max(len(outputs), 1),
             **score_captions(dict(enumerate(outputs)), dict(enumerate(references))),
         }
+
+    def score_slowly(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Return `meteor`; nothing if Java is missing or fails."""
+        return score_meteor(dict(enumerate(outputs)), dict(enumerate(references)))

@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from attendgen.layers.tables import Table
+from attendgen.metrics.counted import CountedMetric, Share, divide
+from attendgen.metrics.nist import NistScorer
+from attendgen.metrics.slot_errors import SlotErrors
 from attendgen.metrics.text import Bleu, Chrf, SacreBleuMetric, Ter
 from attendgen.metrics.tokenization import tokenize
 from attendgen.utils.errors import UserError
@@ -23,15 +28,29 @@ class Statistics(NamedTuple):
     score: Callable[[Float[np.ndarray, " numbers"]], float]
 
 
-def collect_statistics(metric: str, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-    """Return the statistics of outputs for a metric of `METRICS`.
+def collect_statistics(
+    metric: str,
+    outputs: Sequence[str],
+    references: Sequence[Sequence[str]],
+    tables: Sequence[Table] | None = None,
+) -> Statistics:
+    """Return the statistics of outputs for a metric of `METRICS`, or of `TABLE_METRICS` if they are about tables.
 
     Raises:
-        UserError: the metric is unknown, or a package that it needs is missing.
+        UserError: the metric is unknown, a package that it needs is missing, or it needs tables.
     """
-    if metric not in METRICS:
-        raise UserError(f"--metric {metric}: cannot be resampled; choose one of {', '.join(METRICS)}")
-    return METRICS[metric](outputs, references)
+    if metric in METRICS:
+        return METRICS[metric](outputs, references)
+    if metric not in TABLE_METRICS:
+        raise UserError(
+            f"--metric {metric}: cannot be resampled; choose one of {', '.join((*METRICS, *TABLE_METRICS))}"
+        )
+    if tables is None:
+        raise UserError(f"--metric {metric}: compares texts with tables, which these runs have not; choose another")
+    counter = TABLE_METRICS[metric]()
+    rows = [counter.count(*example)[metric] for example in zip(outputs, references, tables, strict=True)]
+    values = np.array(rows, dtype=np.float64).reshape(-1, 2)
+    return Statistics(values, lambda total: divide(Share(*total.tolist()), counter.unit))
 
 
 def _average(values: Sequence[float]) -> Statistics:
@@ -44,16 +63,26 @@ def _match(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> Stati
     return _average([float(output in accepted) for output, accepted in zip(outputs, references, strict=True)])
 
 
-def _of_sacrebleu(kind: type[SacreBleuMetric]) -> Callable[[Sequence[str], Sequence[Sequence[str]]], Statistics]:
+def _of_sacrebleu(
+    make: Callable[[], SacreBleuMetric],
+) -> Callable[[Sequence[str], Sequence[Sequence[str]]], Statistics]:
     def collect(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-        require_packages(kind.packages)
-        metric = kind().make()
+        chosen = make()
+        require_packages(chosen.packages)
+        metric = chosen.make()
         # as sacrebleu's own tests of significance do, which are not used: they find equal outputs different
         rows = metric._extract_corpus_statistics(list(outputs), list(zip_longest(*references)))
         values = np.array(rows, dtype=np.float64)
         return Statistics(values, lambda total: float(metric._compute_score_from_stats(total.tolist()).score))
 
     return collect
+
+
+def _nist(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
+    """Return what NIST sums over outputs; the information of n-grams stays that of all references."""
+    scorer = NistScorer(references)
+    rows = [scorer.count(index, output) for index, output in enumerate(outputs)]
+    return Statistics(np.array(rows, dtype=np.float64), scorer.score)
 
 
 def _of_images(name: str) -> Callable[[Sequence[str], Sequence[Sequence[str]]], Statistics]:
@@ -115,9 +144,16 @@ def _tokenize(
 METRICS: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]]], Statistics]] = {
     "exact_match": _match,
     "bleu": _of_sacrebleu(Bleu),
+    "bleu_lower": _of_sacrebleu(partial(Bleu, lowercase=True)),
+    "nist": _nist,
     "chrf": _of_sacrebleu(Chrf),
     "ter": _of_sacrebleu(Ter),
     "cider": _of_images("cider"),
     "rouge_l": _of_images("rouge_l"),
     **{f"bleu{order}": _caption_bleu(order) for order in range(1, 5)},
+}
+
+# scores by which texts are compared with their tables
+TABLE_METRICS: dict[str, type[CountedMetric]] = {
+    **dict.fromkeys(("ser", "ser_added", "ser_missing", "ser_wrong"), SlotErrors),
 }

@@ -14,6 +14,18 @@ def _check(hypotheses: Sequence[str], references: Sequence[object]) -> None:
         raise UserError(f"text: {len(hypotheses)} hypotheses for {len(references)} references; give one per hypothesis")
 
 
+def require_references(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Check that there are hypotheses, and that each has a reference.
+
+    Raises:
+        UserError: there are none, the numbers differ, or an input has no reference.
+    """
+    _check(hypotheses, references)
+    for index, accepted in enumerate(references):
+        if not accepted:
+            raise UserError(f"text: input {index} has no reference; give at least one or leave it out")
+
+
 def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """Return the fraction of hypotheses that equal their reference.
 
@@ -79,10 +91,7 @@ class SacreBleuMetric:
         Raises:
             UserError: there are no outputs, the numbers differ, an output has no reference, or a setting is unknown.
         """
-        _check(outputs, references)
-        for index, accepted in enumerate(references):
-            if not accepted:
-                raise UserError(f"text: input {index} has no reference; give at least one or leave it out")
+        require_references(outputs, references)
         # sacrebleu wants all first references, then all second ones ...; None, which its types forbid, if there is none
         streams: list[Any] = list(zip_longest(*references))
         return {self.name: float(self.make().corpus_score(outputs, streams).score)}

@@ -14,12 +14,13 @@ ALIASES = {"dev": "val", "val": "dev"}  # names of one split
 LOWER_IS_BETTER = frozenset(
     (
         *("cross_entropy", "perplexity", "bits_per_character", "loss", "ter"),
+        *("ser", "ser_added", "ser_missing", "ser_wrong"),
         *("dynamic_bits_per_character", "dynamic_perplexity"),
     )
 )
 BLEU = [f"bleu{order}{kind}" for order in range(1, 5) for kind in ("", "_nobp")]  # of captions
 FRACTIONS = frozenset([*BLEU, "meteor", "rouge_l", "seen_in_training"])  # printed in percent
-HUNDREDTHS = frozenset(("bleu", "chrf", "ter"))  # from 0 to 100 already
+HUNDREDTHS = frozenset(("bleu", "bleu_lower", "chrf", "ter"))  # from 0 to 100 already
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}

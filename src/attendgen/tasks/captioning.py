@@ -14,7 +14,6 @@ from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import cross_entropy_per_caption, doubly_stochastic, masked_cross_entropy
 from attendgen.metrics.captions import CaptionScores
-from attendgen.metrics.meteor import score_meteor
 from attendgen.metrics.protocol import Metric
 from attendgen.metrics.tokenization import tokenize
 from attendgen.optim.build import MakeOptimizer, Schedule, build_optimizer
@@ -143,10 +142,6 @@ class CaptioningTask(GeneratingTask[VocabularyProtocol]):
             train = {tokenize(text) for texts in self.data.references("train").values() for text in texts}
             return {"seen_in_training": sum(tokenize(text) in train for text in self.texts.values()) / len(self.texts)}
         return {}
-
-    def score_slowly(self) -> dict[str, float]:
-        """Return METEOR, if Java works."""
-        return score_meteor(self.texts, self.get_references(self.data))
 
     def on_validation_epoch_start(self) -> None:
         """Forget the captions of the last validation, and open the retrieval of captions if it is used."""

@@ -8,7 +8,14 @@ import torch
 from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
-from attendgen.metrics.protocol import Metric, SignedMetric, require_metrics, score_texts
+from attendgen.layers.tables import Table
+from attendgen.metrics.protocol import (
+    AnyMetric,
+    SignedMetric,
+    require_metrics,
+    score_texts,
+    score_texts_slowly,
+)
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import BaseTask
 from attendgen.text.protocol import VocabularyProtocol
@@ -35,7 +42,7 @@ class GeneratingTask(BaseTask[VocabularyKind]):
     """
 
     decodes = True
-    default_metrics: ClassVar[tuple[type[Metric], ...]]
+    default_metrics: ClassVar[tuple[type[AnyMetric], ...]]
     shown: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -77,12 +84,21 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         """Return the texts that an example's output is compared with in the split that is validated, by its index."""
         return data.references(data.eval_split)
 
+    def get_tables(self, data: BaseDataModule[Any]) -> Mapping[int, Table] | None:
+        """Return the tables of the split that is validated, by the index of their example; None if it has none."""
+        return None
+
     def sign_scores(self) -> dict[str, str]:
         """Return the signatures of the scores of the metrics that have one."""
         references = self.get_references(self.data)
         chosen = [references[index] for index in self.texts]
         signs = [metric.sign(chosen) for metric in self.metrics if isinstance(metric, SignedMetric)]
         return {name: text for signatures in signs for name, text in signatures.items()}
+
+    def score_slowly(self) -> dict[str, float]:
+        """Return the scores of metrics by programs that may fail, as METEOR's."""
+        references = self.get_references(self.data)
+        return score_texts_slowly(self.metrics, list(self.texts.values()), [references[index] for index in self.texts])
 
     def export_outputs(self) -> list[str] | list[dict[str, Any]]:
         """Return the texts of the last validation, each as one line."""
@@ -110,6 +126,11 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         """
         self.texts = gather_outputs(self.texts)
         references = self.get_references(self.data)
-        chosen = [references[index] for index in self.texts]
-        scores = score_texts(self.metrics, list(self.texts.values()), chosen)
+        tables = self.get_tables(self.data)
+        scores = score_texts(
+            self.metrics,
+            list(self.texts.values()),
+            [references[index] for index in self.texts],
+            None if tables is None else [tables[index] for index in self.texts],
+        )
         self.log_scores({**scores, **self.compute_cross_entropy(), **self.compute_means()}, self.shown)
