@@ -28,7 +28,8 @@ VARIABLE = "ATTENDGEN_TRUST"  # packages with commas between; processes that thi
 PUBLIC = {
     "attendgen.callbacks": "EMA EarlyStopping FiniteLoss GradientNorm LastCheckpoint LogSamples StepSeed Throughput",
     "attendgen.data": (
-        "CaptionDataModule Coco Flickr8k FlickrCsv JsonLines Karpathy ParallelDataModule Shapes TextCaps TextDataModule"
+        "CaptionDataModule Coco Flickr8k FlickrCsv JsonLines Karpathy MeaningRepresentations ParallelDataModule "
+        "RotoWireGames RotoWireSentences Shapes TableDataModule TableLines TextCaps TextDataModule"
     ),
     "attendgen.decoding": "Constraints DecodingConfig RepetitionPenalty",
     "attendgen.layers": (

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from attendgen.data.captions.sources import CaptionSource as CaptionSource
     from attendgen.data.module import BaseDataModule as BaseDataModule
     from attendgen.data.parallel import ParallelDataModule as ParallelDataModule
+    from attendgen.data.tables.json_lines import TableLines as TableLines
+    from attendgen.data.tables.meaning_representations import MeaningRepresentations as MeaningRepresentations
+    from attendgen.data.tables.module import TableDataModule as TableDataModule
+    from attendgen.data.tables.rotowire import RotoWireGames as RotoWireGames
+    from attendgen.data.tables.rotowire import RotoWireSentences as RotoWireSentences
+    from attendgen.data.tables.table import TableSource as TableSource
+    from attendgen.data.tables.table import TableText as TableText
     from attendgen.data.text_corpus import TextDataModule as TextDataModule
 
 __all__ = [
@@ -27,8 +34,15 @@ __all__ = [
     "FlickrCsv",
     "JsonLines",
     "Karpathy",
+    "MeaningRepresentations",
     "ParallelDataModule",
+    "RotoWireGames",
+    "RotoWireSentences",
     "Shapes",
+    "TableDataModule",
+    "TableLines",
+    "TableSource",
+    "TableText",
     "TextCaps",
     "TextDataModule",
 ]
@@ -42,8 +56,15 @@ _PUBLIC = {
     "FlickrCsv": "captions.flickr",
     "JsonLines": "captions.json_lines",
     "Karpathy": "captions.coco",
+    "MeaningRepresentations": "tables.meaning_representations",
     "ParallelDataModule": "parallel",
+    "RotoWireGames": "tables.rotowire",
+    "RotoWireSentences": "tables.rotowire",
     "Shapes": "captions.shapes",
+    "TableDataModule": "tables.module",
+    "TableLines": "tables.json_lines",
+    "TableSource": "tables.table",
+    "TableText": "tables.table",
     "TextCaps": "captions.coco",
     "TextDataModule": "text_corpus",
 }

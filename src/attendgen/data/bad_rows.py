@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from attendgen.utils.errors import UserError
 
@@ -12,6 +13,21 @@ SHOWN = 5  # rows that a message names; it counts the others
 
 class BadRowError(Exception):
     """A row of a data set cannot be used; the message says why."""
+
+
+def get_field(row: object, name: str, kind: Any = object) -> Any:  # noqa: ANN401  # a class or a union; a value of it
+    """Return a field of a JSON object.
+
+    Raises:
+        BadRowError: it is missing or of another kind.
+    """
+    if not isinstance(row, dict) or name not in row:
+        raise BadRowError(f"field {name!r} is missing")
+    value = row[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        wanted = getattr(kind, "__name__", str(kind))
+        raise BadRowError(f"field {name!r}: expected {wanted}, found {type(value).__name__}")
+    return value
 
 
 class BadRows:

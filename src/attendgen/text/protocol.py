@@ -81,13 +81,11 @@ class VocabularyProtocol(Protocol):
 
 @runtime_checkable
 class SplittingVocabulary(VocabularyProtocol, Protocol):
-    """A vocabulary that also gives the tokens of a text as they are spelled, whether it knows them or not.
+    """A vocabulary that also gives the tokens of a text as they are spelled, whether it knows them or not."""
 
-    Attributes:
-        ids: by token.
-    """
-
-    ids: Mapping[str, int]
+    @property
+    def ids(self) -> Mapping[str, int]:
+        """The id of each token."""
 
     def split(self, text: str) -> list[str]:
         """Return a text's tokens, known or not."""

@@ -53,6 +53,8 @@ class TableVocabulary:
         words: the number of words whose places in a value are told apart.
         sides: names of the groups of rows that are told apart, such as "home" and "away".
         delexicalised: kinds of which a placeholder replaces the value, in tables and texts; see `restore`.
+        headings: for each entity the kind of the cell that states its name, as PLAYER_NAME; empty if it has none.
+        examples: for each kind some of its values, which messages name.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class TableVocabulary:
         words: int = 1,
         sides: Sequence[str] = (),
         delexicalised: Sequence[str] = (),
+        headings: Sequence[str] = (),
+        examples: Sequence[Sequence[str]] = (),
     ) -> None:
         self.kinds = ClosedVocabulary(kinds)
         self.entities = ClosedVocabulary(entities)
@@ -72,6 +76,8 @@ class TableVocabulary:
         self.words = words
         self.sides = tuple(sides)
         self.delexicalised = tuple(delexicalised)
+        self.headings = dict(zip(entities, headings, strict=False))
+        self.examples = dict(zip(kinds, map(tuple, examples), strict=False))
 
     def sizes(self) -> dict[str, int]:
         """Return what a model's constructor must know of the vocabulary."""
@@ -93,6 +99,8 @@ class TableVocabulary:
             "words": self.words,
             "sides": list(self.sides),
             "delexicalised": list(self.delexicalised),
+            "headings": list(self.headings.values()),
+            "examples": list(map(list, self.examples.values())),
         }
 
     def encode(self, table: Table) -> list[CellIds]:
@@ -120,7 +128,7 @@ class TableVocabulary:
 
     def describe_cell(self, cell: CellIds) -> str:
         """Return a cell's ids as a text, such as "food French" or "PTS 27 (Isaiah_Thomas)"."""
-        kind, value = PREFIX.sub("", self.kinds.tokens[cell.kind]), self.values.tokens[cell.value]
+        kind, value = shorten_kind(self.kinds.tokens[cell.kind]), self.target.join([self.values.tokens[cell.value]])
         entity = self.entities.tokens[cell.entity] if cell.entity != PAD else ""
         about = f" ({entity})" if entity not in ("", value) else ""
         return f"{kind} {value}{about}"
@@ -155,6 +163,8 @@ class TableVocabulary:
     def _number(self, table: Table) -> dict[tuple[str, str], str]:
         """Return the placeholder of each kind and value that is delexicalised: X_name, and X_name_2 of a second."""
         placeholders: dict[tuple[str, str], str] = {}
+        if not self.delexicalised:
+            return placeholders
         counts = Counter[str]()
         for cell in (cell for row in table for cell in row.cells if cell.kind in self.delexicalised):
             if (cell.kind, cell.value) not in placeholders:
@@ -162,3 +172,8 @@ class TableVocabulary:
                 number = f"_{counts[cell.kind]}" if counts[cell.kind] > 1 else ""
                 placeholders[cell.kind, cell.value] = MARK + re.sub(r"\W+", "_", cell.kind) + number
         return placeholders
+
+
+def shorten_kind(kind: str) -> str:
+    """Return a record type without whom it is about: PTS of PLAYER-PTS and of TEAM-PTS."""
+    return PREFIX.sub("", kind)

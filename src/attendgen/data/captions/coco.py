@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from attendgen.data.bad_rows import BadRowError, BadRows
+from attendgen.data.bad_rows import BadRowError, BadRows, get_field
 from attendgen.data.captions.sources import (
     CaptionedImage,
     ImageId,
     clean_caption,
-    get_field,
     read_object,
 )
 from attendgen.utils.errors import UserError

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attendgen.data.bad_rows import BadRowError, BadRows
+from attendgen.data.bad_rows import BadRowError, BadRows, get_field
 from attendgen.data.captions.sources import (
     CaptionedImage,
     choose_split,
     clean_caption,
-    get_field,
     require_ratios,
 )
 from attendgen.data.module import SPLITS, canonical_split

@@ -49,21 +49,6 @@ def clean_caption(text: object) -> str:
     return caption
 
 
-def get_field(row: object, name: str, kind: Any = object) -> Any:
-    """Return a field of a JSON object.
-
-    Raises:
-        BadRowError: it is missing or of another kind.
-    """
-    if not isinstance(row, dict) or name not in row:
-        raise BadRowError(f"field {name!r} is missing")
-    value = row[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        wanted = getattr(kind, "__name__", str(kind))
-        raise BadRowError(f"field {name!r}: expected {wanted}, found {type(value).__name__}")
-    return value
-
-
 def read_object(path: Path, *fields: str) -> list[list[Any]]:
     """Return the lists that the fields of a JSON object hold.
 
