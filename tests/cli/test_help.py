@@ -24,7 +24,7 @@ COMMANDS = (
 COMPUTING = ["--device", "--precision"]
 DECODING = ["--beam", "--n-best", "--length-penalty", "--length-penalty-type", "--coverage-penalty", "--min-length"]
 DECODING += ["--no-repeat-ngram-size", "--max-length", "--temperature", "--top-k", "--top-p", "--seed"]
-DECODING += ["--mbr-samples", "--retrieval-captions"]
+DECODING += ["--mbr-samples", "--retrieval-captions", "--facts"]
 
 
 def test_help_names_every_command(attendgen: Command) -> None:

@@ -40,6 +40,10 @@ class DecodingConfig:
     retrieval_captions: int = _option(
         0, "Re-rank the beam by similarity to the captions of this many similar training images; 0 turns it off."
     )
+    facts: bool = _option(
+        False,
+        "Of the beam's hypotheses, or of n_best samples, choose the one with the fewest mistakes about its table.",
+    )
     processors: Sequence[Any] = _option(
         (), "Functions (log_probs, history) that change the next tokens' log-probabilities, in order.", flag=False
     )
@@ -53,6 +57,10 @@ class DecodingConfig:
         for name in ("mbr_samples", "retrieval_captions"):
             if getattr(self, name) and self.beam_size == 1:
                 raise UserError(f"decoding.{name}={getattr(self, name)}: re-ranks a beam; set a beam size, such as 20")
+        if self.facts and self.beam_size == 1 and not (self.samples_outputs and self.n_best > 1):
+            raise UserError(
+                "decoding.facts=true: chooses among several outputs; set a beam size, such as 10, or n_best samples"
+            )
         if self.beam_size > 1 and self.temperature and not self.mbr_samples:
             raise UserError(f"decoding.beam_size={self.beam_size}: excludes sampling; leave one of them out")
         if self.n_best > self.beam_size and not self.samples_outputs:
@@ -71,8 +79,9 @@ class DecodingConfig:
                     "history) -> log_probs, in a config as {_target_: mypackage.MyProcessor}"
                 )
         object.__setattr__(self, "processors", tuple(processors))
-        if not isinstance(self.drop_finished, bool):
-            raise UserError(f"decoding.drop_finished={self.drop_finished}: expected true or false")
+        for name in ("facts", "drop_finished"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"decoding.{name}={getattr(self, name)}: expected true or false")
 
     def _check_ranges(self) -> None:
         lowest = {"max_length": 1, "min_length": 1, "beam_size": 1, "n_best": 1}
@@ -120,6 +129,7 @@ class DecodingConfig:
         An option that chooses another algorithm turns off the settings of the present one: a temperature or `top_k`
         turns off the beam, a beam size turns off sampling, and `temperature=0` and `beam_size=1` are greedy. Minimum
         Bayes risk has both: a temperature above 0 is that of its samples, a beam size above 1 that of its candidates.
+        `facts` is turned off with the beam.
 
         Raises:
             UserError: there is no such setting, two options exclude each other, or see `DecodingConfig`.
@@ -139,7 +149,7 @@ class DecodingConfig:
 
     def _turn_off_algorithm(self, given: dict[str, Any]) -> dict[str, Any]:
         no_sampling: dict[str, Any] = {"temperature": 0.0, "top_k": None, "top_p": None}
-        no_beam = {"beam_size": 1, "mbr_samples": 0, "retrieval_captions": 0}
+        no_beam = {"beam_size": 1, "mbr_samples": 0, "retrieval_captions": 0, "facts": False}
         greedy = no_beam | no_sampling | {"n_best": 1}
         mbr = given.get("mbr_samples", self.mbr_samples)
         if given.get("temperature") == 0:

@@ -1,6 +1,7 @@
 """Decoding by a `DecodingConfig`: greedy, sampling, beam search, and re-ranking of a beam's hypotheses."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.facts import FactCheck, rerank_by_facts
 from attendgen.decoding.mbr import Evidence, apportion, concat_outputs, mbr_rerank
 from attendgen.decoding.processors import Constraints, OwnProcessors
 from attendgen.decoding.protocol import CompositeModel, DecodableModel, Decoded, DecodingFunction
@@ -37,6 +39,7 @@ def decode(
     suppress_tokens: tuple[int, ...] = (PAD, SOS),
     examples: Sequence[int] | None = None,
     retrieved: Evidence | None = None,
+    facts: FactCheck | None = None,
     **text: Any,
 ) -> Decoded:
     """Decode from a model's memory and first state, in single precision.
@@ -46,13 +49,22 @@ def decode(
         suppress_tokens: ids that are never chosen.
         examples: the number of each input, on which its samples depend beside the seed; 0 unless given.
         retrieved: for each input, outputs of similar training inputs, for `retrieval_captions`.
+        facts: the tables that the inputs are, for `decoding.facts`.
         text: of language models: `prefix`, `eos_id`, `on_token`, `streams` and `earlier`, see `decode_tokens`.
 
     Raises:
-        UserError: `retrieval_captions` is set, but there are no `retrieved` outputs.
+        UserError: `retrieval_captions` or `facts` is set, but there are no `retrieved` outputs or no tables.
     """
     if not isinstance(config, DecodingConfig):
         return config(model, memory, state, suppress_tokens, **text)
+    if config.facts:
+        if facts is None:
+            raise UserError(
+                "decoding.facts=true: only models that write about tables have facts to count; leave it out"
+            )
+        every = replace(config, facts=False, n_best=max(config.beam_size, config.n_best))
+        found = decode(model, memory, state, every, suppress_tokens, examples, retrieved, **text)
+        return rerank_by_facts(found, facts, config.n_best)
     # scores must not depend on the training's precision, and autocast would convert the weights anew at each step
     with torch.autocast(get_device(state).type, enabled=False):
         memory, state = convert_memory(model, memory), to_float32(state)

@@ -55,7 +55,8 @@ class Decoded(NamedTuple):
     Attributes:
         tokens: without <sos>, with <eos> where it was emitted.
         scores: what the outputs are ranked by: the sum of log-probabilities, <eos> included, after any penalties, or
-            the expected similarity; -inf marks an output that does not exist.
+            the expected similarity; -inf marks an output that does not exist. With `decoding.facts`, outputs with fewer
+            mistakes come first.
         log_probs: of each token, after the processors (zero at <pad>).
         attention: weights with which each token was predicted.
     """

@@ -1,0 +1,67 @@
+"""Choosing among hypotheses by the facts of the tables that they are about."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from attendgen.decoding.protocol import Decoded
+from attendgen.layers.tables import Table
+from attendgen.metrics.protocol import FactMetric, find_fact_metric
+
+ABSENT = 10**9  # mistakes of an output that does not exist
+
+
+class FactCheck(NamedTuple):
+    """Counts the mistakes of outputs about the tables of a batch.
+
+    Attributes:
+        metric: counts the mistakes of a text.
+        tables: one per input.
+        spell: returns the text of an output, given the number of its input in the batch and the output's ids.
+    """
+
+    metric: FactMetric
+    tables: Sequence[Table]
+    spell: Callable[[int, Sequence[int]], str]
+
+    def count_mistakes(self, candidates: Decoded) -> Int[Tensor, "batch n"]:
+        """Return the number of mistakes of each output."""
+        exists = (candidates.scores != -torch.inf).tolist()
+        counts = [
+            [
+                self.metric.count_mistakes(self.spell(row, ids), table) if real else ABSENT
+                for ids, real in zip(outputs, exists[row], strict=True)
+            ]
+            for row, (outputs, table) in enumerate(zip(candidates.tokens.tolist(), self.tables, strict=True))
+        ]
+        return torch.tensor(counts, dtype=torch.long, device=candidates.scores.device)
+
+
+def make_fact_check(
+    decoding: Any, metrics: Sequence[Any], tables: Sequence[Table], spell: Callable[[int, Sequence[int]], str]
+) -> FactCheck | None:
+    """Return what `decode` needs for `decoding.facts=true`; None if the decoding does not ask for it.
+
+    Args:
+        metrics: the first one that counts facts is used.
+        tables, spell: see `FactCheck`.
+
+    Raises:
+        UserError: no metric counts facts.
+    """
+    return FactCheck(find_fact_metric(metrics), tables, spell) if getattr(decoding, "facts", False) else None
+
+
+def rerank_by_facts(candidates: Decoded, check: FactCheck, n_best: int) -> Decoded:
+    """Return the `n_best` candidates of each input with the fewest mistakes; among equals, those with the best scores.
+
+    This is how TGen chooses (Dusek and Jurcicek 2016, section 4.2), with counted facts in place of a classifier.
+    """
+    by_score = candidates.scores.argsort(dim=1, descending=True, stable=True)
+    mistakes = check.count_mistakes(candidates).gather(1, by_score)
+    order = by_score.gather(1, mistakes.argsort(dim=1, stable=True))[:, :n_best]
+    batch = torch.arange(len(order), device=order.device).unsqueeze(1)
+    return Decoded(*(part[batch, order] for part in candidates))
