@@ -17,7 +17,6 @@ from attendgen.cli.options import (
     with_decoding_options,
 )
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import read_text
 
 if TYPE_CHECKING:
     from attendgen.inference.result import Result
@@ -32,11 +31,14 @@ def generate(
         list[str] | None,
         typer.Argument(
             metavar="TEXT...",
-            help="Sources to answer or translate, or contexts; decoding.NAME=VALUE changes any setting of decoding.",
+            help="Sources to answer or translate, contexts or tables; decoding.NAME=VALUE sets any option of decoding.",
         ),
     ] = None,
     prompt_file: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A text file that holds one more source or context.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="A file that holds one more source or context, or more tables (CSV or JSON)."
+        ),
     ] = None,
     input_file: Annotated[
         str | None,
@@ -66,11 +68,12 @@ def generate(
     trust: Trust = None,
     decoding: Any = None,
 ) -> int:
-    """Answer, translate or continue texts; a single continuation is printed as it is made."""
+    """Answer, translate or continue texts, or write about tables; a single continuation is printed as it is made."""
     options = [name_option(name) for name in decoding]
     given, decoding = take_settings(texts or [], decoding)
-    texts = [*given, *(read_text(path) for path in prompt_file or [])]
-    require_one_source(bool(texts), input_file, output, resume, {"--score": score, "--attention": attention})
+    require_one_source(
+        bool(given or prompt_file), input_file, output, resume, {"--score": score, "--attention": attention}
+    )
     if input_file is not None:
         model = load_generator(run, device, precision)
         return generate_file(model, input_file, output, resume, model.clear_settings(decoding))
@@ -82,6 +85,7 @@ def generate(
 
         check_suffix(attention)
     model = load_generator(run, device, precision)
+    texts = [*given, *(text for path in prompt_file or [] for text in model.read_inputs(path))]
     decoding = model.clear_settings(decoding)
     streamed = False
     if score is not None:

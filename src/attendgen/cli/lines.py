@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attendgen.utils.errors import UserError, format_some
-from attendgen.utils.lines import LineWriter, count_lines, read_line_blocks
+from attendgen.utils.lines import LineWriter, count_lines
 from attendgen.utils.progress import Progress
 
 PARTLY = 3  # exit code: some inputs could not be used
@@ -20,7 +20,7 @@ def generate_file(model: Any, source: str, output: Path | None, resume: bool, de
     knows no token; standard error names these lines at the end.
 
     Args:
-        model: one with `generate_all` and `encode_text`.
+        model: one with `generate_all`, `encode_text` and `read_line_blocks`.
         source: a file, or "-" for standard input.
         output: a file; None for standard output.
         resume: go on after the lines that the output has.
@@ -36,7 +36,7 @@ def generate_file(model: Any, source: str, output: Path | None, resume: bool, de
     unknown: list[int] = []
     with LineWriter(output, resume) as writer, Progress("lines", "lines", count_lines(source), writer.done) as progress:
         number = writer.done
-        for lines in skip_lines(split_chunks(read_line_blocks(source)), writer.done, output):
+        for lines in skip_lines(split_chunks(model.read_line_blocks(source)), writer.done, output):
             results, unread = generate_lines(model, lines, decoding)
             writer.write(results)
             unknown += [number + index + 1 for index in unread]

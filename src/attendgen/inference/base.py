@@ -1,7 +1,8 @@
 """What all families share when a trained model is used."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.runs.run import Run
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import read_text
+from attendgen.utils.lines import read_line_blocks
 
 BATCH = 64  # inputs that are decoded together
 ABSENT = object()  # no value of a setting
@@ -38,6 +41,22 @@ class TrainedModel:
     def device(self) -> torch.device:
         """The device of the model's weights."""
         return next(self.model.parameters()).device
+
+    def read_inputs(self, path: Path) -> list[str]:
+        """Return the inputs that a file holds: its whole text as one, unless the family has files of another form.
+
+        Raises:
+            UserError: it is missing or broken.
+        """
+        return [read_text(path)]
+
+    def read_line_blocks(self, source: str) -> Iterator[list[str]]:
+        """Yield the inputs of a file that holds one per line, or of standard input if it is "-", block by block.
+
+        Raises:
+            UserError: it is missing or broken.
+        """
+        return read_line_blocks(source)
 
     def make_decoding(self, options: dict[str, Any]) -> DecodingConfig | DecodingFunction:
         """Return the decoding of the run's validation, with the options that are not None in place of its settings.

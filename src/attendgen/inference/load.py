@@ -8,6 +8,7 @@ import torch
 from attendgen.config.trust import trust as trust_packages
 from attendgen.inference.base import TrainedModel
 from attendgen.inference.image_captioner import ImageCaptioner
+from attendgen.inference.table_writer import TableWriter
 from attendgen.inference.text_generator import TextGenerator
 from attendgen.inference.translator import Translator
 from attendgen.runs.run import Run, convert_precision
@@ -19,6 +20,7 @@ FAMILIES: dict[str, type[TrainedModel]] = {
     "seq2seq": Translator,
     "language_model": TextGenerator,
     "captioner": ImageCaptioner,
+    "table": TableWriter,
 }
 
 

@@ -47,7 +47,12 @@ class MeaningRepresentations:
         """
         if len(files) not in (1, 2):
             raise UserError(f"data: {len(files)} files; give a CSV, or the file of the tables and that of the texts")
-        rows = self._read_csv(files[0]) if len(files) == 1 else self._read_aligned(*files)
+        rows: Iterator[tuple[int, str, str]]
+        if len(files) == 1:
+            cells = read_columns(files[0], self.columns, self.encoding)
+            rows = ((number, table, text) for number, (table, text) in cells)
+        else:
+            rows = self._read_aligned(*files)
         bad = BadRows(files[0], self.skip_bad)
         found, parse = [], functools.cache(parse_slots if len(files) == 1 else parse_tagged)  # tables repeat
         for number, table, text in rows:
@@ -60,22 +65,6 @@ class MeaningRepresentations:
             raise UserError(f"{files[0]}: no tables; expected lines of {' and '.join(self.columns)}")
         return found
 
-    def _read_csv(self, path: Path) -> Iterator[tuple[int, str, str]]:
-        lines = csv.reader(io.StringIO(read_text(path, self.encoding)))
-        try:
-            header = [name.strip() for name in next(lines, [])]
-            missing = [name for name in self.columns if name not in header]
-            if missing:
-                shown = shorten(", ".join(header), 80)
-                raise UserError(f"{path}: no column {missing[0]!r}; the columns are {shown or 'missing'}")
-            places = [header.index(name) for name in self.columns]
-            for cells in lines:
-                if any(cell.strip() for cell in cells):
-                    table, text = (cells[place] if place < len(cells) else "" for place in places)
-                    yield lines.line_num, table, text
-        except csv.Error as error:
-            raise UserError(f"{path}: line {lines.line_num}: broken CSV: {error}") from error
-
     def _read_aligned(self, tables: Path, texts: Path) -> Iterator[tuple[int, str, str]]:
         sides = [read_text(path, self.encoding).removesuffix("\n").split("\n") for path in (tables, texts)]
         if len(sides[0]) != len(sides[1]):
@@ -83,6 +72,27 @@ class MeaningRepresentations:
         for number, (table, text) in enumerate(zip(*sides, strict=True), 1):
             if table.strip() or text.strip():
                 yield number, table, detokenize(text.partition("|||")[0].replace("<eos>", " "))
+
+
+def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each row's last line in a CSV with a header, and its cells in some columns.
+
+    Raises:
+        UserError: the file is missing or broken, or has no such column.
+    """
+    lines = csv.reader(io.StringIO(read_text(path, encoding)))
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        missing = [name for name in columns if name not in header]
+        if missing:
+            shown = shorten(", ".join(header), 80)
+            raise UserError(f"{path}: no column {missing[0]!r}; the columns are {shown or 'missing'}")
+        places = [header.index(name) for name in columns]
+        for cells in lines:
+            if any(cell.strip() for cell in cells):
+                yield lines.line_num, [cells[place] if place < len(cells) else "" for place in places]
+    except csv.Error as error:
+        raise UserError(f"{path}: line {lines.line_num}: broken CSV: {error}") from error
 
 
 def parse_tagged(text: str) -> Table:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from attendgen.data.bad_rows import BadRowError, BadRows, get_field
-from attendgen.data.tables.table import TableText, clean_text
+from attendgen.data.tables.table import TableText, clean_text, group_records
 from attendgen.layers.tables import Cell, Row, Table
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json, read_text
@@ -59,24 +59,6 @@ class RotoWireSentences:
         if not found:
             raise UserError(f"{paths[0]}: no records; expected the types of one sentence's records per line")
         return found
-
-
-def group_records(kinds: Sequence[str], values: Sequence[str], entities: Sequence[str]) -> Table:
-    """Return the table of parallel lists, with one row per entity in the order of their first records.
-
-    Raises:
-        BadRowError: there are none, or the lists differ in length.
-    """
-    if not len(kinds) == len(values) == len(entities):
-        raise BadRowError(
-            f"{len(kinds)} types, {len(values)} values and {len(entities)} entities; they must correspond"
-        )
-    if not kinds:
-        raise BadRowError("empty table")
-    rows: dict[str, list[Cell]] = {}
-    for cell in map(Cell, kinds, entities, values):
-        rows.setdefault(cell.entity, []).append(cell)
-    return tuple(Row(entity, tuple(cells)) for entity, cells in rows.items())
 
 
 class RotoWireGames:

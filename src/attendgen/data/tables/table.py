@@ -59,6 +59,24 @@ def parse_slots(text: str) -> Table:
     return tuple(rows)
 
 
+def group_records(kinds: Sequence[str], values: Sequence[str], entities: Sequence[str]) -> Table:
+    """Return the table of parallel lists, with one row per entity in the order of their first records.
+
+    Raises:
+        BadRowError: there are none, or the lists differ in length.
+    """
+    if not len(kinds) == len(values) == len(entities):
+        raise BadRowError(
+            f"{len(kinds)} types, {len(values)} values and {len(entities)} entities; they must correspond"
+        )
+    if not kinds:
+        raise BadRowError("empty table")
+    rows: dict[str, list[Cell]] = {}
+    for cell in map(Cell, kinds, entities, values):
+        rows.setdefault(cell.entity, []).append(cell)
+    return tuple(Row(entity, tuple(cells)) for entity, cells in rows.items())
+
+
 def format_table(table: Table) -> str:
     """Return a table as one line, `name[The Eagle], food[French]` or `Al_Horford PTS 17; Boston PTS 103`."""
     cells = [cell for row in table for cell in row.cells]

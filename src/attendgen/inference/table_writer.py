@@ -1,0 +1,119 @@
+"""Trained data-to-text models: a table in, texts out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attendgen.data.batch import pad_cells, shift_targets
+from attendgen.data.tables.written import TABLE_FILES, parse_table, read_tables, require_known, write_line
+from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.decode import decode
+from attendgen.decoding.protocol import DecodingFunction
+from attendgen.inference.base import BATCH, TrainedModel
+from attendgen.inference.result import Result, make_results, score_forced, to_cpu
+from attendgen.layers.state import map_tensors
+from attendgen.layers.tables import Cells, Table
+from attendgen.utils.errors import UserError
+
+
+class TableWriter(TrainedModel):
+    """A trained data-to-text model; a table is a text, see `generate`, or a `Table`."""
+
+    def generate(self, table: str | Table, **options: Any) -> list[Result]:
+        """Return the outputs for one table, best first.
+
+        Args:
+            table: `name[The Eagle], food[French]`, `Al_Horford PTS 17; Boston PTS 103`, or `{"rows": ...}` in JSON.
+            options: those of `DecodingConfig`.
+
+        Raises:
+            UserError: the table has another form or an unknown kind, entity or value, or an option is wrong.
+        """
+        return self.generate_all([table], **options)[0]
+
+    def generate_all(self, tables: Sequence[str | Table], **options: Any) -> list[list[Result]]:
+        """Return the outputs for each of several tables; tables of similar length are decoded together.
+
+        Raises:
+            UserError: see `generate`.
+        """
+        decoding = self.make_decoding(options)
+        parsed = [self.encode_text(table) for table in tables]
+        order = sorted(range(len(parsed)), key=lambda index: sum(len(row.cells) for row in parsed[index]))
+        found: dict[int, list[Result]] = {}
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            found |= dict(zip(batch, self._generate_batch([parsed[index] for index in batch], decoding), strict=True))
+        return [found[index] for index in range(len(parsed))]
+
+    def encode_text(self, table: str | Table) -> Table:
+        """Return the table of a text.
+
+        Raises:
+            UserError: it has another form or an unknown kind, entity or value.
+        """
+        if isinstance(table, str):
+            return parse_table(table, self.vocabulary)
+        require_known(table, self.vocabulary)
+        return table
+
+    def read_inputs(self, path: Path) -> list[str]:
+        """Return the tables that a file holds, each as one line: a CSV, a JSON file, or a file of lines.
+
+        Raises:
+            UserError: it is missing or broken, or holds no table.
+        """
+        if path.suffix in TABLE_FILES:
+            return list(map(write_line, read_tables(path)))
+        lines = [line for text in super().read_inputs(path) for line in text.split("\n") if line.strip()]
+        if not lines:
+            raise UserError(f"{path}: no tables; expected one per line")
+        return lines
+
+    def read_line_blocks(self, source: str) -> Iterator[list[str]]:
+        """Yield the lines of a file of tables; a CSV or a JSON file becomes one line per table."""
+        return (
+            iter([self.read_inputs(Path(source))]) if source.endswith(TABLE_FILES) else super().read_line_blocks(source)
+        )
+
+    @torch.inference_mode()
+    def _generate_batch(
+        self, tables: Sequence[Table], decoding: DecodingConfig | DecodingFunction
+    ) -> list[list[Result]]:
+        cells = self._encode(tables)
+        memory, state = self.model.encode(cells)
+        decoded = to_cpu(decode(self.model, memory, state, decoding, self.vocabulary.target.suppressed()))
+        return [
+            [
+                replace(result, text=self.vocabulary.restore(table, result.text))
+                for result in make_results(decoded, row, self.vocabulary.target, self._describe(table))
+            ]
+            for row, table in enumerate(tables)
+        ]
+
+    def _encode(self, tables: Sequence[Table]) -> Cells:
+        cells: Cells = map_tensors(
+            lambda part: part.to(self.device), pad_cells(list(map(self.vocabulary.encode, tables)))
+        )
+        return cells
+
+    def _describe(self, table: Table) -> list[str]:
+        """Return what names each column of attention weights."""
+        return [self.vocabulary.describe_cell(cell) for cell in self.vocabulary.encode(table)]
+
+    @torch.inference_mode()
+    def score(self, table: str | Table, reference: str) -> Result:
+        """Score a given output: `score` is its log-probability, with that of <eos>.
+
+        Raises:
+            UserError: the table is wrong, see `generate`, or the text is empty or has no known token.
+        """
+        vocabulary, parsed = self.vocabulary, self.encode_text(table)
+        text = vocabulary.delexicalise_text(parsed, reference)
+        inputs, outputs = shift_targets([vocabulary.target.encode_known(text, "score")])
+        logits, alphas = self.model(self._encode([parsed]), inputs.to(self.device))
+        found = make_results(score_forced(logits, alphas, outputs), 0, vocabulary.target, self._describe(parsed))[0]
+        return replace(found, text=vocabulary.restore(parsed, found.text))
