@@ -14,7 +14,10 @@ from jaxtyping import install_import_hook
 install_import_hook("attendgen", "beartype.beartype")
 
 from helpers.errors import Command, Outcome  # noqa: E402  # after the import hook
+from helpers.hydra_speed import compose_faster  # noqa: E402
 from helpers.runs import SharedRuns, train  # noqa: E402
+
+compose_faster()
 
 WORKER = "PYTEST_XDIST_WORKER"  # set in the processes of pytest -n
 if WORKER in os.environ:  # they share the cores, also those of the commands that tests start

@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from attendgen.hydra_app.app import run_hydra
 
 
-@pytest.mark.parametrize("sweep", [False, True])
+@pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_view_has_settings_and_the_best_checkpoints_scores(tmp_path: Path, sweep: bool) -> None:
     # by the worst validation, which is the first: the last is another one
     given = ["model/attention=additive", "task.optimizer.lr=0.3", "seed=3"]

@@ -37,6 +37,7 @@ def test_caption_writes_one_page_for_all_images(attendgen: Command, runs: Shared
     assert not re.search(r'(src|href)="(?!data:)', text), "the page needs no other file"
 
 
+@pytest.mark.slow
 def test_retrieval_captions_are_the_same_in_evaluate_and_caption(
     attendgen: Command, runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

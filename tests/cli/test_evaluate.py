@@ -32,6 +32,7 @@ def test_evaluate_pairs_writes_scores_and_outputs(attendgen: Command, runs: Shar
     assert signatures["bleu_signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
 
 
+@pytest.mark.slow
 def test_evaluate_captions_writes_the_coco_results_format(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
     run = runs("flickr8k_soft")
     outcome = attendgen("evaluate", run, "--split", "dev", "--out", tmp_path, "decoding.beam_size=2")

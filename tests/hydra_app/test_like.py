@@ -37,7 +37,7 @@ def make_like(run: Path, folder: Path, *changes: str) -> Path:
     ("experiment", "settings"),
     [
         ("toy_chat", ["epochs=2", "model.dropout=0.2", "seed=3", "model/attention=additive", "callbacks=ema"]),
-        ("novels_lstm", ["steps=3", "model.dropout=0.2", "data.batch_size=128"]),
+        pytest.param("novels_lstm", ["steps=3", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_without_changes_has_the_same_numbers(
@@ -59,6 +59,7 @@ def test_a_run_without_changes_has_the_same_numbers(
     assert read_overrides(first).items() <= read_overrides(second).items()
 
 
+@pytest.mark.slow
 def test_changes_are_those_of_a_resumed_run(runs: SharedRuns, tmp_path: Path) -> None:
     first = shutil.copytree(runs("toy_chat"), tmp_path / "it's (a) run")
     changes = [

@@ -56,7 +56,9 @@ def test_fitted_weights_predict_a_split_best(runs: SharedRuns, tmp_path: Path) -
     assert fit_weights(task, batches) == pytest.approx(found, abs=0.02)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "chat" else []) for name in PAIRS]
+)
 def test_weights_are_fitted_in_every_family(runs: SharedRuns, tmp_path: Path, name: str) -> None:
     found = make_ensemble([str(runs(*member)) for member in PAIRS[name]], tmp_path / "fitted", fit="val")
     fitted = Run.find(tmp_path / "fitted")

@@ -24,12 +24,14 @@ def quick(tmp_path_factory) -> tuple[list[dict], str]:
     return run(tmp_path_factory.mktemp("gpu"), *SECTIONS)
 
 
+@pytest.mark.slow
 def test_every_section_measures_without_an_error(quick):
     rows, _ = quick
     assert [row for row in rows if "error" in row] == []
     assert {row["section"] for row in rows} == set(SECTIONS)
 
 
+@pytest.mark.slow
 def test_the_acceptance_lines_are_printed(quick):
     _, printed = quick
     assert len(printed) < 10_000

@@ -27,10 +27,10 @@ def read_fit(folder: Path) -> dict:
 @pytest.mark.parametrize(
     ("settings", "steps", "ended"),
     [
-        (["steps=6", "validate_every=1"], 6, "complete (2 epochs, 6 steps)"),
-        (["steps=2", "validate_every=1"], 2, "complete (1 epoch, 2 steps)"),
+        pytest.param(["steps=6", "validate_every=1"], 6, "complete (2 epochs, 6 steps)", marks=pytest.mark.slow),
+        pytest.param(["steps=2", "validate_every=1"], 2, "complete (1 epoch, 2 steps)", marks=pytest.mark.slow),
         (["steps=6", "validate_every=5"], 6, "complete (2 epochs, 6 steps)"),
-        (["epochs=3", "validate_every=2"], 12, "complete (3 epochs, 12 steps)"),
+        pytest.param(["epochs=3", "validate_every=2"], 12, "complete (3 epochs, 12 steps)", marks=pytest.mark.slow),
         (["steps=50", "trainer.max_time={seconds: 0}"], 0, "complete (time is up, 0 epochs, 0 steps)"),
     ],
 )

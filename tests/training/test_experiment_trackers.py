@@ -19,6 +19,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.slow
 def test_mlflow_has_everything_and_a_resumed_run_continues_it(train: Callable[..., Path]) -> None:
     folder = train("toy_chat", "logger=mlflow", "epochs=2", *SETTINGS)
     from mlflow.tracking import MlflowClient
@@ -40,6 +41,7 @@ def test_mlflow_has_everything_and_a_resumed_run_continues_it(train: Callable[..
     assert client.get_run(run_id).data.params == run.data.params  # MLflow keeps the first
 
 
+@pytest.mark.slow
 def test_wandb_has_everything_and_a_resumed_run_continues_it(train: Callable[..., Path]) -> None:
     folder = train("toy_chat", "logger=wandb", "epochs=1", *SETTINGS)
     import wandb

@@ -31,7 +31,7 @@ def test_tensorboard_shows_a_streams_continuation_and_its_attention(runs: Shared
     assert shown.decode().count(" → ") == 4
 
 
-@pytest.mark.parametrize("experiment", ["novels", "shapes"])
+@pytest.mark.parametrize("experiment", ["novels", pytest.param("shapes", marks=pytest.mark.slow)])
 def test_tensorboard_shows_attention_over_contexts_and_images(runs: SharedRuns, experiment: str) -> None:
     events = EventAccumulator(str(runs(experiment, FIGURE) / "tensorboard")).Reload()
     assert "attention/0" in events.Tags()["images"]

@@ -46,7 +46,11 @@ COMMON = ["+trainer.limit_val_batches=1", "callbacks.last.minutes=0", "callbacks
     ("experiment", "settings"),
     [
         pytest.param("toy_chat", ["epochs=4", "model.dropout=0.2", "validate_every=2"], marks=pytest.mark.slow),
-        ("toy_chat", ["epochs=4", "model.dropout=0.2", "callbacks=ema", "trainer.accumulate_grad_batches=2"]),
+        pytest.param(
+            "toy_chat",
+            ["epochs=4", "model.dropout=0.2", "callbacks=ema", "trainer.accumulate_grad_batches=2"],
+            marks=pytest.mark.slow,
+        ),
         ("novels_lstm", ["steps=9", "model.dropout=0.2", "data.batch_size=128"]),
         pytest.param(
             "novels_transformer", ["steps=9", "model.dropout=0.2", "data.batch_size=128"], marks=pytest.mark.slow

@@ -70,7 +70,7 @@ def test_an_own_tokenizer_or_vocabulary_goes_through_every_command(
     assert f"--trust {NAME}" in refusal(load_vocabulary, folder / "vocabulary.json")
 
 
-@pytest.mark.parametrize("level", ["bpe", "unigram"])
+@pytest.mark.parametrize("level", ["bpe", pytest.param("unigram", marks=pytest.mark.slow)])
 def test_pairs_of_subwords_are_trained_scored_and_generated(
     runs: SharedRuns, tmp_path: Path, attendgen: Command, level: str
 ) -> None:
