@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from attendgen.evaluation.scores import Scores as Scores
     from attendgen.hydra_app.python import train as train
     from attendgen.inference.load import load as load
+    from attendgen.inference.report import report as report
     from attendgen.inference.result import Result as Result
     from attendgen.runs.listing import find_runs as find_runs
     from attendgen.runs.run import Run as Run
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate",
     "find_runs",
     "load",
+    "report",
     "train",
 ]
 
@@ -59,6 +61,7 @@ __getattr__, __dir__ = attach(
         "evaluate": "evaluation.evaluate",
         "find_runs": "runs.listing",
         "load": "inference.load",
+        "report": "inference.report",
         "train": "hydra_app.python",
     },
 )

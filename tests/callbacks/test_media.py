@@ -8,7 +8,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from attendgen.callbacks.guard import Guard
-from attendgen.callbacks.media import can_show, show_image, show_text
+from attendgen.callbacks.media import can_show, show_image, show_page, show_text
+from helpers.attention_pages import read_data
 from helpers.own_package import NAME, write_package
 
 PIXELS = np.zeros((4, 5, 3), np.uint8)
@@ -21,13 +22,17 @@ class Notes:
     def show_text(self, name: str, text: str, step: int) -> None:
         self.shown.append((name, text, step))
 
+    def show_page(self, name: str, page: str, step: int) -> None:
+        self.shown.append((name, page, step))
+
 
 def test_a_logger_of_ones_own_shows_what_it_has_a_method_for(tmp_path: Path) -> None:
     notes, numbers = Notes(), CSVLogger(tmp_path)
     for logger in (notes, numbers):
         show_text(logger, "samples", "a → b", 3)
         show_image(logger, "attention/0", PIXELS, 3)
-    assert notes.shown == [("samples", "a → b", 3)]
+        show_page(logger, "attention", "<!doctype html>", 3)
+    assert notes.shown == [("samples", "a → b", 3), ("attention", "<!doctype html>", 3)]
     assert not list(tmp_path.rglob("*.png"))
     assert can_show(notes)
     assert can_show(TensorBoardLogger(tmp_path))
@@ -54,6 +59,7 @@ def test_a_figure_that_fails_does_not_end_a_training(name: str, train, monkeypat
     monkeypatch.setattr(f"attendgen.visualization.plotting.{name}", fail)
     folder = train("toy_chat", "trainer=smoke", "decoding.max_length=4", "callbacks.samples.figures=1")
     assert (folder / "checkpoints" / "best.ckpt").is_file()
+    assert len(read_data((folder / "tensorboard" / "attention.html").read_text(encoding="utf-8"))["items"]) == 4
     (line,) = warnings_of(folder)
     message = "samples and their attention are left out, the training goes on; ValueError: 50 regions are not a grid"
     assert line.endswith(f"[WARNING] {message}")

@@ -1,7 +1,6 @@
 """`attendgen caption`: images of any mode, figures, the HTML page, re-ranking by similar images' captions."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -9,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attendgen.inference.load import load
 from attendgen.runs.run import Run
 from helpers import tiny_data
-from helpers.errors import Command
+from helpers.attention_pages import read_data, unpack
+from helpers.errors import Command, assert_mistake
 from helpers.runs import SharedRuns
 
 
@@ -29,12 +30,32 @@ def test_caption_accepts_any_image_mode(attendgen: Command, runs: SharedRuns, tm
 def test_caption_writes_one_page_for_all_images(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
     paths = [tiny_data.image(tmp_path / name / "photo.png", "red") for name in "ab"]
     page = tmp_path / "page.html"
-    outcome = attendgen("caption", runs("flickr8k_soft"), *paths, "--out", tmp_path, "--html", page, "--max-length", 3)
+    options = ("--out", tmp_path, "--html", page, "--max-length", 3, "--beam", 3, "--n-best", 2)
+    outcome = attendgen("caption", runs("flickr8k_soft"), *paths, *options)
     assert outcome.code == 0, outcome.err
     assert {path.name for path in tmp_path.glob("*.png")} == {"photo_attention.png", "photo_2_attention.png"}
-    text = page.read_text()
-    assert text.count("<img") == 2
-    assert not re.search(r'(src|href)="(?!data:)', text), "the page needs no other file"
+    text = page.read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    assert f"<title>Attention of {runs('flickr8k_soft').name}</title>" in text
+    items = read_data(text)["items"]
+    assert [item["name"] for item in items] == ["photo.png"] * 2
+    expected = load(runs("flickr8k_soft")).caption(paths[0], max_length=3, beam_size=3, n_best=2)
+    for output, result in zip(items[0]["models"][0]["outputs"], expected, strict=True):
+        assert output["text"] == result.text
+        np.testing.assert_allclose(unpack(output), result.attention, atol=0.003)
+        assert [len(step) for step in output["alternatives"]] == [5] * len(result.tokens)
+
+
+def test_several_runs_stand_side_by_side(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
+    run, image, page = runs("flickr8k_soft"), tiny_data.image(tmp_path / "photo.png", "red"), tmp_path / "page.html"
+    assert_mistake(attendgen("caption", run, run, image), "2 runs", "--html FILE")
+    outcome = attendgen("caption", run, run, image, "--html", page, "--max-length", 3)
+    assert outcome.code == 0, outcome.err
+    names = [run.name, f"{run.name} (2)"]
+    assert [line.partition(": ")[0] for line in outcome.out.splitlines()] == names
+    (item,) = read_data(page.read_text(encoding="utf-8"))["items"]
+    assert [model["name"] for model in item["models"]] == names
+    assert not list(Path().glob("photo_attention.png"))
 
 
 @pytest.mark.slow

@@ -7,15 +7,21 @@ import pytest
 from PIL import Image
 
 from attendgen.inference.load import load
+from helpers.attention_pages import read_data
 from helpers.errors import Command
 from helpers.runs import SharedRuns
 
 
 def test_generate_prints_scores_and_saves_attention(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
     figure = tmp_path / "map.png"
-    options = ("--beam", "3", "--n-best", "2", "--attention", figure)
+    page = tmp_path / "page.html"
+    options = ("--beam", "3", "--n-best", "2", "--attention", figure, "--html", page)
     outcome = attendgen("generate", runs("toy_chat"), "Tu vas bien ?", *options)
     assert outcome.code == 0, outcome.err
+    (item,) = read_data(page.read_text(encoding="utf-8"))["items"]
+    outputs = item["models"][0]["outputs"]
+    assert [output["text"] for output in outputs] == [line.split("\t")[1] for line in outcome.out.splitlines()]
+    assert all(len(step) == 5 for output in outputs for step in output["alternatives"])
     scores = [float(line.split("\t")[0]) for line in outcome.out.splitlines()]
     assert len(scores) == 2
     assert scores[0] >= scores[1]

@@ -1,20 +1,23 @@
-"""Decoded samples and attention heat maps in the loggers at each validation."""
+"""Decoded samples, attention heat maps and the attention page in the loggers at each validation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
 import torch
 
 from attendgen.callbacks.guard import Guard
-from attendgen.callbacks.media import can_show, show_image, show_text
+from attendgen.callbacks.media import can_show, show_image, show_page, show_text
 from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, WindowBatch
 from attendgen.data.captions.images import open_image, to_pixels
+from attendgen.inference.report import make_data
 from attendgen.inference.result import Result, make_results, spread_attention
 from attendgen.layers.state import map_tensors
 from attendgen.utils.special_tokens import PAD
-from attendgen.visualization.regions import locate_regions
+from attendgen.visualization.attention_page import render_page
+from attendgen.visualization.regions import Regions, locate_regions
 
 SHOWN = 60  # characters of a text
 
@@ -28,9 +31,9 @@ class LoggedSample(NamedTuple):
 
 
 class LogSamples(lightning.Callback):
-    """Log outputs for the first validation batch, and attention heat maps of the first few of them.
+    """Log outputs for the first validation batch, their attention page, and heat maps of the first few of them.
 
-    They go to each logger that shows texts or images (`callbacks.media`). What fails is left out with a warning.
+    They go to each logger that shows texts, images or pages (`callbacks.media`). What fails is left out with a warning.
 
     Args:
         count: number of outputs.
@@ -66,9 +69,12 @@ class LogSamples(lightning.Callback):
             text = "\n\n".join(sample.label for sample in samples)
             for logger in loggers:
                 show_text(logger, "samples", text, trainer.global_step)
+            page = make_page(samples, trainer.global_step)
+            for logger in loggers:
+                show_page(logger, "attention", page, trainer.global_step)
             drawn = [sample for sample in samples if sample.result.attention.size][: self.figures]
             for number, sample in enumerate(drawn):
-                pixels = draw(sample, pl_module)
+                pixels = draw(sample)
                 for logger in loggers:
                     show_image(logger, f"attention/{number}", pixels, trainer.global_step)
 
@@ -100,14 +106,22 @@ def show_pair(task: Any, batch: PairBatch, row: int, result: Result) -> LoggedSa
 def show_caption(task: Any, batch: CaptionBatch, row: int, result: Result) -> LoggedSample:
     """Return the caption of an image."""
     path = task.data.rows(task.data.eval_split)[int(batch.index[row])].path
-    return LoggedSample(f"{path.name}: {result.text}", result, path)
+    return LoggedSample(f"{path.name}: {result.text}", replace(result, regions=locate(task, path)), path)
+
+
+def locate(task: Any, path: Path) -> Regions:
+    """Return where the regions lie in an image that the task's model attends to."""
+    encoder = task.model.encoder
+    (regions,) = locate_regions(encoder, to_pixels(open_image(path), encoder.size).unsqueeze(0).to(task.device))
+    return regions
 
 
 def show_window(task: Any, batch: WindowBatch, row: int, result: Result) -> LoggedSample:
     """Return the continuation of a context."""
     context = task.vocabulary.to_tokens(batch.context[row].tolist())
     # the first window of a text has no context to attend to
-    result = _shorten(replace(result, source=context, attention=result.attention[:, : len(context)]))
+    result = replace(result, source=context, attention=result.attention[:, : len(context)], context=context)
+    result = _shorten(result)
     return LoggedSample(f"{task.vocabulary.join(context)[-SHOWN:]!r} → {result.text!r}", result)
 
 
@@ -116,10 +130,16 @@ def show_stream(task: Any, batch: StreamBatch, row: int, result: Result) -> Logg
     ids = batch.inputs[row].tolist()
     read = [task.vocabulary.tokens[index] for index in ids if index != PAD]  # <sos> has been read, too
     label = f"{task.vocabulary.decode(ids)[-SHOWN:]!r} → {result.text!r}"
-    return LoggedSample(label, spread_attention(_shorten(result), read))
+    return LoggedSample(label, replace(spread_attention(_shorten(result), read), context=read))
 
 
-def draw(sample: LoggedSample, task: Any) -> Any:
+def make_page(samples: Sequence[LoggedSample], step: int) -> str:
+    """Return the attention page of samples."""
+    images = [sample.image for sample in samples if sample.image is not None]
+    return render_page(f"Attention at step {step}", make_data({"": [[sample.result] for sample in samples]}, images))
+
+
+def draw(sample: LoggedSample) -> Any:
     """Return the pixels of a sample's attention."""
     from attendgen.visualization import plotting
 
@@ -127,12 +147,13 @@ def draw(sample: LoggedSample, task: Any) -> Any:
     if sample.image is None:
         figure = plotting.plot_alignment(result.source, result.tokens, result.attention)
     else:
-        image, encoder = open_image(sample.image), task.model.encoder
-        (regions,) = locate_regions(encoder, to_pixels(image, encoder.size).unsqueeze(0).to(task.device))
-        figure = plotting.plot_caption(image, result.tokens, result.attention, regions)
+        image = open_image(sample.image)
+        figure = plotting.plot_caption(image, result.tokens, result.attention, result.regions)
     return plotting.to_array(figure)
 
 
 def _shorten(result: Result) -> Result:
     """Return a continuation whose tokens a heat map has room for; its text stays whole."""
-    return replace(result, tokens=result.tokens[:SHOWN], attention=result.attention[:SHOWN])
+    return replace(
+        result, tokens=result.tokens[:SHOWN], log_probs=result.log_probs[:SHOWN], attention=result.attention[:SHOWN]
+    )

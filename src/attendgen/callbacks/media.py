@@ -1,11 +1,14 @@
-"""Texts, images and settings in the loggers that can show them."""
+"""Texts, images, pages and settings in the loggers that can show them."""
 
 import html
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from attendgen.utils.files import write_text
 
 
 @runtime_checkable
@@ -24,11 +27,19 @@ class ImageLogger(Protocol):
         """Show an image under a name, at a training step."""
 
 
-SHOWING = (TextLogger, ImageLogger, TensorBoardLogger, WandbLogger, MLFlowLogger)
+@runtime_checkable
+class PageLogger(Protocol):
+    """A logger of the user's own that shows HTML pages."""
+
+    def show_page(self, name: str, page: str, step: int) -> None:
+        """Show an HTML page under a name, at a training step."""
+
+
+SHOWING = (TextLogger, ImageLogger, PageLogger, TensorBoardLogger, WandbLogger, MLFlowLogger)
 
 
 def can_show(logger: Any) -> bool:
-    """Return whether a logger shows texts or images."""
+    """Return whether a logger shows texts, images or pages."""
     return isinstance(logger, SHOWING)
 
 
@@ -57,6 +68,23 @@ def show_image(logger: Any, name: str, pixels: UInt8[np.ndarray, "height width 3
         logger.log_image(name, [pixels], step)
     elif isinstance(logger, MLFlowLogger):
         logger.experiment.log_image(logger.run_id, pixels, f"{name}/{step}.png")
+
+
+def show_page(logger: Any, name: str, page: str, step: int) -> None:
+    """Show an HTML page in a logger; one that cannot is left out.
+
+    TensorBoard shows no pages: the latest one is a file beside its numbers.
+    """
+    if isinstance(logger, PageLogger):
+        logger.show_page(name, page, step)
+    elif isinstance(logger, TensorBoardLogger):
+        write_text(Path(logger.log_dir) / f"{name}.html", page)
+    elif isinstance(logger, WandbLogger):
+        import wandb
+
+        logger.experiment.log({f"{name}_page": wandb.Html(page, inject=False), "trainer/global_step": step})
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_text(logger.run_id, page, f"{name}/{step}.html")
 
 
 def log_settings(logger: Logger, settings: dict[str, Any]) -> None:

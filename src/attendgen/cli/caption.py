@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attendgen.cli.options import Device, Precision, RunArgument, Trust, take_settings, with_decoding_options
+from attendgen.cli.options import (
+    ALTERNATIVES,
+    Device,
+    Html,
+    Precision,
+    RunArgument,
+    Trust,
+    take_settings,
+    with_decoding_options,
+)
+from attendgen.runs.folder import names_run
 from attendgen.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from attendgen.inference.image_captioner import ImageCaptioner
+    from attendgen.inference.result import Result
 
 SHOWN = 1000  # pixels of the longer side of an image in a figure, at most
 
@@ -23,9 +32,11 @@ SHOWN = 1000  # pixels of the longer side of an image in a figure, at most
 def caption(
     run: RunArgument,
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="IMAGE...", help="Images of any size and mode; decoding.NAME=VALUE changes any setting of decoding."
+            metavar="[RUN...] IMAGE...",
+            help="Images of any size and mode, after further runs if --html shows several side by side; "
+            "decoding.NAME=VALUE changes any setting of decoding.",
         ),
     ],
     data: Annotated[
@@ -36,9 +47,7 @@ def caption(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a PNG per image.")] = Path(),
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write one HTML page with all captions and attention.")
-    ] = None,
+    html: Html = None,
     device: Device = "auto",
     precision: Precision = "32",
     trust: Trust = None,
@@ -46,18 +55,50 @@ def caption(
 ) -> None:
     """Caption images, and show the attention of each word."""
     from attendgen.data.captions.images import open_image
+    from attendgen.inference.report import report
+
+    names, decoding = take_settings(images, decoding)
+    runs, paths = split_runs(run, names)
+    if not paths:
+        raise UserError("caption: no image; give IMAGE")
+    if len(runs) > 1 and html is None:
+        raise UserError(f"caption: {len(runs)} runs are shown side by side on a page; give --html FILE, or one run")
+    for path in paths:  # all must be readable before anything is written
+        open_image(path)
+    alternatives = ALTERNATIVES if html is not None else 0
+    models: dict[str, list[list[Result]]] = {}
+    for name in runs:
+        model = load_captioner(name, data, device, precision)
+        label = make_label(model.run.name, models)
+        if len(runs) == 1:
+            models[label] = write_captions(model, paths, out, alternatives, decoding)
+        else:
+            models[label] = print_captions(label, model, paths, alternatives, decoding)
+    if html is not None:
+        report(models, html, images=paths, title=f"Attention of {' and '.join(models)}")
+        print(f"page: {html}", file=sys.stderr)
+
+
+def split_runs(run: str, names: list[str]) -> tuple[list[str], list[Path]]:
+    """Return all runs and the images: further runs stand before the images."""
+    count = next((number for number, name in enumerate(names) if not names_run(name)), len(names))
+    return [run, *names[:count]], [Path(name) for name in names[count:]]
+
+
+def load_captioner(run: str, data: Path | None, device: str, precision: str) -> "ImageCaptioner":
+    """Load a captioner.
+
+    Args:
+        data: folder of its training images; that of the run's config unless given.
+
+    Raises:
+        UserError: it is of another family, or there is no such device or precision.
+    """
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.load import load
     from attendgen.runs.run import Run
     from attendgen.utils.precision import set_matmul_precision
-    from attendgen.visualization.html_report import write_report
 
-    names, decoding = take_settings(map(str, images), decoding)
-    images = [Path(name) for name in names]
-    if not images:
-        raise UserError("caption: no image; give IMAGE")
-    for path in images:  # all must be readable before anything is written
-        open_image(path)
     found = Run.find(run)
     if data is not None:
         found.config.data.root = str(data)
@@ -65,17 +106,19 @@ def caption(
     if not isinstance(model, ImageCaptioner):
         raise UserError(f"{run}: not a captioner; use `attendgen generate {run} TEXT`")
     set_matmul_precision(model.device)
-    entries = write_captions(model, images, out, decoding)
-    if html is not None:
-        write_report(html, f"Captions of {model.run.checkpoint}", entries)
-    else:
-        collections.deque(entries, maxlen=0)
+    return model
+
+
+def make_label(name: str, others: dict[str, Any]) -> str:
+    """Return a name that differs from those of other runs."""
+    copies = sum(other.partition(" (")[0] == name for other in others)
+    return f"{name} ({copies + 1})" if copies else name
 
 
 def write_captions(
-    model: "ImageCaptioner", images: list[Path], out: Path, decoding: dict[str, Any]
-) -> Iterator[tuple[str, str, "Figure"]]:
-    """Caption images in batches, and print each one's captions and save its figure; yield what an HTML page needs."""
+    model: "ImageCaptioner", images: list[Path], out: Path, alternatives: int, decoding: dict[str, Any]
+) -> list[list["Result"]]:
+    """Caption images in batches; print each one's captions and save its figure."""
     from attendgen.data.captions.images import open_image
     from attendgen.visualization import plotting
 
@@ -89,16 +132,33 @@ def write_captions(
             shown.append(small)
             yield image
 
-    names = make_attention_names(images)
-    for path, name, results in zip(images, names, model.caption_all(open_images(), **decoding), strict=True):
+    names, kept = make_attention_names(images), []
+    captions = model.caption_all(open_images(), alternatives=alternatives, **decoding)
+    for path, name, results in zip(images, names, captions, strict=True):
         best = results[0]
         figure = plotting.plot_caption(shown.popleft(), best.tokens, best.attention, best.regions)
         plotting.save(figure, out / name)
-        for result in results:
-            text = result.text if len(results) == 1 else f"{result.score:.3f}\t{result.text}"
-            print(f"{path}: {text}" if len(images) > 1 else text)
+        print_results(results, f"{path}: " if len(images) > 1 else "")
         print(f"attention: {out / name}", file=sys.stderr)
-        yield best.text, f"{path.name}, log-probability {best.log_probs.sum():.2f}", figure
+        if alternatives:  # for the page; the captions of many images need not be kept otherwise
+            kept.append(results)
+    return kept
+
+
+def print_captions(
+    label: str, model: "ImageCaptioner", images: list[Path], alternatives: int, decoding: dict[str, Any]
+) -> list[list["Result"]]:
+    """Caption images by one of several models, and print its captions."""
+    found = list(model.caption_all(images, alternatives=alternatives, **decoding))
+    for path, results in zip(images, found, strict=True):
+        print_results(results, f"{label}: {path}: " if len(images) > 1 else f"{label}: ")
+    return found
+
+
+def print_results(results: list["Result"], prefix: str) -> None:
+    """Print the captions of an image, with their scores if there are several."""
+    for result in results:
+        print(prefix + (result.text if len(results) == 1 else f"{result.score:.3f}\t{result.text}"))
 
 
 def make_attention_names(images: list[Path]) -> list[str]:

@@ -8,7 +8,9 @@ import typer
 
 from attendgen.cli.lines import generate_file
 from attendgen.cli.options import (
+    ALTERNATIVES,
     Device,
+    Html,
     Precision,
     RunArgument,
     Trust,
@@ -63,6 +65,7 @@ def generate(
         Path | None,
         typer.Option(metavar="FILE", help="Save a heat map of the first output's attention (png, pdf, svg)."),
     ] = None,
+    html: Html = None,
     device: Device = "auto",
     precision: Precision = "32",
     trust: Trust = None,
@@ -72,7 +75,11 @@ def generate(
     options = [name_option(name) for name in decoding]
     given, decoding = take_settings(texts or [], decoding)
     require_one_source(
-        bool(given or prompt_file), input_file, output, resume, {"--score": score, "--attention": attention}
+        bool(given or prompt_file),
+        input_file,
+        output,
+        resume,
+        {"--score": score, "--attention": attention, "--html": html},
     )
     if input_file is not None:
         model = load_generator(run, device, precision)
@@ -88,16 +95,19 @@ def generate(
     texts = [*given, *(text for path in prompt_file or [] for text in model.read_inputs(path))]
     decoding = model.clear_settings(decoding)
     streamed = False
+    alternatives = {} if html is None else {"alternatives": ALTERNATIVES}
     if score is not None:
-        found = [[model.score(text, score)] for text in texts]
+        found = [[model.score(text, score, **alternatives)] for text in texts]
     else:
         streamed = len(texts) == 1 and can_stream(model, decoding)
         if streamed:
             decoding["on_token"] = lambda token: print(token, end="", flush=True)
-        found = model.generate_all(texts, **decoding)
+        found = model.generate_all(texts, **alternatives, **decoding)
     print_results(found, streamed, with_scores=score is not None)
     if attention is not None:
         save_attention(found[0][0], attention, run)
+    if html is not None:
+        write_page(found, html, model.run.name)
     return 0
 
 
@@ -174,3 +184,11 @@ def save_attention(result: "Result", path: Path, run: str) -> None:
     rows = min(len(result.tokens), MAX_ROWS)
     plotting.save(plotting.plot_alignment(result.source, result.tokens[:rows], result.attention[:rows]), path)
     print(f"attention: {path}", file=sys.stderr)
+
+
+def write_page(found: list[list["Result"]], path: Path, name: str) -> None:
+    """Write the attention page of all outputs."""
+    from attendgen.inference.report import report
+
+    report({name: found}, path, title=f"Attention of {name}")
+    print(f"page: {path}", file=sys.stderr)

@@ -41,6 +41,17 @@ Precision = Annotated[
     typer.Option("--precision", metavar="PRECISION", help="32, or bf16, which is faster and rounds log-probabilities."),
 ]
 
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Also write the attention page: one HTML file to explore all outputs in, which needs no network.",
+    ),
+]
+
+ALTERNATIVES = 5  # likeliest tokens per step on the attention page
+
 FLAGS = {"beam_size": "--beam"}
 
 

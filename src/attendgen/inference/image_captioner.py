@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from attendgen.data.captions.images import open_image, to_pixels, to_rgb
+from attendgen.decoding.alternatives import find_alternatives
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import DecodingFunction
@@ -49,21 +50,31 @@ class ImageCaptioner(TrainedModel):
             self._retrievers[number] = self.data.nearest_captions(number)
         return self._retrievers[number]
 
-    def caption(self, image: str | Path | Image.Image, **options: Any) -> list[Result]:
-        """Return the captions of an image of any size and mode, best first; `options` are those of `DecodingConfig`.
+    def caption(self, image: str | Path | Image.Image, alternatives: int = 0, **options: Any) -> list[Result]:
+        """Return the captions of an image of any size and mode, best first.
+
+        Args:
+            alternatives: how many of the likeliest words at each step each result keeps; they cost one more pass over
+                the captions.
+            options: those of `DecodingConfig`.
 
         Raises:
             UserError: the file is missing or not an image, or an option is wrong.
         """
-        return next(self.caption_all([image], **options))
+        return next(self.caption_all([image], alternatives=alternatives, **options))
 
     def caption_all(
-        self, images: Iterable[str | Path | Image.Image], batch_size: int = BATCH, **options: Any
+        self,
+        images: Iterable[str | Path | Image.Image],
+        batch_size: int = BATCH,
+        alternatives: int = 0,
+        **options: Any,
     ) -> Iterator[list[Result]]:
         """Yield the captions of each of many images, see `caption`.
 
         Args:
             batch_size: images that are opened and decoded together.
+            alternatives, options: see `caption`.
 
         Raises:
             UserError: a file is missing or not an image, or an option is wrong.
@@ -71,7 +82,7 @@ class ImageCaptioner(TrainedModel):
         decoding = self.make_decoding(options)
         waiting = iter(images)
         while pixels := [self._open(image) for image in itertools.islice(waiting, batch_size)]:
-            yield from self._caption_batch(torch.stack(pixels).to(self.device), decoding)
+            yield from self._caption_batch(torch.stack(pixels).to(self.device), decoding, alternatives)
 
     def _open(self, image: str | Path | Image.Image) -> UInt8[Tensor, "3 size size"]:
         opened = to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
@@ -79,7 +90,7 @@ class ImageCaptioner(TrainedModel):
 
     @torch.inference_mode()
     def _caption_batch(
-        self, pixels: UInt8[Tensor, "batch 3 size size"], decoding: DecodingConfig | DecodingFunction
+        self, pixels: UInt8[Tensor, "batch 3 size size"], decoding: DecodingConfig | DecodingFunction, alternatives: int
     ) -> list[list[Result]]:
         features = self.model.encode_images(pixels)
         number = getattr(decoding, "retrieval_captions", 0)
@@ -87,7 +98,11 @@ class ImageCaptioner(TrainedModel):
         memory, state = self.model.encode(features)
         suppressed = self.vocabulary.suppressed()
         decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, retrieved=retrieved))
+        likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed)
         return [
-            [replace(result, regions=regions) for result in make_results(decoded, row, self.vocabulary)]
+            [
+                replace(result, regions=regions)
+                for result in make_results(decoded, row, self.vocabulary, alternatives=likeliest)
+            ]
             for row, regions in enumerate(locate_regions(self.model.encoder, pixels))
         ]

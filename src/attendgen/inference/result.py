@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attendgen.data.batch import is_token
+from attendgen.decoding.alternatives import Alternatives
 from attendgen.decoding.attention_maps import spread_over_text
 from attendgen.decoding.protocol import Decoded
 from attendgen.text.protocol import VocabularyProtocol
@@ -32,6 +33,10 @@ class Result:
         source: the tokens attended to; empty for an image.
         attention: the weights with which each token was predicted [tokens, source or regions].
         regions: where the regions lie in the image; None if it is not an image, or they have no place in it.
+        context: the tokens that a continuation continues, as far as the model read them; empty for other outputs.
+        alternatives: the likeliest tokens at each step with their log-probabilities, likeliest first; empty unless
+            asked for.
+        rows: the number of the row of each cell in `source`, from 1, if that is a table; empty if it is not.
     """
 
     text: str
@@ -41,6 +46,9 @@ class Result:
     source: list[str]
     attention: Float[np.ndarray, "tokens source"]
     regions: Regions = None
+    context: list[str] = field(default_factory=list)
+    alternatives: list[dict[str, float]] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= SHOWN else f"{self.text[: SHOWN - 3]}..."
@@ -62,12 +70,17 @@ def to_cpu(decoded: Decoded) -> Decoded:
 
 
 def make_results(
-    decoded: Decoded, row: int, vocabulary: VocabularyProtocol, source: Sequence[str] = ()
+    decoded: Decoded,
+    row: int,
+    vocabulary: VocabularyProtocol,
+    source: Sequence[str] = (),
+    alternatives: Alternatives | None = None,
 ) -> list[Result]:
     """Return the n best outputs of one input.
 
     Args:
         source: the tokens attended to.
+        alternatives: of all outputs.
     """
     found = []
     for n in range(decoded.tokens.size(1)):
@@ -84,9 +97,21 @@ def make_results(
                 decoded.log_probs[row, n][mask].float().cpu().numpy(),
                 list(source),
                 attention[:, : len(source)] if source else attention,
+                alternatives=[] if alternatives is None else _spell(alternatives, (row, n), mask, vocabulary),
             )
         )
     return found
+
+
+def _spell(
+    alternatives: Alternatives, output: tuple[int, int], mask: Bool[Tensor, " length"], vocabulary: VocabularyProtocol
+) -> list[dict[str, float]]:
+    """Return the likeliest tokens at each step of one output."""
+    ids, log_probs = (part[output][mask.to(part.device)].tolist() for part in alternatives)
+    return [
+        {vocabulary.tokens[i]: value for i, value in zip(*step, strict=True)}
+        for step in zip(ids, log_probs, strict=True)
+    ]
 
 
 def spread_attention(result: Result, read: Sequence[str]) -> Result:

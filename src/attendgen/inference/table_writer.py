@@ -9,9 +9,10 @@ import torch
 
 from attendgen.data.batch import pad_cells, shift_targets
 from attendgen.data.tables.written import TABLE_FILES, parse_table, read_tables, require_known, write_line
+from attendgen.decoding.alternatives import Alternatives, find_alternatives, take_likeliest
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
-from attendgen.decoding.protocol import DecodingFunction
+from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.inference.base import BATCH, TrainedModel
 from attendgen.inference.result import Result, make_results, score_forced, to_cpu
 from attendgen.layers.state import map_tensors
@@ -22,20 +23,22 @@ from attendgen.utils.errors import UserError
 class TableWriter(TrainedModel):
     """A trained data-to-text model; a table is a text, see `generate`, or a `Table`."""
 
-    def generate(self, table: str | Table, **options: Any) -> list[Result]:
+    def generate(self, table: str | Table, alternatives: int = 0, **options: Any) -> list[Result]:
         """Return the outputs for one table, best first.
 
         Args:
             table: `name[The Eagle], food[French]`, `Al_Horford PTS 17; Boston PTS 103`, or `{"rows": ...}` in JSON.
+            alternatives: how many of the likeliest tokens at each step each result keeps; they cost one more pass over
+                the outputs.
             options: those of `DecodingConfig`.
 
         Raises:
             UserError: the table has another form or an unknown kind, entity or value, or an option is wrong.
         """
-        return self.generate_all([table], **options)[0]
+        return self.generate_all([table], alternatives, **options)[0]
 
-    def generate_all(self, tables: Sequence[str | Table], **options: Any) -> list[list[Result]]:
-        """Return the outputs for each of several tables; tables of similar length are decoded together.
+    def generate_all(self, tables: Sequence[str | Table], alternatives: int = 0, **options: Any) -> list[list[Result]]:
+        """Return the outputs for each of several tables, see `generate`; tables of similar length are decoded together.
 
         Raises:
             UserError: see `generate`.
@@ -46,7 +49,8 @@ class TableWriter(TrainedModel):
         found: dict[int, list[Result]] = {}
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
-            found |= dict(zip(batch, self._generate_batch([parsed[index] for index in batch], decoding), strict=True))
+            results = self._generate_batch([parsed[index] for index in batch], decoding, alternatives)
+            found |= dict(zip(batch, results, strict=True))
         return [found[index] for index in range(len(parsed))]
 
     def encode_text(self, table: str | Table) -> Table:
@@ -81,17 +85,22 @@ class TableWriter(TrainedModel):
 
     @torch.inference_mode()
     def _generate_batch(
-        self, tables: Sequence[Table], decoding: DecodingConfig | DecodingFunction
+        self, tables: Sequence[Table], decoding: DecodingConfig | DecodingFunction, alternatives: int
     ) -> list[list[Result]]:
         cells = self._encode(tables)
         memory, state = self.model.encode(cells)
-        decoded = to_cpu(decode(self.model, memory, state, decoding, self.vocabulary.target.suppressed()))
+        suppressed = self.vocabulary.target.suppressed()
+        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed))
+        likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed)
+        return [self._make_results(decoded, row, table, likeliest) for row, table in enumerate(tables)]
+
+    def _make_results(self, decoded: Decoded, row: int, table: Table, likeliest: Alternatives | None) -> list[Result]:
+        """Return the outputs for one table, with what names each column of attention weights."""
+        vocabulary, cells = self.vocabulary, self.vocabulary.encode(table)
+        labels, rows = [vocabulary.describe_cell(cell) for cell in cells], [cell.row for cell in cells]
         return [
-            [
-                replace(result, text=self.vocabulary.restore(table, result.text))
-                for result in make_results(decoded, row, self.vocabulary.target, self._describe(table))
-            ]
-            for row, table in enumerate(tables)
+            replace(result, text=vocabulary.restore(table, result.text), rows=rows)
+            for result in make_results(decoded, row, vocabulary.target, labels, likeliest)
         ]
 
     def _encode(self, tables: Sequence[Table]) -> Cells:
@@ -100,13 +109,12 @@ class TableWriter(TrainedModel):
         )
         return cells
 
-    def _describe(self, table: Table) -> list[str]:
-        """Return what names each column of attention weights."""
-        return [self.vocabulary.describe_cell(cell) for cell in self.vocabulary.encode(table)]
-
     @torch.inference_mode()
-    def score(self, table: str | Table, reference: str) -> Result:
+    def score(self, table: str | Table, reference: str, alternatives: int = 0) -> Result:
         """Score a given output: `score` is its log-probability, with that of <eos>.
+
+        Args:
+            alternatives: how many of the likeliest tokens at each step the result keeps.
 
         Raises:
             UserError: the table is wrong, see `generate`, or the text is empty or has no known token.
@@ -115,5 +123,5 @@ class TableWriter(TrainedModel):
         text = vocabulary.delexicalise_text(parsed, reference)
         inputs, outputs = shift_targets([vocabulary.target.encode_known(text, "score")])
         logits, alphas = self.model(self._encode([parsed]), inputs.to(self.device))
-        found = make_results(score_forced(logits, alphas, outputs), 0, vocabulary.target, self._describe(parsed))[0]
-        return replace(found, text=vocabulary.restore(parsed, found.text))
+        likeliest = take_likeliest(logits.log_softmax(-1).unsqueeze(1), alternatives, vocabulary.target.suppressed())
+        return self._make_results(score_forced(logits, alphas, outputs), 0, parsed, likeliest)[0]

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from attendgen.decoding.alternatives import Alternatives, find_alternatives, take_likeliest
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import Streamer, decode
 from attendgen.decoding.protocol import Decoded, StatefulModel
@@ -17,6 +18,13 @@ from attendgen.inference.result import Result, concat_parts, make_results, score
 from attendgen.layers.state import take_rows
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD, SOS
+
+
+class Part(NamedTuple):
+    """A part of each of several texts, and the likeliest tokens at its steps if they are asked for."""
+
+    decoded: Decoded
+    likeliest: Alternatives | None
 
 
 class TextGenerator(TrainedModel):
@@ -63,7 +71,9 @@ class TextGenerator(TrainedModel):
             return ids
         return [index for index in self.vocabulary.encode(text) if index != self.vocabulary.unknown]
 
-    def generate(self, text: str, on_token: Callable[[str], None] | None = None, **options: Any) -> list[Result]:
+    def generate(
+        self, text: str, on_token: Callable[[str], None] | None = None, alternatives: int = 0, **options: Any
+    ) -> list[Result]:
         """Return `n_best` continuations of a context, best first, made as one batch.
 
         `attention` holds the weights over `source`: the context of the first window, or the whole text for a stateful
@@ -72,6 +82,8 @@ class TextGenerator(TrainedModel):
         Args:
             on_token: called with the text of each token of a single continuation as it is made; with decoding of the
                 user's own that does not take `on_token`, with the text of all tokens of a window.
+            alternatives: how many of the likeliest tokens at each step each result keeps; they cost one more pass over
+                the outputs.
             options: those of `DecodingConfig`.
 
         Raises:
@@ -79,15 +91,15 @@ class TextGenerator(TrainedModel):
         """
         decoding = self.make_decoding(options)
         ids = self.encode_text(text)
-        return self._continue_all([ids], decoding, on_token and self._make_writer(on_token))[0]
+        return self._continue_all([ids], decoding, alternatives, on_token and self._make_writer(on_token))[0]
 
     def _continue_all(
-        self, texts: Sequence[list[int]], decoding: Any, on_token: Streamer | None = None
+        self, texts: Sequence[list[int]], decoding: Any, alternatives: int, on_token: Streamer | None = None
     ) -> list[list[Result]]:
         """Return the continuations of contexts of equal length, best first."""
         samples = getattr(decoding, "n_best", 1)
         context, _ = self._get_window(len(texts[0]), decoding.max_length)
-        parts = [to_cpu(part) for part in self._continue(texts, decoding, samples, on_token)]
+        parts = self._continue(texts, decoding, samples, alternatives, on_token)
         found = []
         for number, ids in enumerate(texts):
             read = [self.vocabulary.tokens[i] for i in ids[-context:]]
@@ -112,14 +124,19 @@ class TextGenerator(TrainedModel):
 
     @torch.inference_mode()
     def _continue(
-        self, contexts: Sequence[list[int]], decoding: Any, samples: int, on_token: Streamer | None
-    ) -> list[Decoded]:
+        self,
+        contexts: Sequence[list[int]],
+        decoding: Any,
+        samples: int,
+        alternatives: int,
+        on_token: Streamer | None,
+    ) -> list[Part]:
         """Decode `samples` continuations of each of several contexts of equal length, part by part."""
         wanted, length = decoding.max_length, len(contexts[0])
         context, seq_len = self._get_window(length, wanted)
         extra = self._make_extras(decoding, len(contexts), samples, on_token)
         texts = torch.tensor(contexts, dtype=torch.long, device=self.device)
-        parts: list[Decoded] = []
+        parts: list[Part] = []
         while (made := texts.size(1) - length) < wanted:
             memory, state = self.model.encode(_get_context(texts, texts.size(1), context))
             if not parts:  # a context is read once, however many continue it
@@ -131,7 +148,8 @@ class TextGenerator(TrainedModel):
                 extra["earlier"] = texts[:, length:]
             prefix = _shift(texts)[:, -1]
             decoded = decode(self.model, memory, state, part, suppressed, prefix=prefix, eos_id=None, **extra)
-            parts.append(decoded)
+            likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed, prefix)
+            parts.append(Part(to_cpu(decoded), likeliest))
             if on_token is not None and "on_token" not in extra:
                 on_token(decoded.tokens[0, 0])
             texts = torch.cat([texts, decoded.tokens[:, 0]], dim=1)
@@ -153,29 +171,37 @@ class TextGenerator(TrainedModel):
             return context, length
         return self.model.context_len, self.model.chunk_len
 
-    def _make_results(self, parts: Sequence[Decoded], row: int, read: list[str]) -> list[Result]:
+    def _make_results(self, parts: Sequence[Part], row: int, read: list[str]) -> list[Result]:
         """Return a continuation of `read` that was made part by part."""
-        if not self.is_stateful:
-            return make_results(concat_parts(parts, first_attention_only=True), row, self.vocabulary, read)
-        results = make_results(concat_parts(parts), row, self.vocabulary)
-        return [spread_attention(result, read) for result in results]
+        decoded = concat_parts([part.decoded for part in parts], first_attention_only=not self.is_stateful)
+        found = [part.likeliest for part in parts if part.likeliest is not None]
+        likeliest = Alternatives(*(torch.cat(part, dim=2) for part in zip(*found, strict=True))) if found else None
+        source = [] if self.is_stateful else read
+        results = make_results(decoded, row, self.vocabulary, source, likeliest)
+        if self.is_stateful:
+            results = [spread_attention(result, read) for result in results]
+        return [replace(result, context=read) for result in results]
 
     def generate_all(
-        self, texts: Sequence[str], on_token: Callable[[str], None] | None = None, **options: Any
+        self,
+        texts: Sequence[str],
+        on_token: Callable[[str], None] | None = None,
+        alternatives: int = 0,
+        **options: Any,
     ) -> list[list[Result]]:
         """Return the continuations of each of several contexts; those of equal length are decoded in batches.
 
         Decoding of the user's own is given one context at a time.
 
         Args:
-            on_token, options: see `generate`.
+            on_token, alternatives, options: see `generate`.
 
         Raises:
             UserError: a text has no known character, or an option is wrong.
         """
         decoding = self.make_decoding(options)
         if on_token is not None or not isinstance(decoding, DecodingConfig):
-            return [self.generate(text, on_token, **options) for text in texts]
+            return [self.generate(text, on_token, alternatives, **options) for text in texts]
         by_length: dict[int, list[int]] = {}
         contexts = [self._read_window(self.encode_text(text), decoding) for text in texts]
         for index, ids in enumerate(contexts):
@@ -184,7 +210,7 @@ class TextGenerator(TrainedModel):
         for indices in by_length.values():
             for start in range(0, len(indices), BATCH):
                 batch = indices[start : start + BATCH]
-                results = self._continue_all([contexts[index] for index in batch], decoding)
+                results = self._continue_all([contexts[index] for index in batch], decoding, alternatives)
                 found |= dict(zip(batch, results, strict=True))
         return [found[index] for index in range(len(texts))]
 
@@ -193,10 +219,13 @@ class TextGenerator(TrainedModel):
         return ids[-self._get_window(len(ids), decoding.max_length)[0] :]
 
     @torch.inference_mode()
-    def score(self, text: str, reference: str) -> Result:
+    def score(self, text: str, reference: str, alternatives: int = 0) -> Result:
         """Score a given continuation: `score` is its log-probability.
 
         It is read as `generate` generates: window by window, each with what is to its left as context.
+
+        Args:
+            alternatives: how many of the likeliest tokens at each step the result keeps.
 
         Raises:
             UserError: a text has no known character, or the continuation is empty.
@@ -206,11 +235,12 @@ class TextGenerator(TrainedModel):
         context, seq_len = self._get_window(len(before), len(after))
         ids = torch.tensor([before + after], device=self.device)
         inputs = _shift(ids)
-        parts = []
+        suppressed, parts = self.vocabulary.suppressed(eos=True), []
         for begin in range(len(before), ids.size(1), seq_len):
             window = ids[:, begin : begin + seq_len]
             logits, alphas = self.model(_get_context(ids, begin, context), inputs[:, begin : begin + window.size(1)])
-            parts.append(score_forced(logits, alphas, window))
+            likeliest = take_likeliest(logits.log_softmax(-1).unsqueeze(1), alternatives, suppressed)
+            parts.append(Part(score_forced(logits, alphas, window), likeliest))
         return self._make_results(parts, 0, [self.vocabulary.tokens[i] for i in before[-context:]])[0]
 
 

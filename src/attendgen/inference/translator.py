@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from attendgen.data.batch import pad, shift_targets
+from attendgen.decoding.alternatives import find_alternatives, take_likeliest
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import DecodingFunction
@@ -18,13 +19,18 @@ BATCH = 128  # source texts that are decoded together
 class Translator(TrainedModel):
     """A trained sequence-to-sequence model."""
 
-    def generate(self, text: str, **options: Any) -> list[Result]:
-        """Return the outputs for one source text, best first; `options` are those of `DecodingConfig`.
+    def generate(self, text: str, alternatives: int = 0, **options: Any) -> list[Result]:
+        """Return the outputs for one source text, best first.
+
+        Args:
+            alternatives: how many of the likeliest tokens at each step each result keeps; they cost one more pass over
+                the outputs.
+            options: those of `DecodingConfig`.
 
         Raises:
             UserError: the text is empty or has no known token, or an option is wrong.
         """
-        return self.generate_all([text], **options)[0]
+        return self.generate_all([text], alternatives, **options)[0]
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of a source text.
@@ -35,8 +41,8 @@ class Translator(TrainedModel):
         ids: list[int] = self.vocabulary.source.encode_known(text, "text")
         return ids
 
-    def generate_all(self, texts: Sequence[str], **options: Any) -> list[list[Result]]:
-        """Return the outputs for each of several source texts; texts of similar length are decoded together.
+    def generate_all(self, texts: Sequence[str], alternatives: int = 0, **options: Any) -> list[list[Result]]:
+        """Return the outputs for each of several texts, see `generate`; those of similar length are decoded together.
 
         Raises:
             UserError: a text is empty or has no known token, or an option is wrong.
@@ -47,25 +53,30 @@ class Translator(TrainedModel):
         found: dict[int, list[Result]] = {}
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
-            results = self._generate_batch([sources[index] for index in batch], decoding)
+            results = self._generate_batch([sources[index] for index in batch], decoding, alternatives)
             found |= dict(zip(batch, results, strict=True))
         return [found[index] for index in range(len(texts))]
 
     @torch.inference_mode()
     def _generate_batch(
-        self, sources: Sequence[list[int]], decoding: DecodingConfig | DecodingFunction
+        self, sources: Sequence[list[int]], decoding: DecodingConfig | DecodingFunction, alternatives: int
     ) -> list[list[Result]]:
         memory, state = self.model.encode(pad(sources).to(self.device))
-        decoded = to_cpu(decode(self.model, memory, state, decoding, self.vocabulary.target.suppressed()))
+        suppressed = self.vocabulary.target.suppressed()
+        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed))
+        likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed)
         tokens = self.vocabulary.source.tokens
         return [
-            make_results(decoded, row, self.vocabulary.target, [tokens[i] for i in source])
+            make_results(decoded, row, self.vocabulary.target, [tokens[i] for i in source], likeliest)
             for row, source in enumerate(sources)
         ]
 
     @torch.inference_mode()
-    def score(self, text: str, reference: str) -> Result:
+    def score(self, text: str, reference: str, alternatives: int = 0) -> Result:
         """Score a given output: `score` is its log-probability, with that of <eos>.
+
+        Args:
+            alternatives: how many of the likeliest tokens at each step the result keeps.
 
         Raises:
             UserError: a text is empty or has no known token.
@@ -74,4 +85,6 @@ class Translator(TrainedModel):
         inputs, outputs = shift_targets([self.vocabulary.target.encode_known(reference, "score")])
         logits, alphas = self.model(pad([source]).to(self.device), inputs.to(self.device))
         tokens = [self.vocabulary.source.tokens[i] for i in source]
-        return make_results(score_forced(logits, alphas, outputs), 0, self.vocabulary.target, tokens)[0]
+        suppressed = self.vocabulary.target.suppressed()
+        likeliest = take_likeliest(logits.log_softmax(-1).unsqueeze(1), alternatives, suppressed)
+        return make_results(score_forced(logits, alphas, outputs), 0, self.vocabulary.target, tokens, likeliest)[0]

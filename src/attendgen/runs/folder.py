@@ -19,6 +19,12 @@ def require_run(name: str | Path) -> None:
         raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
 
 
+def names_run(name: str) -> bool:
+    """Return whether a name is that of a run and not of another file: a folder, a checkpoint or a bundled model."""
+    path = Path(name)
+    return path.is_dir() or path.suffix == ".ckpt" or (not path.exists() and name in bundled_models())
+
+
 def require_no_run(folder: Path, option: str) -> None:
     """Check that a folder holds no run.
 

@@ -82,6 +82,13 @@ class Run:
         return cls(path, checkpoint, config, vocabulary)
 
     @property
+    def name(self) -> str:
+        """What the run is called: the name of its folder or bundled model, without a path."""
+        if self.checkpoint.name == WEIGHTS:
+            return self.checkpoint.parent.name
+        return self.checkpoint.stem if self.folder is None else self.folder.resolve().name
+
+    @property
     def family(self) -> str:
         """The family of the model, see `attendgen.inference.load`.
 
