@@ -250,7 +250,16 @@ def test_saved_pdf_and_svg(tmp_path):
     data = (tmp_path / "a.pdf").read_bytes()
     assert data.startswith(b"%PDF")
     assert b"/Type3" not in data
-    assert ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
+    svg = ElementTree.parse(tmp_path / "a.svg").getroot()
+    assert svg.tag.endswith("svg")
+    assert [element.text.strip() for element in svg.iter() if element.tag.endswith("}text")] == ["forêt"]
+
+
+def test_installed_fonts_of_other_scripts_stand_behind_the_own_ones(monkeypatch):
+    monkeypatch.setattr(plotting.font_manager, "get_font_names", lambda: ["Noto Sans CJK JP", "Arial", "DejaVu Sans"])
+    plotting.list_fonts.cache_clear()
+    assert plotting.list_fonts("DejaVu Sans Mono") == ["DejaVu Sans Mono", "DejaVu Sans", "Noto Sans CJK JP"]
+    plotting.list_fonts.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a", "a.png.txt"])

@@ -4,10 +4,11 @@ import collections
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from attendgen.cli.figures import save_panels
 from attendgen.cli.options import (
     ALTERNATIVES,
     Device,
@@ -15,6 +16,8 @@ from attendgen.cli.options import (
     Precision,
     RunArgument,
     Trust,
+    Words,
+    require_attention,
     take_settings,
     with_decoding_options,
 )
@@ -47,6 +50,11 @@ def caption(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a PNG per image.")] = Path(),
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save the first caption's attention as one figure (png, pdf, svg)."),
+    ] = None,
+    words: Words = None,
     html: Html = None,
     device: Device = "auto",
     precision: Precision = "32",
@@ -59,24 +67,44 @@ def caption(
 
     names, decoding = take_settings(images, decoding)
     runs, paths = split_runs(run, names)
-    if not paths:
-        raise UserError("caption: no image; give IMAGE")
-    if len(runs) > 1 and html is None:
-        raise UserError(f"caption: {len(runs)} runs are shown side by side on a page; give --html FILE, or one run")
+    require_attention(attention, words)
+    require_counts(runs, paths, attention, html)
     for path in paths:  # all must be readable before anything is written
         open_image(path)
     alternatives = ALTERNATIVES if html is not None else 0
+    figure = None if attention is None else Figure(attention, words)
     models: dict[str, list[list[Result]]] = {}
     for name in runs:
         model = load_captioner(name, data, device, precision)
         label = make_label(model.run.name, models)
         if len(runs) == 1:
-            models[label] = write_captions(model, paths, out, alternatives, decoding)
+            models[label] = write_captions(model, paths, out, alternatives, decoding, figure)
         else:
             models[label] = print_captions(label, model, paths, alternatives, decoding)
     if html is not None:
         report(models, html, images=paths, title=f"Attention of {' and '.join(models)}")
         print(f"page: {html}", file=sys.stderr)
+
+
+class Figure(NamedTuple):
+    """The figure of a single image: its file, and the words that it shows."""
+
+    path: Path
+    words: str | None
+
+
+def require_counts(runs: list[str], images: list[Path], attention: Path | None, html: Path | None) -> None:
+    """Check that there are images, and that the options suit the numbers of runs and images.
+
+    Raises:
+        UserError: they do not.
+    """
+    if not images:
+        raise UserError("caption: no image; give IMAGE")
+    if len(runs) > 1 and html is None:
+        raise UserError(f"caption: {len(runs)} runs are shown side by side on a page; give --html FILE, or one run")
+    if attention is not None and len(runs) * len(images) > 1:
+        raise UserError(f"--attention {attention}: a figure of one image and one run; --out and --html show several")
 
 
 def split_runs(run: str, names: list[str]) -> tuple[list[str], list[Path]]:
@@ -116,11 +144,19 @@ def make_label(name: str, others: dict[str, Any]) -> str:
 
 
 def write_captions(
-    model: "ImageCaptioner", images: list[Path], out: Path, alternatives: int, decoding: dict[str, Any]
+    model: "ImageCaptioner",
+    images: list[Path],
+    out: Path,
+    alternatives: int,
+    decoding: dict[str, Any],
+    figure: Figure | None = None,
 ) -> list[list["Result"]]:
-    """Caption images in batches; print each one's captions and save its figure."""
+    """Caption images in batches; print each one's captions and save its panels in a folder.
+
+    Args:
+        figure: also saved, of a single image.
+    """
     from attendgen.data.captions.images import open_image
-    from attendgen.visualization import plotting
 
     shown: collections.deque[Any] = collections.deque()  # small copies of a batch's images
 
@@ -135,11 +171,11 @@ def write_captions(
     names, kept = make_attention_names(images), []
     captions = model.caption_all(open_images(), alternatives=alternatives, **decoding)
     for path, name, results in zip(images, names, captions, strict=True):
-        best = results[0]
-        figure = plotting.plot_caption(shown.popleft(), best.tokens, best.attention, best.regions)
-        plotting.save(figure, out / name)
+        image = shown.popleft()
         print_results(results, f"{path}: " if len(images) > 1 else "")
-        print(f"attention: {out / name}", file=sys.stderr)
+        save_panels(results[0], image, out / name)
+        if figure is not None:
+            save_panels(results[0], image, figure.path, figure.words)
         if alternatives:  # for the page; the captions of many images need not be kept otherwise
             kept.append(results)
     return kept

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attendgen.cli.figures import save_alignment
 from attendgen.cli.lines import generate_file
 from attendgen.cli.options import (
     ALTERNATIVES,
@@ -14,7 +15,9 @@ from attendgen.cli.options import (
     Precision,
     RunArgument,
     Trust,
+    Words,
     name_option,
+    require_attention,
     take_settings,
     with_decoding_options,
 )
@@ -22,8 +25,6 @@ from attendgen.utils.errors import UserError
 
 if TYPE_CHECKING:
     from attendgen.inference.result import Result
-
-MAX_ROWS = 160  # of a heat map: more cannot be read
 
 
 @with_decoding_options
@@ -65,6 +66,7 @@ def generate(
         Path | None,
         typer.Option(metavar="FILE", help="Save a heat map of the first output's attention (png, pdf, svg)."),
     ] = None,
+    words: Words = None,
     html: Html = None,
     device: Device = "auto",
     precision: Precision = "32",
@@ -87,10 +89,7 @@ def generate(
     if score is not None and decoding:
         name = options[0] if options else f"decoding.{next(iter(decoding))}"
         raise UserError(f"--score: a given output is not decoded; leave {name} out")
-    if attention is not None:
-        from attendgen.visualization.plotting import check_suffix
-
-        check_suffix(attention)
+    require_attention(attention, words)
     model = load_generator(run, device, precision)
     texts = [*given, *(text for path in prompt_file or [] for text in model.read_inputs(path))]
     decoding = model.clear_settings(decoding)
@@ -105,7 +104,7 @@ def generate(
         found = model.generate_all(texts, **alternatives, **decoding)
     print_results(found, streamed, with_scores=score is not None)
     if attention is not None:
-        save_attention(found[0][0], attention, run)
+        save_alignment(found[0][0], attention, run, words)
     if html is not None:
         write_page(found, html, model.run.name)
     return 0
@@ -169,21 +168,6 @@ def print_results(found: list[list["Result"]], streamed: bool, with_scores: bool
                 print(f"{result.score:.3f}\t{result.text}")
             else:
                 print(result.text)
-
-
-def save_attention(result: "Result", path: Path, run: str) -> None:
-    """Save the heat map of an output's attention.
-
-    Raises:
-        UserError: the model has none.
-    """
-    from attendgen.visualization import plotting
-
-    if not result.attention.size:
-        raise UserError(f"--attention: {run} does not attend to anything")
-    rows = min(len(result.tokens), MAX_ROWS)
-    plotting.save(plotting.plot_alignment(result.source, result.tokens[:rows], result.attention[:rows]), path)
-    print(f"attention: {path}", file=sys.stderr)
 
 
 def write_page(found: list[list["Result"]], path: Path, name: str) -> None:

@@ -50,6 +50,10 @@ Html = Annotated[
     ),
 ]
 
+Words = Annotated[
+    str | None,
+    typer.Option("--words", metavar="WORD,...", help="With --attention: draw only these words of the output."),
+]
 ALTERNATIVES = 5  # likeliest tokens per step on the attention page
 
 FLAGS = {"beam_size": "--beam"}
@@ -75,6 +79,20 @@ Trust = Annotated[
 def name_option(setting: str) -> str:
     """Return the command-line option of a setting."""
     return FLAGS.get(setting, f"--{setting.replace('_', '-')}")
+
+
+def require_attention(attention: Path | None, words: str | None) -> None:
+    """Check the options of a figure before anything is computed.
+
+    Raises:
+        UserError: the file's format is unknown, or words are given without a file.
+    """
+    if attention is not None:
+        from attendgen.visualization.plotting import check_suffix
+
+        check_suffix(attention)
+    elif words is not None:
+        raise UserError(f"--words {words}: needs --attention FILE")
 
 
 SETTING = re.compile(r"decoding\.([A-Za-z_][\w.]*)=(.*)", re.DOTALL)

@@ -3,6 +3,7 @@
 Figures are made without pyplot: nothing is global, and no display is needed. Layouts are computed in inches.
 """
 
+import functools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,7 +26,14 @@ from attendgen.visualization.regions import Boxes, Grid, Regions, spread_weights
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 100
 SAVED_DPI = 200
-FONT, MONOSPACED = "DejaVu Sans", ["DejaVu Sans Mono", "DejaVu Sans"]  # both come with matplotlib
+FONT, MONOSPACED = "DejaVu Sans", "DejaVu Sans Mono"  # both come with matplotlib
+# fonts of scripts that these lack; those that are installed are used
+FALLBACKS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
+    *("PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS"),
+    *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai", "Nirmala UI", "Leelawadee UI"),
+    *("Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Ethiopic", "Noto Sans", "Segoe UI", "Noto Emoji"),
+)
 ADVANCE = 0.602  # a monospaced character's width in ems
 TITLE = 11.0  # points
 MARGIN = 0.12
@@ -91,7 +99,7 @@ def plot_alignment(
         axes.hlines([i for i, label in enumerate(rows) if label in BLANKS], *extent[:2], colors="0.8", linewidth=0.4)
 
     scale = figure.colorbar(heat, cax=_axes(figure, left + width + 0.15, top, 0.12, bar), ticks=MaxNLocator(4))
-    scale.set_label("attention", size=7, family=FONT)
+    scale.set_label("attention", size=7, family=list_fonts())
     scale.ax.tick_params(length=2, width=0.5, color="0.5", labelsize=7)
     for spine in (*axes.spines.values(), scale.outline):
         spine.set(color="0.5", linewidth=0.5)
@@ -145,7 +153,7 @@ def plot_caption(
         axes.set_axis_off()
         label = _make_visible(word)
         size = min(11.0, slot * 72 / (0.62 * max(len(label), 1)))  # a long word is drawn smaller
-        axes.set_title(label, size=size, family=FONT, pad=3, parse_math=False)
+        axes.set_title(label, size=size, family=list_fonts(), pad=3, parse_math=False)
     return figure
 
 
@@ -193,11 +201,19 @@ def save(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     suffix = check_suffix(path)
     try:
-        # fonttype 42: journals refuse the Type 3 fonts that are the default
-        with replacing(path) as temporary, rc_context({"pdf.fonttype": 42}):
+        # journals refuse the Type 3 fonts that are the default of PDF; text in SVG stays text, which what shows it sets
+        # by the rules of any script
+        with replacing(path) as temporary, rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
             figure.savefig(temporary, format=suffix[1:], dpi=SAVED_DPI)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@functools.cache
+def list_fonts(first: str = FONT) -> list[str]:
+    """Return fonts of which the first that has a character is used for it."""
+    installed = set(font_manager.get_font_names())
+    return [*dict.fromkeys([first, FONT]), *(name for name in FALLBACKS if name in installed)]
 
 
 def _figure(width: float, height: float, lines: Sequence[str]) -> Figure:
@@ -205,7 +221,9 @@ def _figure(width: float, height: float, lines: Sequence[str]) -> Figure:
     FigureCanvasAgg(figure)
     if lines:
         corner = (MARGIN / width, 1 - MARGIN / height)
-        figure.text(*corner, "\n".join(lines), size=TITLE, family=FONT, va="top", linespacing=1.2, parse_math=False)
+        figure.text(
+            *corner, "\n".join(lines), size=TITLE, family=list_fonts(), va="top", linespacing=1.2, parse_math=False
+        )
     return figure
 
 
@@ -239,7 +257,7 @@ def _label(axis: Axis, labels: Sequence[str], count: int) -> None:
     if len(labels) < count:
         axis.set_major_locator(MaxNLocator(integer=True))
         return
-    axis.set_ticks(range(count), labels, family=MONOSPACED, parse_math=False)
+    axis.set_ticks(range(count), labels, family=list_fonts(MONOSPACED), parse_math=False)
     for tick in axis.get_ticklabels():
         if tick.get_text() in BLANKS:
             tick.set_color("0.45")
