@@ -117,14 +117,17 @@ def test_generate_refuses_options_that_exclude_each_other(attendgen: Command, ru
     assert_mistake(attendgen("generate", runs("flickr8k_soft"), "Tu vas"), "attendgen caption")
 
 
-def test_caption_refuses_broken_images_before_writing(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
+def test_caption_refuses_broken_images_before_writing_a_page(
+    attendgen: Command, runs: SharedRuns, tmp_path: Path
+) -> None:
     good = tiny_data.image(tmp_path / "good.png", "red")
     broken = tmp_path / "broken.jpg"
     broken.write_bytes((tiny_data.image(tmp_path / "whole.jpg", "red", (300, 300))).read_bytes()[:800])
     out = tmp_path / "out"
     run = runs("flickr8k_soft")
-    assert_mistake(attendgen("caption", run, good, broken, "--out", out), "broken.jpg")
-    assert_mistake(attendgen("caption", run, good, tmp_path / "no.jpg", "--out", out), "no.jpg")
+    assert_mistake(attendgen("caption", run, good, broken, "--html", out / "page.html"), "broken.jpg")
+    assert_mistake(attendgen("caption", run, broken, "--out", out), "broken.jpg")
+    assert_mistake(attendgen("caption", run, tmp_path / "no.jpg", "--out", out), "no.jpg")
     assert_mistake(attendgen("caption", runs("toy_chat"), good, "--out", out), "not a captioner")
     assert not out.exists()
 

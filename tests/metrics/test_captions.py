@@ -111,3 +111,9 @@ def test_missing_hypotheses_and_references_are_refused() -> None:
         score_captions({"a.jpg": "a dog"}, {"a.jpg": []})
     with pytest.raises(UserError, match="holds a word"):
         score_captions({"a.jpg": "a dog"}, {"a.jpg": ["..."]})
+
+
+def test_captions_match_whatever_their_case_and_punctuation() -> None:
+    references = {0: ["A dog runs .", "The dog is running."], 1: ["A man's hat."], 2: ["A cat."]}
+    outputs = {0: "a dog runs", 1: "a man's hat", 2: "a red cat"}
+    assert score_captions(outputs, references)["exact_match"] == pytest.approx(2 / 3)

@@ -40,7 +40,7 @@ def test_captions_are_compared_with_all_their_references():
     captions = ["a dog runs", "a cat"]
     references = [["a dog runs", "the dog"], ["a bird", "a fish"]]
     scores = CaptionScores()(captions, references)
-    assert scores.pop("exact_match") == 0.5
+    assert scores["exact_match"] == 0.5
     assert scores == score_captions(dict(enumerate(captions)), dict(enumerate(references)))
 
 

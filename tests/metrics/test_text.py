@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from attendgen.metrics.text import exact_match, score_pairs
+from attendgen.metrics.text import PairScores, exact_match, score_pairs
 from attendgen.utils.errors import UserError
 
 
@@ -58,3 +58,23 @@ def test_missing_hypotheses_and_references_are_refused() -> None:
         score_pairs(["a", "b"], [["a"]])
     with pytest.raises(UserError, match="input 1 has no reference"):
         score_pairs(["a", "b"], [["a"], []])
+
+
+def test_equal_outputs_without_blanks_have_the_highest_score() -> None:
+    texts = ["一辆红色的车停在路上。", "两只狗在沙滩上跑。"]
+    pairs = [[text] for text in texts]
+    assert score_pairs(texts, pairs)["bleu"] == pytest.approx(100)
+    assert "tok:zh" in PairScores().sign(pairs)["bleu"]
+    assert "tok:13a" in PairScores().sign([["A dog runs."]])["bleu"]
+    one = "一辆红色的车停在街上。"  # one of eleven characters differs: precisions 10/11, 8/10, 6/9, 5/8
+    precisions = (10 / 11, 8 / 10, 6 / 9, 5 / 8)
+    expected = 100 * math.prod(precisions) ** (1 / 4)
+    assert PairScores()([one], [["一辆红色的车停在路上。"]])["bleu"] == pytest.approx(expected)
+
+
+def test_tokenizer_can_be_chosen() -> None:
+    pairs = [["一辆红色的车。"]]
+    assert "tok:char" in PairScores("char").sign(pairs)["bleu"]
+    assert PairScores("none")(["一辆红色的车。"], pairs)["bleu"] == 0
+    with pytest.raises(UserError, match=r"metrics\.tokenize=jieba: choose one of auto, .*zh"):
+        PairScores("jieba")

@@ -10,7 +10,7 @@ from attendgen.data.captions.dataset import collate
 from attendgen.data.captions.features import FeatureCache, cache_features
 from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.layers.attention import AdditiveAttention
-from attendgen.layers.encoder import Features, average_regions
+from attendgen.layers.encoder import Features, average_regions, join_features
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.base import GridEncoder
 from attendgen.models.transformer_captioner import TransformerCaptioner
@@ -112,3 +112,16 @@ def test_a_number_of_regions_that_changes_cannot_be_cached(tmp_path):
     paths = [image(tmp_path / "a.png", "red", (8, 8))]
     message = refusal(cache_features, Changing(), paths, tmp_path / "cache")
     assert message.startswith("model.encoder: 4 regions in one batch, 3 in another; pad them")
+
+
+def test_features_of_batches_are_joined_to_those_of_one() -> None:
+    one, two = torch.randn(2, 3, 4), torch.randn(1, 3, 4)
+    joined = join_features([one, two])
+    assert isinstance(joined, torch.Tensor)
+    torch.testing.assert_close(joined, torch.cat([one, two]))
+    mask = torch.tensor([[True, True, False, True, False]])
+    padded = join_features([one, Features(torch.randn(1, 5, 4), mask)])
+    assert isinstance(padded, Features)
+    torch.testing.assert_close(padded.values[:2, :3], one)
+    assert not padded.values[:2, 3:].any()
+    assert padded.mask.tolist() == [[True] * 3 + [False] * 2] * 2 + mask.tolist()

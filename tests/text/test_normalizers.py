@@ -44,3 +44,20 @@ def test_to_printable_equals_unidecode():
 def test_normalizers(normalizer, text, expected):
     assert NORMALIZERS[normalizer](text) == expected
     assert NORMALIZERS[normalizer](expected) == expected
+
+
+def test_normalization_form_is_a_setting():
+    text = "é ｆ"
+    assert NORMALIZERS["raw"]("e\u0301") == "e\u0301"
+    assert NORMALIZERS["none"]("e\u0301") == "é"
+    assert {name: NORMALIZERS[name](text) for name in ("nfd", "nfkc", "nfkd")} == {
+        "nfd": "e\u0301 ｆ",
+        "nfkc": "é f",
+        "nfkd": "e\u0301 f",
+    }
+
+
+def test_folding_keeps_the_vowels_of_words():
+    assert NORMALIZERS["fold"]("Ça, VA ?") == "ca va"
+    assert NORMALIZERS["fold"]("सड़क पर है।").split() == ["सड़क".replace("ड़", "ड\u093c"), "पर", "है"]
+    assert NORMALIZERS["fold"]("ก็ ไม่") == "ก็ ไม่"

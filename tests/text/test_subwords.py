@@ -169,7 +169,10 @@ def test_training_is_the_same_each_time_and_in_every_process(level: str) -> None
             ("characters", 8000),
             "data.vocab_size=8000: a setting of subwords; leave it out with data.level=characters",
         ),
-        (("syllables",), "data.level=syllables: unknown; choose one of characters, words, caption, bpe, unigram"),
+        (
+            ("syllables",),
+            "data.level=syllables: unknown; choose one of characters, words, caption, pretokenized, bpe, unigram",
+        ),
         (("bpe", 8, BPETokenizer(9)), "data.vocab_size=8: a setting of subwords; leave it out with data.tokenizer"),
         (
             ("bpe", None, "words"),

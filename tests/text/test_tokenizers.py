@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from attendgen.text.tokenizers import join_words, split_caption, split_words
+from attendgen.text.tokenizers import LevelTokenizer, join_words, split_caption, split_words
+from attendgen.text.vocabulary import Vocabulary
 from helpers.sentences import SENTENCES, collapse_spaces
 
 
@@ -47,3 +48,18 @@ def test_split_caption_keeps_words_only():
         "boy's",
         "ball",
     ]
+
+
+def test_pieces_of_another_program_are_joined():
+    tokenizer = LevelTokenizer("pretokenized")
+    assert tokenizer.split("ho@@ mme l' eau") == ["ho@@", "mme", "l'", "eau"]
+    assert tokenizer.join(tokenizer.split("Un ho@@ m@@ me .")) == "Un homme ."
+    assert tokenizer.join(tokenizer.split("▁Un ▁homme s ▁. ")) == "Un hommes ."
+    assert tokenizer.join(["ho@@"]) == "ho"
+
+
+def test_outputs_of_pieces_are_compared_with_joined_references():
+    vocabulary = Vocabulary.build(["ho@@ mme", "▁Un"], level="pretokenized")
+    assert vocabulary.spell("ho@@ mme ho@@ mme") == "homme homme"
+    assert vocabulary.decode(vocabulary.encode("ho@@ mme")) == "homme"
+    assert Vocabulary.build(["Été"], normalizer="lower").spell("Été") == "été"

@@ -1,14 +1,13 @@
 """attendgen caption."""
 
-import collections
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attendgen.cli.figures import save_panels
+from attendgen.cli.caption_files import Figures, FileOptions, print_results
 from attendgen.cli.options import (
     ALTERNATIVES,
     Device,
@@ -28,20 +27,38 @@ if TYPE_CHECKING:
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.result import Result
 
-SHOWN = 1000  # pixels of the longer side of an image in a figure, at most
-
 
 @with_decoding_options
 def caption(
     run: RunArgument,
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="[RUN...] IMAGE...",
-            help="Images of any size and mode, after further runs if --html shows several side by side; "
+            help="Images of any size and mode or folders of them, after further runs if --html shows several; "
             "decoding.NAME=VALUE changes any setting of decoding.",
         ),
-    ],
+    ] = None,
+    input_file: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="LIST",
+            help="A file with one image per line, or - for standard input, or COCO's JSON; names in it belong to the "
+            "folder given as IMAGE, if there is one.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write lines of an image, a tab and its caption into this file."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the images that --output has.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the captions in the COCO results format.")
+    ] = None,
+    no_attention: Annotated[
+        bool, typer.Option("--no-attention", help="Write captions alone, which is the default without --out or --html.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -49,7 +66,9 @@ def caption(
             help="Folder of the training images, for --retrieval-captions; default: data.root of the run's config.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of a PNG per image.")] = Path(),
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of a PNG per image that shows the attention.")
+    ] = None,
     attention: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Save the first caption's attention as one figure (png, pdf, svg)."),
@@ -60,47 +79,42 @@ def caption(
     precision: Precision = "32",
     trust: Trust = None,
     decoding: Any = None,
-) -> None:
+) -> int:
     """Caption images, and show the attention of each word."""
     from attendgen.data.captions.images import open_image
     from attendgen.inference.report import report
 
-    names, decoding = take_settings(images, decoding)
+    names, decoding = take_settings(images or [], decoding)
     runs, paths = split_runs(run, names)
     require_attention(attention, words)
+    files = FileOptions(input_file, output, resume, json_file, no_attention)
+    files.require_valid(paths, {"--out": out, "--html": html, "--attention": attention})
     require_counts(runs, paths, attention, html)
+    if html is None:
+        captioner = load_captioner(run, data, device, precision)
+        return files.caption(captioner, paths, Figures(out, attention, words), decoding)
     for path in paths:  # all must be readable before anything is written
         open_image(path)
-    alternatives = ALTERNATIVES if html is not None else 0
-    figure = None if attention is None else Figure(attention, words)
     models: dict[str, list[list[Result]]] = {}
     for name in runs:
         model = load_captioner(name, data, device, precision)
         label = make_label(model.run.name, models)
-        if len(runs) == 1:
-            models[label] = write_captions(model, paths, out, alternatives, decoding, figure)
-        else:
-            models[label] = print_captions(label, model, paths, alternatives, decoding)
-    if html is not None:
-        report(models, html, images=paths, title=f"Attention of {' and '.join(models)}")
-        print(f"page: {html}", file=sys.stderr)
-
-
-class Figure(NamedTuple):
-    """The figure of a single image: its file, and the words that it shows."""
-
-    path: Path
-    words: str | None
+        found = model.caption_all(paths, alternatives=ALTERNATIVES, **decoding)
+        models[label] = print_captions(found, paths, f"{label}: " if len(runs) > 1 else "")
+    report(models, html, images=paths, title=f"Attention of {' and '.join(models)}")
+    print(f"page: {html}", file=sys.stderr)
+    figures = Figures(out if len(runs) == 1 else None, attention, words)
+    for path, results in zip(paths, next(iter(models.values())), strict=True):
+        figures.draw(path, figures.keep(open_image(path)), results[0])
+    return 0
 
 
 def require_counts(runs: list[str], images: list[Path], attention: Path | None, html: Path | None) -> None:
-    """Check that there are images, and that the options suit the numbers of runs and images.
+    """Check that the options suit the numbers of runs and images.
 
     Raises:
         UserError: they do not.
     """
-    if not images:
-        raise UserError("caption: no image; give IMAGE")
     if len(runs) > 1 and html is None:
         raise UserError(f"caption: {len(runs)} runs are shown side by side on a page; give --html FILE, or one run")
     if attention is not None and len(runs) * len(images) > 1:
@@ -143,64 +157,10 @@ def make_label(name: str, others: dict[str, Any]) -> str:
     return f"{name} ({copies + 1})" if copies else name
 
 
-def write_captions(
-    model: "ImageCaptioner",
-    images: list[Path],
-    out: Path,
-    alternatives: int,
-    decoding: dict[str, Any],
-    figure: Figure | None = None,
-) -> list[list["Result"]]:
-    """Caption images in batches; print each one's captions and save its panels in a folder.
-
-    Args:
-        figure: also saved, of a single image.
-    """
-    from attendgen.data.captions.images import open_image
-
-    shown: collections.deque[Any] = collections.deque()  # small copies of a batch's images
-
-    def open_images() -> Iterator[Any]:
-        for path in images:
-            image = open_image(path)
-            small = image.copy()
-            small.thumbnail((SHOWN, SHOWN))
-            shown.append(small)
-            yield image
-
-    names, kept = make_attention_names(images), []
-    captions = model.caption_all(open_images(), alternatives=alternatives, **decoding)
-    for path, name, results in zip(images, names, captions, strict=True):
-        image = shown.popleft()
-        print_results(results, f"{path}: " if len(images) > 1 else "")
-        save_panels(results[0], image, out / name)
-        if figure is not None:
-            save_panels(results[0], image, figure.path, figure.words)
-        if alternatives:  # for the page; the captions of many images need not be kept otherwise
-            kept.append(results)
-    return kept
-
-
-def print_captions(
-    label: str, model: "ImageCaptioner", images: list[Path], alternatives: int, decoding: dict[str, Any]
-) -> list[list["Result"]]:
-    """Caption images by one of several models, and print its captions."""
-    found = list(model.caption_all(images, alternatives=alternatives, **decoding))
+def print_captions(found: Iterable[list["Result"]], images: list[Path], prefix: str) -> list[list["Result"]]:
+    """Print the captions of images as they are made, and return them."""
+    kept = []
     for path, results in zip(images, found, strict=True):
-        print_results(results, f"{label}: {path}: " if len(images) > 1 else f"{label}: ")
-    return found
-
-
-def print_results(results: list["Result"], prefix: str) -> None:
-    """Print the captions of an image, with their scores if there are several."""
-    for result in results:
-        print(prefix + (result.text if len(results) == 1 else f"{result.score:.3f}\t{result.text}"))
-
-
-def make_attention_names(images: list[Path]) -> list[str]:
-    """Return a PNG name per image, with a number where two images have the same name."""
-    names: list[str] = []
-    for path in images:
-        copies = sum(earlier.stem == path.stem for earlier in images[: len(names)])
-        names.append(f"{path.stem}_{copies + 1}_attention.png" if copies else f"{path.stem}_attention.png")
-    return names
+        print_results(results, f"{prefix}{path}: " if len(images) > 1 else prefix)
+        kept.append(results)
+    return kept

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from attendgen.utils.errors import UserError, format_some
+from attendgen.utils.exit_codes import PARTLY
 from attendgen.utils.lines import LineWriter, count_lines
 from attendgen.utils.progress import Progress
 
-PARTLY = 3  # exit code: some inputs could not be used
 CHUNK = 1024  # lines whose results are in memory together
 
 
@@ -34,7 +34,10 @@ def generate_file(model: Any, source: str, output: Path | None, resume: bool, de
     if getattr(model.make_decoding(decoding), "n_best", 1) > 1:
         raise UserError("--input: writes one output for each line; leave --n-best out")
     unknown: list[int] = []
-    with LineWriter(output, resume) as writer, Progress("lines", "lines", count_lines(source), writer.done) as progress:
+    with (
+        LineWriter(output, resume) as writer,
+        Progress("outputs", "lines", count_lines(source), writer.done) as progress,
+    ):
         number = writer.done
         for lines in skip_lines(split_chunks(model.read_line_blocks(source)), writer.done, output):
             results, unread = generate_lines(model, lines, decoding)

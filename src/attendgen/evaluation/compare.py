@@ -12,6 +12,7 @@ from attendgen.evaluation.bootstrap import Comparison, compare_systems
 from attendgen.evaluation.tag import require_tag
 from attendgen.layers.tables import Table
 from attendgen.metrics.statistics import METRICS, TABLE_METRICS, collect_statistics
+from attendgen.metrics.tokenization import tokenize
 from attendgen.runs.grouping import group_runs
 from attendgen.runs.layout import CAPTIONS, CONFIG, OUTPUTS, SETTINGS
 from attendgen.runs.listing import find_runs
@@ -69,9 +70,16 @@ def compare(
         if metric not in METRICS and metric not in TABLE_METRICS:
             raise UserError(f"--metric: the runs' own, {metric}, cannot be resampled; choose {', '.join(METRICS)}")
     one, other = (
-        [collect_statistics(metric, run.outputs, run.references, run.tables) for run in system] for system in systems
+        [collect_statistics(metric, *_choose_texts(metric, run), run.tables) for run in system] for system in systems
     )
     return compare_systems(metric, one, other, samples, seed)
+
+
+def _choose_texts(metric: str, run: EvaluatedOutputs) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return outputs and references as an evaluation compares them: equal captions have equal tokens."""
+    if metric != "exact_match" or run.run.family != "captioner":
+        return run.outputs, run.references
+    return [tokenize(text) for text in run.outputs], [[tokenize(text) for text in texts] for texts in run.references]
 
 
 def find_seeds(name: str | Path) -> list[Run]:

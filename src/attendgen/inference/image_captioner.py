@@ -19,8 +19,12 @@ from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.inference.base import BATCH, TrainedModel
 from attendgen.inference.result import Result, make_results, to_cpu
+from attendgen.layers.encoder import join_features
 from attendgen.runs.run import Run
 from attendgen.visualization.regions import locate_regions
+
+HYPOTHESES = 2048  # that are decoded together on the CPU, and the samples of minimum Bayes risk beside them
+ENCODED = 8  # images that an encoder on the CPU is given at once: more of them save no time, and need much memory
 
 
 class ImageCaptioner(TrainedModel):
@@ -66,23 +70,29 @@ class ImageCaptioner(TrainedModel):
     def caption_all(
         self,
         images: Iterable[str | Path | Image.Image],
-        batch_size: int = BATCH,
+        batch_size: int | None = None,
         alternatives: int = 0,
         **options: Any,
     ) -> Iterator[list[Result]]:
         """Yield the captions of each of many images, see `caption`.
 
         Args:
-            batch_size: images that are opened and decoded together.
+            batch_size: images opened and decoded together; 64 unless given, fewer for many hypotheses on a CPU.
             alternatives, options: see `caption`.
 
         Raises:
             UserError: a file is missing or not an image, or an option is wrong.
         """
         decoding = self.make_decoding(options)
-        waiting = iter(images)
-        while pixels := [self._open(image) for image in itertools.islice(waiting, batch_size)]:
+        waiting, size = iter(images), batch_size or self._choose_batch_size(decoding)
+        while pixels := [self._open(image) for image in itertools.islice(waiting, size)]:
             yield from self._caption_batch(torch.stack(pixels).to(self.device), decoding, alternatives)
+
+    def _choose_batch_size(self, decoding: DecodingConfig | DecodingFunction) -> int:
+        if self.device.type != "cpu" or not isinstance(decoding, DecodingConfig):
+            return BATCH
+        hypotheses = max(decoding.beam_size, decoding.n_best) + decoding.mbr_samples
+        return max(1, min(BATCH, HYPOTHESES // hypotheses))
 
     def _open(self, image: str | Path | Image.Image) -> UInt8[Tensor, "3 size size"]:
         opened = to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
@@ -92,7 +102,8 @@ class ImageCaptioner(TrainedModel):
     def _caption_batch(
         self, pixels: UInt8[Tensor, "batch 3 size size"], decoding: DecodingConfig | DecodingFunction, alternatives: int
     ) -> list[list[Result]]:
-        features = self.model.encode_images(pixels)
+        parts = pixels.split(ENCODED if pixels.device.type == "cpu" else len(pixels))
+        features = join_features([self.model.encode_images(part) for part in parts])
         number = getattr(decoding, "retrieval_captions", 0)
         retrieved = self.get_retriever(number)(features) if number else None
         memory, state = self.model.encode(features)

@@ -1,11 +1,12 @@
 """The interface of image encoders, and features of images that have different numbers of regions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Features(NamedTuple):
@@ -57,6 +58,19 @@ def split_mask(
 ) -> tuple[Float[Tensor, "batch regions dim"], Bool[Tensor, "batch regions"] | None]:
     """Return features and their mask; None if all regions are real."""
     return (features, None) if isinstance(features, Tensor) else (features[0], features[1])
+
+
+def join_features(parts: Sequence[Tensor | Features]) -> Float[Tensor, "batch regions dim"] | Features:
+    """Return the features of several batches as those of one; batches of fewer regions are padded and masked."""
+    values = [part if isinstance(part, Tensor) else part.values for part in parts]
+    most = max(part.size(1) for part in values)
+    if all(isinstance(part, Tensor) for part in parts) and all(part.size(1) == most for part in values):
+        return torch.cat(values)
+    masks = [
+        part.new_ones(part.shape[:2], dtype=torch.bool) if isinstance(part, Tensor) else part.mask for part in parts
+    ]
+    padded = [functional.pad(part, (0, 0, 0, most - part.size(1))) for part in values]
+    return Features(torch.cat(padded), torch.cat([functional.pad(mask, (0, most - mask.size(1))) for mask in masks]))
 
 
 def average_regions(

@@ -31,6 +31,7 @@ def _bleu(hypotheses: Mapping[Any, str], references: Mapping[Any, Sequence[str]]
 def score_captions(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]]) -> dict[str, float]:
     """Score one caption per image against its references, as fractions; CIDEr may reach 10.
 
+    `exact_match` is the share of hypotheses with the tokens of a reference: case and punctuation do not count.
     `bleu1` to `bleu4` have the brevity penalty, as COCO reports them; `bleu1_nobp` to `bleu4_nobp` have none, as in
     Show, Attend and Tell (Xu et al. 2015, table 1). `mean_length` and `distinct_words` describe the hypotheses alone.
     CIDEr weighs words by their frequency in these references: for a single image it is 0.
@@ -48,11 +49,13 @@ def score_captions(hypotheses: Mapping[Key, str], references: Mapping[Key, Seque
             raise UserError(f"captions: {key!r} has no reference captions; give at least one or leave it out")
     hyps = {key: tokenize(caption) for key, caption in hypotheses.items()}
     refs = {key: [tokenize(caption) for caption in references[key]] for key in hyps}
+    matched = sum(caption in refs[key] for key, caption in hyps.items())
     if not any(caption for captions in refs.values() for caption in captions):
         raise UserError(f"captions: none of the references of {len(refs)} images holds a word")
     lists = {key: [caption] for key, caption in hyps.items()}
     words = [caption.split() for caption in hyps.values()]
     return {
+        "exact_match": matched / len(hyps),
         **_bleu(hyps, refs),
         "rouge_l": float(Rouge().compute_score(refs, lists)[0]),
         "cider": float(Cider().compute_score(refs, lists)[0]),
@@ -62,17 +65,13 @@ def score_captions(hypotheses: Mapping[Key, str], references: Mapping[Key, Seque
 
 
 class CaptionScores:
-    """The metrics of captions: how many equal a reference, `score_captions`, and METEOR in an evaluation."""
+    """The metrics of captions: those of `score_captions`, and METEOR in an evaluation."""
 
     packages: ClassVar[Mapping[str, str]] = {"pycocoevalcap": "captions"}
 
     def __call__(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        """Return `exact_match` and the scores of `score_captions`."""
-        pairs = zip(outputs, references, strict=True)
-        return {
-            "exact_match": sum(caption in captions for caption, captions in pairs) / max(len(outputs), 1),
-            **score_captions(dict(enumerate(outputs)), dict(enumerate(references))),
-        }
+        """Return the scores of `score_captions`."""
+        return score_captions(dict(enumerate(outputs)), dict(enumerate(references)))
 
     def score_slowly(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
         """Return `meteor`; nothing if Java is missing or fails."""

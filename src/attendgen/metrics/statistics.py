@@ -69,7 +69,7 @@ def _of_sacrebleu(
     def collect(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
         chosen = make()
         require_packages(chosen.packages)
-        metric = chosen.make()
+        metric = chosen.make(references)
         # as sacrebleu's own tests of significance do, which are not used: they find equal outputs different
         rows = metric._extract_corpus_statistics(list(outputs), list(zip_longest(*references)))
         values = np.array(rows, dtype=np.float64)

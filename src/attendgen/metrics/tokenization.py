@@ -5,7 +5,10 @@ are read off that program's behavior, and `scripts/compare_tokenizers.py` measur
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
+
+from attendgen.utils.scripts import needs_unicode, split_caption_words
 
 # pycocoevalcap's list less the brackets: it has them in capitals, which lower-cased text never matches, so they stay
 PUNCTUATION = frozenset(("''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"))
@@ -176,7 +179,12 @@ def _normalize(token: str) -> str:
 
 
 def tokenize(caption: str) -> str:
-    """Return a caption's lower-case Penn Treebank tokens without punctuation: "man's hat." -> man 's hat."""
+    """Return a caption's lower-case Penn Treebank tokens without punctuation: "man's hat." -> man 's hat.
+
+    In scripts without blanks each letter is a token, and in those whose vowels are marks a word keeps them.
+    """
+    if needs_unicode(caption):
+        return " ".join(split_caption_words(unicodedata.normalize("NFC", caption).lower()))
     text = UNKNOWN.sub("", caption).replace("\u200b", " ")
     if not text.isascii():
         text = re.sub(r"[^\x00-\x7f]", _isolate, text)

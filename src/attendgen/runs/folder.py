@@ -20,9 +20,9 @@ def require_run(name: str | Path) -> None:
 
 
 def names_run(name: str) -> bool:
-    """Return whether a name is that of a run and not of another file: a folder, a checkpoint or a bundled model."""
+    """Return whether a name is that of a run: its folder, a checkpoint or a bundled model."""
     path = Path(name)
-    return path.is_dir() or path.suffix == ".ckpt" or (not path.exists() and name in bundled_models())
+    return is_run_folder(path) or path.suffix == ".ckpt" or (not path.exists() and name in bundled_models())
 
 
 def require_no_run(folder: Path, option: str) -> None:

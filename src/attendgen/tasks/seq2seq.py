@@ -27,6 +27,7 @@ class Seq2SeqTask(GeneratingTask[PairVocabulary]):
     Args:
         label_smoothing: of the training loss.
         metrics: see `GeneratingTask`.
+        tokenize: of the default metrics, see `attendgen.metrics.Bleu`.
 
     Raises:
         UserError: the label smoothing is not from 0 to below 1.
@@ -46,7 +47,10 @@ class Seq2SeqTask(GeneratingTask[PairVocabulary]):
         decoding: DecodingConfig | DecodingFunction,
         label_smoothing: float = 0.0,
         metrics: Sequence[Any] | None = None,
+        tokenize: str = "auto",
     ) -> None:
+        if metrics is None and self.default_metrics == (PairScores,):
+            metrics = [PairScores(tokenize)]
         super().__init__(model, vocabulary, optimizer, schedule, decoding, metrics)
         require_fraction("task.label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
@@ -78,6 +82,7 @@ class Seq2SeqTask(GeneratingTask[PairVocabulary]):
 
     def get_references(self, data: BaseDataModule[Any]) -> Mapping[int, Sequence[str]]:
         """Return the targets as the vocabulary can spell them: the normalizer "letters" has no accents."""
-        normalize: Any = self.vocabulary.target.normalize
+        target = self.vocabulary.target
+        spell: Any = getattr(target, "spell", target.normalize)  # a vocabulary of the user's own may lack it
         references = super().get_references(data)
-        return {index: [normalize(text) for text in texts] for index, texts in references.items()}
+        return {index: [spell(text) for text in texts] for index, texts in references.items()}

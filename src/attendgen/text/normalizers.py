@@ -1,11 +1,13 @@
 """Normalization of texts before they are split into tokens."""
 
+import functools
 import re
 import string
 import unicodedata
 from collections.abc import Callable
 
-from attendgen.text.tokenizers import split_caption
+from attendgen.text.tokenizers import join_caption, split_caption
+from attendgen.utils.scripts import is_mark
 
 PRINTABLE = string.printable
 
@@ -33,13 +35,19 @@ def to_printable(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", marked) if c in PRINTABLE)
 
 
+# marks that can be left out: accents, and the vowels of Hebrew and Arabic; other scripts spell words with theirs
+ACCENTS = re.compile(
+    "[\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
+)
+
+
 def _compose(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _fold(text: str) -> str:
-    bare = (c for c in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(c))
-    return " ".join("".join(c if c.isalnum() else " " for c in bare).split())
+    bare = ACCENTS.sub("", unicodedata.normalize("NFKD", text.lower()))
+    return " ".join("".join(c if c.isalnum() or is_mark(c) else " " for c in bare).split())
 
 
 def _letters(text: str) -> str:
@@ -47,9 +55,13 @@ def _letters(text: str) -> str:
 
 
 NORMALIZERS: dict[str, Callable[[str], str]] = {
-    "none": _compose,  # accents as single characters, nothing else changed
+    "none": _compose,  # NFC: accents as single characters, nothing else changed
+    "raw": str,  # not even that
+    "nfd": functools.partial(unicodedata.normalize, "NFD"),  # accents as characters of their own
+    "nfkc": functools.partial(unicodedata.normalize, "NFKC"),  # one spelling of full-width letters and ligatures
+    "nfkd": functools.partial(unicodedata.normalize, "NFKD"),
     "lower": lambda text: _compose(text).lower(),
-    "caption": lambda text: " ".join(split_caption(_compose(text))),  # the lower-case words of a caption
+    "caption": lambda text: join_caption(split_caption(_compose(text))),  # the lower-case words of a caption
     "fold": _fold,  # case, accents and punctuation ignored, white space collapsed
     "letters": _letters,  # a-z and space, everything else dropped
     "printable": to_printable,  # the 100 characters of string.printable: accents folded, everything else dropped

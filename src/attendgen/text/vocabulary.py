@@ -115,6 +115,12 @@ class Vocabulary:
         """Return a text as the vocabulary sees it."""
         return NORMALIZERS[self.normalizer](text)
 
+    def spell(self, text: str) -> str:
+        """Return a text as outputs are spelled: normalized, and without the marks of pieces."""
+        tokenizer = self.tokenizer
+        is_joined = isinstance(tokenizer, LevelTokenizer) and tokenizer.level == "pretokenized"
+        return self.join(self.split(text)) if is_joined else self.normalize(text)
+
     def split(self, text: str) -> list[str]:
         """Return a text's tokens, known or not."""
         return self.tokenizer.split(self.normalize(text))

@@ -9,6 +9,7 @@ from typing import Any
 
 from attendgen.utils.errors import DivergedError, Interrupted, UserError
 
+PARTLY = 3  # the exit code of a command that could use some of its inputs, but not all
 PATIENCE = 10.0  # seconds that the first of several processes has to report an error that all of them meet
 
 
