@@ -1,18 +1,22 @@
 """Download a data set of the experiments into the folder where they look for it.
 
-python scripts/download_data.py flickr8k        # or coco, novels, multi30k; --root DIR for another folder
+python scripts/download_data.py flickr8k        # or coco, e2e, multi30k, novels, rotowire, rotowire_sentences
+
+--root DIR names another folder.
 
 An interrupted download resumes. The sizes and digests of COCO and Flickr8k are those in the lists of TensorFlow
 Datasets and torchdatasets. Gutenberg's texts, which change, and Multi30k's archives have no published digest: the first
 download is trusted and its digest written to `downloads.lock.json` beside the data; later downloads must have the same
-digest. The pairs of Multi30k are compared with those that the README's results come from.
+digest. So it is with the tables of E2E and RotoWire. The pairs of Multi30k are compared with those that the README's
+results come from.
 """
 
 import argparse
 import gzip
 import re
 import sys
-from collections.abc import Callable, Mapping
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +24,7 @@ from typing import NamedTuple
 from attendgen.cli.script import script
 from attendgen.utils.downloads import compute_digest, fetch, unpack
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import read_text, write_text
+from attendgen.utils.files import read_text, replacing, write_text
 
 
 class Archive(NamedTuple):
@@ -35,6 +39,14 @@ class Archive(NamedTuple):
 COCO = "http://images.cocodataset.org"
 FLICKR8K = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
+E2E = "https://raw.githubusercontent.com/tuetschek/e2e-dataset/master"
+E2E_CLEANED = "https://raw.githubusercontent.com/tuetschek/e2e-cleaning/master/cleaned-data"
+E2E_TOKENIZED = "https://raw.githubusercontent.com/harvardnlp/neural-template-gen/master/data"
+ROTOWIRE = "https://raw.githubusercontent.com/harvardnlp/boxscore-data/master"
+# the folder was moved later
+ROTOWIRE_SENTENCES = (
+    "https://raw.githubusercontent.com/ZhitingHu/text_content_manipulation/f4393039250dd9d9fd578598a659bb563f1c1549"
+)
 GUTENBERG = "https://www.gutenberg.org/cache/epub"
 
 ARCHIVES = {
@@ -142,11 +154,62 @@ def download_multi30k(root: Path) -> None:
             print(f"{pairs}: {found}: not the pairs that the README's results come from ({digest})", file=sys.stderr)
 
 
+def extract(archive: Path, root: Path, names: Sequence[str]) -> None:
+    """Extract files from a tar archive into a folder, whatever their folders in the archive are.
+
+    Raises:
+        UserError: the archive is broken or lacks one of them.
+    """
+    missing = set(names)
+    try:
+        with tarfile.open(archive) as file:
+            for member in file:
+                name = Path(member.name).name
+                content = file.extractfile(member) if name in missing else None
+                if content is not None:
+                    with replacing(root / name) as temporary:
+                        temporary.write_bytes(content.read())
+                    missing.remove(name)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UserError(f"{archive}: cannot be unpacked: {error}") from error
+    if missing:
+        raise UserError(f"{archive}: there is no {min(missing)} in it")
+
+
+def download_e2e(root: Path) -> None:
+    """Download E2E: the original and the cleaned pairs of tables and texts."""
+    for name, own in {"dev": "devset", "test": "testset_w_refs"}.items():
+        fetch(f"{E2E}/{own}.csv", root / f"{name}.csv")
+    for name, own in {"train": "train-fixed.no-ol", "dev": "devel-fixed.no-ol", "test": "test-fixed"}.items():
+        fetch(f"{E2E_CLEANED}/{own}.csv", root / f"{name}_cleaned.csv")
+    archive = root / "e2e_aligned.tar.gz"
+    fetch(f"{E2E_TOKENIZED}/{archive.name}", archive)
+    extract(archive, root, ["src_train.txt", "train.txt"])
+
+
+def download_rotowire(root: Path) -> None:
+    """Download RotoWire's games."""
+    archive = root / "rotowire.tar.bz2"
+    fetch(f"{ROTOWIRE}/{archive.name}", archive)
+    extract(archive, root, ["train.json", "valid.json", "test.json"])
+
+
+def download_rotowire_sentences(root: Path) -> None:
+    """Download RotoWire's sentences with their records."""
+    for split, folder in {"train": "train", "valid": "val", "test": "test"}.items():
+        for part in ("x_type", "x_value", "x_associated", "y_aux"):
+            name = f"{part}.{split}.txt"
+            fetch(f"{ROTOWIRE_SENTENCES}/{folder}/{name}", root / name)
+
+
 DOWNLOADS: dict[str, Callable[[Path], None]] = {
     "coco": partial(download_archives, name="coco"),
     "flickr8k": partial(download_archives, name="flickr8k"),
     "novels": download_novels,
     "multi30k": download_multi30k,
+    "e2e": download_e2e,
+    "rotowire": download_rotowire,
+    "rotowire_sentences": download_rotowire_sentences,
 }
 
 

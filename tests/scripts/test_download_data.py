@@ -2,6 +2,8 @@
 
 import gzip
 import importlib.util
+import io
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -64,6 +66,37 @@ def test_multi30k_is_written_as_pairs(script, server, tmp_path, monkeypatch, cap
 def test_shared_pairs_have_the_expected_digests(script, shared):
     for split, digest in script.PAIRS.items():
         assert sha256((shared / f"data/multi30k/{split}.fr-en.tsv").read_bytes()) == digest
+
+
+def make_tar(**files: str) -> bytes:
+    """A compressed tar archive; two underscores in a name stand for a folder."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name.replace("__", "/"))
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+def test_e2e_has_the_names_of_its_config(script, server, tmp_path, monkeypatch, capsys):
+    for name in ("E2E", "E2E_CLEANED", "E2E_TOKENIZED"):
+        monkeypatch.setattr(script, name, server.url)
+    names = ("devset", "testset_w_refs", "train-fixed.no-ol", "devel-fixed.no-ol", "test-fixed")
+    server.files = {f"{name}.csv": name.encode() for name in names}
+    server.files["e2e_aligned.tar.gz"] = make_tar(**{"e2e__src_train.txt": "tables", "e2e__train.txt": "texts"})
+    script.main(["e2e", "--root", str(tmp_path)])
+    assert (tmp_path / "test.csv").read_text() == "testset_w_refs"
+    assert (tmp_path / "train_cleaned.csv").read_text() == "train-fixed.no-ol"
+    assert [(tmp_path / name).read_text() for name in ("src_train.txt", "train.txt")] == ["tables", "texts"]
+
+
+def test_an_archive_of_games_without_a_split_is_refused(script, server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "ROTOWIRE", server.url)
+    server.files = {"rotowire.tar.bz2": make_tar(**{"rotowire__train.json": "[]", "rotowire__valid.json": "[]"})}
+    with pytest.raises(SystemExit):
+        script.main(["rotowire", "--root", str(tmp_path)])
+    assert "rotowire.tar.bz2: there is no test.json in it" in capsys.readouterr().err
 
 
 def test_license_of_novels_is_removed(script, server, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Trained data-to-text models: a table in, texts out."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import torch
 
+from attendgen.config.instantiate import instantiate
 from attendgen.data.batch import pad_cells, shift_targets
 from attendgen.data.tables.written import TABLE_FILES, parse_table, read_tables, require_known, write_line
 from attendgen.decoding.alternatives import Alternatives, find_alternatives, take_likeliest
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
+from attendgen.decoding.facts import FactCheck, make_fact_check
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.inference.base import BATCH, TrainedModel
 from attendgen.inference.result import Result, make_results, score_forced, to_cpu
@@ -89,8 +92,8 @@ class TableWriter(TrainedModel):
     ) -> list[list[Result]]:
         cells = self._encode(tables)
         memory, state = self.model.encode(cells)
-        suppressed = self.vocabulary.target.suppressed()
-        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed))
+        suppressed, facts = self.vocabulary.target.suppressed(), self._check_facts(decoding, tables)
+        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, facts=facts))
         likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed)
         return [self._make_results(decoded, row, table, likeliest) for row, table in enumerate(tables)]
 
@@ -102,6 +105,21 @@ class TableWriter(TrainedModel):
             replace(result, text=vocabulary.restore(table, result.text), rows=rows)
             for result in make_results(decoded, row, vocabulary.target, labels, likeliest)
         ]
+
+    @functools.cached_property
+    def _metrics(self) -> list[Any]:
+        """The metrics of the run's validation, one of which may count facts."""
+        return [instantiate(metric, "task.metrics") for metric in self.run.config.task.get("metrics") or ()]
+
+    def _check_facts(self, decoding: DecodingConfig | DecodingFunction, tables: Sequence[Table]) -> FactCheck | None:
+        """Return what counts the facts of outputs, if the decoding asks for it."""
+
+        def spell(row: int, ids: Sequence[int]) -> str:
+            text: str = self.vocabulary.restore(tables[row], self.vocabulary.target.decode(ids))
+            return text
+
+        asked = getattr(decoding, "facts", False)
+        return make_fact_check(decoding, self._metrics if asked else (), tables, spell)
 
     def _encode(self, tables: Sequence[Table]) -> Cells:
         cells: Cells = map_tensors(
