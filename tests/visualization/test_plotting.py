@@ -57,6 +57,14 @@ def test_alignment_names_rows_and_columns_in_order():
     assert heat.get_ylim() == (2.5, -0.5)
 
 
+def test_lines_separate_the_rows_of_a_table():
+    cells = ["name The", "name Eagle", " ", "food French"]
+    figure = plotting.plot_alignment(cells, ["a", "b"], np.ones((2, 4)), groups=[1, 1, 2, 4])
+    (lines,) = figure.axes[0].collections
+    assert [line.vertices[:, 0].tolist() for line in lines.get_paths()] == [[1.5, 1.5], [2.5, 2.5]]
+    assert get_labels(figure.axes[0].xaxis) == ["name The", "name Eagle", "␣", "food French"]
+
+
 def test_every_cell_has_its_weight():
     alpha = draw_weights(7, 5)
     figure = plotting.plot_alignment(list("abcde"), list("fghijkl"), alpha)

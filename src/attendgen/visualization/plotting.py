@@ -7,6 +7,7 @@ import functools
 import math
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,18 @@ DARK, LIFT = 0.3, 0.25  # brightness without attention; white added at full atte
 
 
 def plot_alignment(
-    source: Sequence[str], target: Sequence[str], alpha: Float[np.ndarray, "target source"], title: str = ""
+    source: Sequence[str],
+    target: Sequence[str],
+    alpha: Float[np.ndarray, "target source"],
+    title: str = "",
+    groups: Sequence[int] = (),
 ) -> Figure:
     """Draw a heat map of the attention weights of each target token (row) over the source tokens (column).
 
     An axis of more than `LABELED` tokens shows positions instead.
+
+    Args:
+        groups: the number of each source token's group, as the row of a table; lines separate them.
 
     Raises:
         ValueError: `alpha` does not have the shape of the tokens.
@@ -97,6 +105,9 @@ def plot_alignment(
     if longest > GUIDED:  # guide lines between words
         axes.vlines([i for i, label in enumerate(columns) if label in BLANKS], *extent[2:], colors="0.8", linewidth=0.4)
         axes.hlines([i for i, label in enumerate(rows) if label in BLANKS], *extent[:2], colors="0.8", linewidth=0.4)
+
+    borders = [i - 0.5 for i, (before, group) in enumerate(pairwise(groups), 1) if before != group]
+    axes.vlines(borders, *extent[2:], colors="0.5", linewidth=0.5)
 
     scale = figure.colorbar(heat, cax=_axes(figure, left + width + 0.15, top, 0.12, bar), ticks=MaxNLocator(4))
     scale.set_label("attention", size=7, family=list_fonts())
@@ -240,10 +251,16 @@ def _make_labels(tokens: Sequence[str]) -> list[str]:
 
 def _make_visible(token: str) -> str:
     bare = token.replace("￭", "") or token  # the tokenizer's mark of touching words is not in the fonts
+    last = len(bare) - 1  # a blank inside stands between the words of a cell of a table
     shown = "".join(
-        BLANKS[1] if c == "\n" else BLANKS[0] if c.isspace() else c if c.isprintable() else "�" for c in bare
+        c if c == " " and 0 < i < last else BLANKS[1] if c == "\n" else BLANKS[0] if c.isspace() else _replace(c)
+        for i, c in enumerate(bare)
     )
     return shown if len(shown) <= LABEL else shown[: LABEL - 1] + "…"
+
+
+def _replace(character: str) -> str:
+    return character if character.isprintable() else "�"
 
 
 def _angles(labels: Sequence[str], cell: float) -> list[int]:
