@@ -145,7 +145,7 @@ def draw(sample: LoggedSample) -> Any:
 
     result = sample.result
     if sample.image is None:
-        figure = plotting.plot_alignment(result.source, result.tokens, result.attention)
+        figure = plotting.plot_alignment(result.source, result.tokens, result.attention, groups=result.rows)
     else:
         image = open_image(sample.image)
         figure = plotting.plot_caption(image, result.tokens, result.attention, result.regions)

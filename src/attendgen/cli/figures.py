@@ -31,8 +31,8 @@ def save_alignment(result: "Result", path: Path, run: str, words: str | None = N
     if not result.attention.size:
         raise UserError(f"--attention: {run} does not attend to anything")
     chosen = choose_words(result, words)
-    rows = min(len(chosen.tokens), MAX_ROWS)
-    plotting.save(plotting.plot_alignment(chosen.source, chosen.tokens[:rows], chosen.attention[:rows]), path)
+    tokens, weights = chosen.tokens[:MAX_ROWS], chosen.attention[:MAX_ROWS]
+    plotting.save(plotting.plot_alignment(chosen.source, tokens, weights, groups=chosen.rows), path)
     print(f"attention: {path}", file=sys.stderr)
 
 
