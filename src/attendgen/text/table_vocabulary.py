@@ -118,7 +118,7 @@ class TableVocabulary:
             CellIds(
                 kind, entity, self.values.encode(word), first + min(place, self.words - 1), number, self._find(word)
             )
-            for place, word in enumerate(self.target.split(cell.value))
+            for place, word in enumerate(split_value(cell.value, self.target))
         ]
 
     def _find(self, word: str) -> int:
@@ -128,7 +128,10 @@ class TableVocabulary:
 
     def describe_cell(self, cell: CellIds) -> str:
         """Return a cell's ids as a text, such as "food French" or "PTS 27 (Isaiah_Thomas)"."""
-        kind, value = shorten_kind(self.kinds.tokens[cell.kind]), self.target.join([self.values.tokens[cell.value]])
+        kind, value = (
+            shorten_kind(self.kinds.tokens[cell.kind]),
+            self.target.join([self.values.tokens[cell.value]]).strip(),
+        )
         entity = self.entities.tokens[cell.entity] if cell.entity != PAD else ""
         about = f" ({entity})" if entity not in ("", value) else ""
         return f"{kind} {value}{about}"
@@ -172,6 +175,12 @@ class TableVocabulary:
                 number = f"_{counts[cell.kind]}" if counts[cell.kind] > 1 else ""
                 placeholders[cell.kind, cell.value] = MARK + re.sub(r"\W+", "_", cell.kind) + number
         return placeholders
+
+
+def split_value(value: str, vocabulary: SplittingVocabulary) -> list[str]:
+    """Return the tokens of a value as they are within a text, where subwords begin with a space."""
+    tokens = vocabulary.split(f" {value}")
+    return tokens[1:] if tokens[:1] == [" "] else tokens
 
 
 def shorten_kind(kind: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from attendgen.data.tables.meaning_representations import MeaningRepresentations
 from attendgen.data.tables.module import TableDataModule
-from attendgen.text.table_vocabulary import TableVocabulary
+from attendgen.text.table_vocabulary import TableVocabulary, split_value
 from attendgen.utils.errors import UserError
 from helpers.errors import refusal
 
@@ -53,6 +53,15 @@ def test_values_are_known_to_the_texts_however_rare_they_are(file):
     target = make(file, min_frequency=3).build_vocabulary().target
     assert {"The", "Eagle", "Aromi", "French", "food"} <= set(target.tokens)
     assert "serves" not in target.tokens
+
+
+@pytest.mark.parametrize(("level", "size"), [("characters", None), ("bpe", 40)])
+def test_the_tokens_of_a_value_are_those_within_a_text(file, level, size):
+    target = make(file, level=level, vocab_size=size).build_vocabulary().target
+    ids = target.encode(PAIRS[3][1])
+    spoken = split_value("French food", target)
+    assert [target.ids[token] for token in spoken] in [ids[i : i + len(spoken)] for i in range(len(ids))]
+    assert target.join(spoken).strip() == "French food"
 
 
 def test_numeric_tables_know_all_numbers(tmp_path):

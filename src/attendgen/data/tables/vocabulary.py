@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from attendgen.data.tables.table import TableText
 from attendgen.layers.tables import Cell
 from attendgen.text.protocol import Tokenizer, TrainableTokenizer
-from attendgen.text.table_vocabulary import TableVocabulary
+from attendgen.text.table_vocabulary import TableVocabulary, split_value
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.special_tokens import SPECIALS, UNKNOWN
@@ -51,7 +51,10 @@ def build_table_vocabulary(
         tokenizer = tokenizer.train(texts)
     splitter = Vocabulary((), normalizer=normalizer, tokenizer=tokenizer)
     values = [
-        splitter.split(cell.value) for table in map(hiding.delexicalise, tables) for row in table for cell in row.cells
+        split_value(cell.value, splitter)
+        for table in map(hiding.delexicalise, tables)
+        for row in table
+        for cell in row.cells
     ]
     words = _rank(word for value in values for word in value)
     if len(numbers := {word for word in words if word.isdecimal()}) > NUMERIC:

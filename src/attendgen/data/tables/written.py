@@ -12,7 +12,7 @@ from attendgen.data.tables.meaning_representations import read_columns
 from attendgen.data.tables.rotowire import read_game
 from attendgen.data.tables.table import group_records, parse_slots, shorten
 from attendgen.layers.tables import Cell, Table
-from attendgen.text.table_vocabulary import ClosedVocabulary, TableVocabulary, shorten_kind
+from attendgen.text.table_vocabulary import ClosedVocabulary, TableVocabulary, shorten_kind, split_value
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json
 
@@ -107,7 +107,7 @@ def _require_cell(cell: Cell, value: str, vocabulary: TableVocabulary) -> None:
     if cell.entity and cell.entity not in vocabulary.entities:
         known = _choose(cell.entity, vocabulary.entities.names)
         raise UserError(f"text: {cell.entity!r}: unknown; known ones are {known}")
-    if any(word not in vocabulary.values for word in vocabulary.target.split(value)):
+    if any(word not in vocabulary.values for word in split_value(value, vocabulary.target)):
         examples = ", ".join(vocabulary.examples.get(cell.kind, ()))
         raise UserError(f"text: {cell.kind} {cell.value!r}: unknown; known ones are {examples}")
 
