@@ -7,9 +7,10 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from attendgen.evaluation.bootstrap import compare_systems, draw_indices
+from attendgen.layers.tables import Cell, Row
 from attendgen.metrics.captions import score_captions
 from attendgen.metrics.nist import Nist
-from attendgen.metrics.statistics import METRICS, collect_statistics
+from attendgen.metrics.statistics import METRICS, TABLE_METRICS, collect_statistics
 from attendgen.metrics.text import Bleu, Chrf, Ter
 from helpers.errors import refusal
 
@@ -101,6 +102,23 @@ def test_scores_of_seeds_are_averaged() -> None:
     scores = [BLEU(force=True).corpus_score(each, list(zip(*REFERENCES, strict=True))).score for each in seeds]
     assert found.first == pytest.approx(np.mean(scores))
     assert found.seeds == (3, 1)
+
+
+@pytest.mark.parametrize("metric", TABLE_METRICS)
+def test_statistics_of_tables_give_the_corpus_score(metric: str) -> None:
+    """The rows have the kinds of all three sets; the players are words of the texts."""
+    rows = [
+        Row(name, (Cell("PLAYER-PTS", name, str(number)), Cell("food", "", name)))
+        for number, name in enumerate(WORDS[:4], 1)
+    ]
+    team = Row("sofa", (Cell("TEAM-NAME", "sofa", "sofa"), Cell("TEAM-PTS", "sofa", "99")))
+    tables = [(team, rows[i % 4], rows[(i + 1) % 4]) for i in range(24)]
+    outputs = [f"{WORDS[i % 3]} had {i % 5} points ." for i in range(24)]
+    references = [[f"{WORDS[i % 2]} had {i % 3} points ."] for i in range(24)]
+    found = collect_statistics(metric, outputs, references, tables)
+    expected = TABLE_METRICS[metric]().score_tables(outputs, references, tables)[metric]
+    assert found.score(found.values.sum(axis=0)) == pytest.approx(expected)
+    assert f"--metric {metric}: compares texts with tables" in refusal(collect_statistics, metric, outputs, references)
 
 
 def test_wrong_settings_are_refused() -> None:

@@ -40,7 +40,9 @@ PUBLIC = {
     "attendgen.losses": (
         "LeaveOneOutEstimator MovingAverageBaseline SoftBaselineEstimator StraightThroughGumbelEstimator"
     ),
-    "attendgen.metrics": "Bleu CaptionScores Chrf Nist PairScores SlotErrors TableScores Ter",
+    "attendgen.metrics": (
+        "Bleu BoxScoreFacts CaptionScores Chrf Nist PairScores RecordScores SlotErrors TableScores Ter"
+    ),
     "attendgen.models": (
         "Captioner CaptionerEnsemble ContextLanguageModel EfficientNetLite Ensemble LSTMLanguageModel Seq2Seq SmallCNN "
         "StatefulEnsemble TextGenerateLanguageModel TimmEncoder TorchvisionEncoder TransformerCaptioner "

@@ -6,6 +6,7 @@ from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
     from attendgen.metrics.bits_per_token import BitsPerToken as BitsPerToken
+    from attendgen.metrics.box_score_facts import BoxScoreFacts as BoxScoreFacts
     from attendgen.metrics.captions import CaptionScores as CaptionScores
     from attendgen.metrics.captions import score_captions as score_captions
     from attendgen.metrics.cider import CiderD as CiderD
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from attendgen.metrics.protocol import FactMetric as FactMetric
     from attendgen.metrics.protocol import Metric as Metric
     from attendgen.metrics.protocol import TableMetric as TableMetric
+    from attendgen.metrics.record_scores import RecordScores as RecordScores
     from attendgen.metrics.slot_errors import SlotErrors as SlotErrors
     from attendgen.metrics.table_scores import TableScores as TableScores
     from attendgen.metrics.text import Bleu as Bleu
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BitsPerToken",
     "Bleu",
+    "BoxScoreFacts",
     "CaptionScores",
     "Chrf",
     "CiderD",
@@ -31,6 +34,7 @@ __all__ = [
     "Metric",
     "Nist",
     "PairScores",
+    "RecordScores",
     "SlotErrors",
     "TableMetric",
     "TableScores",
@@ -42,6 +46,7 @@ __all__ = [
 _PUBLIC = {
     "BitsPerToken": "bits_per_token",
     "Bleu": "text",
+    "BoxScoreFacts": "box_score_facts",
     "CaptionScores": "captions",
     "Chrf": "text",
     "CiderD": "cider",
@@ -49,6 +54,7 @@ _PUBLIC = {
     "Metric": "protocol",
     "Nist": "nist",
     "PairScores": "text",
+    "RecordScores": "record_scores",
     "SlotErrors": "slot_errors",
     "TableMetric": "protocol",
     "TableScores": "table_scores",

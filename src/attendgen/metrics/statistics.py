@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from attendgen.layers.tables import Table
+from attendgen.metrics.box_score_facts import BoxScoreFacts
 from attendgen.metrics.counted import CountedMetric, Share, divide
 from attendgen.metrics.nist import NistScorer
+from attendgen.metrics.record_scores import RecordScores
 from attendgen.metrics.slot_errors import SlotErrors
 from attendgen.metrics.text import Bleu, Chrf, SacreBleuMetric, Ter
 from attendgen.metrics.tokenization import tokenize
@@ -156,4 +158,12 @@ METRICS: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]]], Statistics
 # scores by which texts are compared with their tables
 TABLE_METRICS: dict[str, type[CountedMetric]] = {
     **dict.fromkeys(("ser", "ser_added", "ser_missing", "ser_wrong"), SlotErrors),
+    **dict.fromkeys(("record_recall", "record_precision"), RecordScores),
+    **dict.fromkeys(
+        [
+            *("rg_precision_by_rules", "rg_number_by_rules", "cs_precision_by_rules", "cs_recall_by_rules"),
+            "co_by_rules",
+        ],
+        BoxScoreFacts,
+    ),
 }
