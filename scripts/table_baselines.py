@@ -1,10 +1,12 @@
 """Score the human texts of data-to-text sets, and texts that are retrieved from the training set.
 
     python scripts/table_baselines.py e2e data/e2e/dev.csv
+    python scripts/table_baselines.py e2e data/e2e/dev_cleaned.csv --cleaning
     python scripts/table_baselines.py sentences data/rotowire_sentences
     python scripts/table_baselines.py games data/rotowire/valid.json --tuples data/rotowire/gold_tuples.valid.txt
 
-`e2e` prints the slot errors of the human texts. `sentences` compares the human sentences of the validation split with a
+`e2e` prints the slot errors of the human texts; with `--cleaning`, of a cleaned set, also how far they agree with its
+changes of the original tables. `sentences` compares the human sentences of the validation split with a
 floor: take the training sentence whose records have the same types, or else the most similar ones, and put the values
 in. `games` scores the human reports by rules; with `--tuples`, facts that a trained classifier found in them, it prints
 how far the rules agree with it.
@@ -65,11 +67,12 @@ class Retrieval:
         if types not in self.nearest:
             wanted = Counter(types)
 
-            def count_differences(other: tuple[str, ...]) -> int:
-                counts = self.counts[other]
-                return (wanted - counts).total() + (counts - wanted).total()
+            def count_differences(counts: Counter[str]) -> int:
+                return sum(abs(wanted[kind] - counts[kind]) for kind in wanted.keys() | counts.keys())
 
-            self.nearest[types] = self.by_types[min(self.by_types, key=count_differences)]
+            # lists of another length differ in as many types
+            near = [other for other in self.counts if abs(len(other) - len(types)) <= 2] or list(self.counts)
+            self.nearest[types] = self.by_types[min(near, key=lambda other: count_differences(self.counts[other]))]
         return self.nearest[types]
 
 
@@ -84,6 +87,37 @@ def score_e2e(pairs: Sequence[TableText]) -> dict[str, dict[str, float]]:
     return {"human": SlotErrors(by_slot=True).score_tables(texts, [[]] * len(texts), tables)}
 
 
+def compare_cleaning(path: Path) -> dict[str, dict[str, float]]:
+    """Return slot errors of texts in the original tables, by the changes that cleaning made, and by SlotErrors.
+
+    The agreement is that of the slots which have an error.
+    """
+    originals, cleaned = MeaningRepresentations("orig_mr")([path]), MeaningRepresentations()([path])
+    metric = SlotErrors()
+    values, totals = 0, {"changes": 0, "patterns": 0}
+    by_changes, by_patterns = set(), set()
+    for number, (original, new) in enumerate(zip(originals, cleaned, strict=True)):
+        values += len(list_cells(original.table))
+        found = metric.count_errors(original.text, original.table)
+        totals["patterns"] += sum(map(sum, found.values()))
+        by_patterns |= {(number, slot) for slot, counts in found.items() if any(counts)}
+        before, after = set(list_cells(original.table)), set(list_cells(new.table))
+        for slot in {cell.kind for cell in before ^ after}:
+            added = {cell for cell in after - before if cell.kind == slot and cell.value != "restaurant"}
+            count = max(len(added), sum(cell.kind == slot for cell in before - after))
+            totals["changes"] += count
+            by_changes |= {(number, slot)} if count else set()
+    shared = 100 * len(by_changes & by_patterns)
+    return {
+        "changes": {"ser": 100 * totals["changes"] / values, "precision": 100.0, "recall": 100.0},
+        "patterns": {
+            "ser": 100 * totals["patterns"] / values,
+            "precision": shared / len(by_patterns),
+            "recall": shared / len(by_changes),
+        },
+    }
+
+
 def score_sentences(train: Sequence[TableText], val: Sequence[TableText]) -> dict[str, dict[str, float]]:
     """Return the scores of human and of retrieved sentences."""
     tables, texts = [pair.table for pair in val], [pair.text for pair in val]
@@ -91,7 +125,7 @@ def score_sentences(train: Sequence[TableText], val: Sequence[TableText]) -> dic
     rows = {"human": texts, "retrieved": [retrieval(table) for table in tables]}
     references = [[text] for text in texts]
     return {
-        name: {**Bleu()(outputs, references), **RecordScores().score_tables(outputs, references, tables)}
+        name: {**Bleu(tokenize="none")(outputs, references), **RecordScores().score_tables(outputs, references, tables)}
         for name, outputs in rows.items()
     }
 
@@ -150,10 +184,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=("e2e", "sentences", "games"))
     parser.add_argument("path", type=Path, help="a CSV of E2E, the folder of sentences, or a JSON file of games")
+    parser.add_argument("--cleaning", action="store_true", help="compare with what cleaning E2E changed")
     parser.add_argument("--tuples", type=Path, help="facts of the same games by others")
     options = parser.parse_args(arguments)
     if options.set == "e2e":
         print_scores(score_e2e(MeaningRepresentations()([options.path])))
+        if options.cleaning:
+            print_scores(compare_cleaning(options.path))
     elif options.set == "sentences":
         train, val = (RotoWireSentences()([options.path / f"{{part}}.{split}.txt"]) for split in ("train", "valid"))
         print_scores(score_sentences(train, val))

@@ -1,5 +1,7 @@
 """The scores of texts about tables against the metrics and packages that define each."""
 
+import math
+
 import pytest
 
 from attendgen.metrics.captions import score_captions
@@ -38,6 +40,15 @@ def test_scores_are_those_of_each_metric_whatever_was_scored_before():
     ):
         assert metric(outputs, references) == pytest.approx(compute_scores(outputs, references))
     assert metric(OUTPUTS, REFERENCES)["bleu_lower"] > metric(OUTPUTS, REFERENCES)["bleu"]
+
+
+def test_words_that_are_split_already_are_left_whole():
+    outputs, references = ["Al_Horford had 17 points ."], [["Al_Jefferson had 17 points ."]]
+    whole = TableScores("none")(outputs, references)["bleu"]
+    # one word of five differs
+    assert whole == pytest.approx(100 * math.prod((4 / 5, 3 / 4, 2 / 3, 1 / 2)) ** (1 / 4))
+    assert whole != pytest.approx(TableScores()(outputs, references)["bleu"])
+    assert "tok:none" in TableScores("none").sign(references)["bleu"]
 
 
 def test_signatures_tell_the_two_kinds_of_bleu_apart():

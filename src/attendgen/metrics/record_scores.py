@@ -20,8 +20,7 @@ class RecordScores(CountedMetric):
 
     def count(self, output: str, references: Sequence[str], table: Table) -> dict[str, Share]:  # noqa: ARG002
         """Return the counts of records and of what is said, for each score."""
-        words = _split(output)
-        values = [cell.value for row in table for cell in row.cells]
+        words, values = _split(output), _list_values(table)
         return {
             "record_recall": Share(len(values) - _count_missing(words, values), len(values)),
             "record_precision": Share(*_count_confirmed(words, values)),
@@ -29,14 +28,18 @@ class RecordScores(CountedMetric):
 
     def count_mistakes(self, output: str, table: Table) -> int:
         """Return the number of records that are not said, and of numbers and names that are no record."""
-        words = _split(output)
-        values = [cell.value for row in table for cell in row.cells]
+        words, values = _split(output), _list_values(table)
         confirmed, said = _count_confirmed(words, values)
         return _count_missing(words, values) + said - confirmed
 
 
 def _split(text: str) -> list[str]:
+    """Return the words of a text without the punctuation around them, which also Jr. loses."""
     return [word.strip(AROUND) or word for word in text.split()]
+
+
+def _list_values(table: Table) -> list[str]:
+    return [" ".join(_split(cell.value)) for row in table for cell in row.cells]
 
 
 def _count_missing(words: Sequence[str], values: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """Scores of texts about tables against several references, as in the E2E challenge (Dusek et al. 2020)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any, ClassVar
 
@@ -19,11 +20,19 @@ class TableScores:
     `bleu` (cased) and `bleu_lower` are sacrebleu's, from 0 to 100; the E2E challenge's BLEU is `bleu_lower`. `nist` is
     that of mteval-13a, without case. `rouge_l`, `cider` and `meteor` are coco-caption's, with its lower-case words
     without punctuation (`metrics/tokenization.py`), as fractions; CIDEr may reach 10. For a single table CIDEr is 0.
+
+    Args:
+        tokenize: how sacrebleu splits texts for both kinds of BLEU; "none" for texts whose words are split already, as
+            RotoWire's, where "13a" would split Al_Horford.
     """
 
     packages: ClassVar[Mapping[str, str]] = {"sacrebleu": "translation", "pycocoevalcap": "captions"}
 
-    def __init__(self) -> None:
+    def __init__(self, tokenize: str = "13a") -> None:
+        self.bleu = {
+            "bleu": partial(Bleu, "bleu", tokenize=tokenize),
+            "bleu_lower": partial(Bleu, "bleu_lower", tokenize=tokenize, lowercase=True),
+        }
         self._prepared: _PreparedReferences | None = None
 
     def __call__(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -36,7 +45,7 @@ class TableScores:
         key = [tuple(texts) for texts in references]
         # the validations of a training compare with the same texts
         if self._prepared is None or self._prepared.key != key:
-            self._prepared = _PreparedReferences(key)
+            self._prepared = _PreparedReferences(key, self.bleu)
         return self._prepared.score(outputs)
 
     def score_slowly(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -45,20 +54,19 @@ class TableScores:
 
     def sign(self, references: Sequence[Sequence[str]]) -> dict[str, str]:
         """Return the signatures of `bleu`, `bleu_lower` and `nist`."""
-        bleu, lower = Bleu().sign(references), Bleu("bleu_lower", lowercase=True).sign(references)
-        return {**bleu, **lower, "nist": "case:lc|order:5|tok:mteval-13a"}
+        signs = [make().sign(references) for make in self.bleu.values()]
+        return {name: text for each in signs for name, text in each.items()} | {
+            "nist": "case:lc|order:5|tok:mteval-13a"
+        }
 
 
 class _PreparedReferences:
     """What the scores need of references, made once."""
 
-    def __init__(self, key: list[tuple[str, ...]]) -> None:
+    def __init__(self, key: list[tuple[str, ...]], bleu: Mapping[str, Callable[..., Bleu]]) -> None:
         self.key = key
         streams = list(zip_longest(*key))
-        self.bleu = {
-            "bleu": Bleu(references=streams).make(),
-            "bleu_lower": Bleu(lowercase=True, references=streams).make(),
-        }
+        self.bleu = {name: make(references=streams).make() for name, make in bleu.items()}
         self.nist = NistScorer(key)
         self.cider = CiderD(dict(enumerate(key)))
         self.words = [[tokenize(text) for text in texts] for texts in key]

@@ -7,7 +7,6 @@ import torch
 
 from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
-from attendgen.decoding.facts import FactCheck, make_fact_check
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.layers.tables import Table
 from attendgen.metrics.protocol import (
@@ -88,24 +87,6 @@ class GeneratingTask(BaseTask[VocabularyKind]):
     def get_tables(self, data: BaseDataModule[Any]) -> Mapping[int, Table] | None:
         """Return the tables of the split that is validated, by the index of their example; None if it has none."""
         return None
-
-    def make_fact_check(self, indices: Sequence[int]) -> FactCheck | None:
-        """Return what `decode` needs for `decoding.facts`; None if that is not set, or there are no tables.
-
-        Args:
-            indices: of the examples of a batch.
-
-        Raises:
-            UserError: no metric counts facts.
-        """
-        tables = self.get_tables(self.data) if getattr(self.decoding, "facts", False) else None
-        if tables is None:
-            return None
-
-        def spell(row: int, ids: Sequence[int]) -> str:
-            return self.restore(indices[row], self.output_vocabulary.decode(ids))
-
-        return make_fact_check(self.decoding, self.metrics, [tables[index] for index in indices], spell)
 
     def sign_scores(self) -> dict[str, str]:
         """Return the signatures of the scores of the metrics that have one."""
