@@ -106,7 +106,10 @@ def show_pair(task: Any, batch: PairBatch, row: int, result: Result) -> LoggedSa
 def show_caption(task: Any, batch: CaptionBatch, row: int, result: Result) -> LoggedSample:
     """Return the caption of an image."""
     path = task.data.rows(task.data.eval_split)[int(batch.index[row])].path
-    return LoggedSample(f"{path.name}: {result.text}", replace(result, regions=locate(task, path)), path)
+    label = f"{path.name}: {result.text}"
+    if getattr(task.model.encoder, "reads_features", False):  # where the image is, and its regions, is not known
+        return LoggedSample(label, replace(result, attention=result.attention[:, :0]))
+    return LoggedSample(label, replace(result, regions=locate(task, path)), path)
 
 
 def locate(task: Any, path: Path) -> Regions:

@@ -162,18 +162,23 @@ def caption_stream(
 ) -> Iterator[tuple[ImageFile, "Image | None", list["Result"]]]:
     """Yield each image with its captions, none for one that is broken, whose error is put into `broken`."""
     from attendgen.data.captions.images import open_image
+    from attendgen.data.captions.precomputed import is_feature_file, read_features
 
     waiting: deque[tuple[ImageFile, Image | None, bool]] = deque()
 
-    def open_images() -> Iterator["Image"]:
+    def open_images() -> Iterator[Any]:
         for image in images:
+            opened: Any
+            has_features = is_feature_file(image.path)
             try:
-                opened = open_image(image.path)
+                if not has_features:
+                    model.require_images(image.path)
+                opened = read_features(image.path) if has_features else open_image(image.path)
             except UserError as error:
                 broken.append(error)
                 waiting.append((image, None, False))
                 continue
-            waiting.append((image, figures.keep(opened), True))
+            waiting.append((image, None if has_features else figures.keep(opened), True))
             yield opened
 
     def take_broken() -> Iterator[tuple[ImageFile, "Image | None", list["Result"]]]:

@@ -55,15 +55,19 @@ def get_list_folder(given: list[Path]) -> Path:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Return the images in a folder by name.
+    """Return the images in a folder by name, or the files of features if it has no images.
 
     Raises:
         UserError: it has none.
     """
     from PIL import Image
 
+    from attendgen.data.captions.precomputed import is_feature_file
+
     endings = Image.registered_extensions()
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in endings)
+    files = sorted(folder.iterdir())
+    found = [path for path in files if path.suffix.lower() in endings]
+    found = found or [path for path in files if is_feature_file(path)]
     if not found:
         raise UserError(f"{folder}: a folder without images")
     return found

@@ -44,9 +44,9 @@ PUBLIC = {
         "Bleu BoxScoreFacts CaptionScores Chrf Nist PairScores RecordScores SlotErrors TableScores Ter"
     ),
     "attendgen.models": (
-        "Captioner CaptionerEnsemble ContextLanguageModel EfficientNetLite Ensemble LSTMLanguageModel Seq2Seq SmallCNN "
-        "StatefulEnsemble TextGenerateLanguageModel TimmEncoder TorchvisionEncoder TransformerCaptioner "
-        "TransformerLanguageModel TransformerSeq2Seq"
+        "Captioner CaptionerEnsemble ContextLanguageModel EfficientNetLite Ensemble LSTMLanguageModel "
+        "PrecomputedFeatures Seq2Seq SmallCNN StatefulEnsemble TextGenerateLanguageModel TimmEncoder "
+        "TorchvisionEncoder TransformerCaptioner TransformerLanguageModel TransformerSeq2Seq"
     ),
     "attendgen.optim": "Constant MuonAdamW WarmupCosine",
     "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from attendgen.models.encoders.base import GridEncoder as GridEncoder
     from attendgen.models.encoders.base import ImageModel as ImageModel
     from attendgen.models.encoders.efficientnet_lite import EfficientNetLite as EfficientNetLite
+    from attendgen.models.encoders.precomputed import PrecomputedFeatures as PrecomputedFeatures
     from attendgen.models.encoders.small_cnn import SmallCNN as SmallCNN
     from attendgen.models.encoders.timm import TimmEncoder as TimmEncoder
     from attendgen.models.encoders.torchvision import TorchvisionEncoder as TorchvisionEncoder
@@ -33,6 +34,7 @@ __all__ = [
     "GridEncoder",
     "ImageModel",
     "LSTMLanguageModel",
+    "PrecomputedFeatures",
     "Seq2Seq",
     "SmallCNN",
     "StatefulEnsemble",
@@ -55,6 +57,7 @@ _PUBLIC = {
     "ImageModel": "encoders.base",
     "LSTMLanguageModel": "lm.lstm",
     "Seq2Seq": "seq2seq",
+    "PrecomputedFeatures": "encoders.precomputed",
     "SmallCNN": "encoders.small_cnn",
     "StatefulEnsemble": "ensemble",
     "StatefulLanguageModel": "lm.common",

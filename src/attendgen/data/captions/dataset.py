@@ -16,7 +16,7 @@ from attendgen.data.batch import CaptionBatch, shift_targets
 from attendgen.data.captions.features import FeatureCache, take_from_views
 from attendgen.data.captions.sources import CaptionedImage, ImageId
 from attendgen.data.packed import Packed, PackedIds, PackedStrings
-from attendgen.layers.encoder import Features
+from attendgen.layers.encoder import Features, join_features
 
 Example = tuple[int, Tensor | Features, list[list[int] | None]]
 
@@ -130,6 +130,8 @@ def collate(examples: Sequence[Example] | CaptionBatch) -> CaptionBatch:
     index, images, captions = zip(*examples, strict=True)
     if isinstance(images[0], Features):
         return make_batch(index, Features(*(torch.stack(parts) for parts in zip(*images, strict=True))), captions)
+    if images[0].is_floating_point():  # of any number of regions
+        return make_batch(index, join_features([image.unsqueeze(0) for image in images]), captions)
     return make_batch(index, torch.stack(images), captions)
 
 

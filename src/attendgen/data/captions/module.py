@@ -22,6 +22,7 @@ from attendgen.data.captions.features import (
     to_single,
 )
 from attendgen.data.captions.nearest import NearestCaptions
+from attendgen.data.captions.precomputed import FeatureStore, StoredFeatures
 from attendgen.data.captions.sources import CaptionedImage, CaptionSource, ImageId
 from attendgen.data.loader import BatchSizes, choose_workers, make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
@@ -43,6 +44,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         root: folder of the data set.
         source: makes the reader of the splits from `root`.
         encoder: gives the image size and, if it is frozen, the features to cache; `connect` sets it to the model's.
+        features: a folder of features per image, or one array, in place of images; see `FeatureStore`.
         cache: folder of the feature cache; None delivers pixels, as an encoder that is trained needs.
         batch_size: images per batch.
         eval_batch_size: images in an evaluation; `batch_size` unless given.
@@ -88,6 +90,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         eval_batch_size: int | None = None,
         global_batch_size: int | None = None,
         resident: bool = False,
+        features: str | None = None,
     ) -> None:
         super().__init__()
         require_positive(captions_per_image=captions_per_image, augmented_views=augmented_views, max_length=max_length)
@@ -105,6 +108,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         self.max_samples = max_samples
         self.skip_bad = skip_bad
         self.encoding = encoding
+        self.store = None if features is None else FeatureStore(Path(features))
         self.splits: dict[str, CaptionedImages] = {}
         self.resident = resident
         self.sets: dict[str, CaptionDataset] = {}
@@ -126,8 +130,11 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         split = canonical_split(split)
         if split not in self.splits:
             rows = self.source(split)[: self.max_samples]
-            rows = self._leave_out(rows, find_missing, "annotated images missing")
-            if self.skip_bad:
+            if self.store is not None:
+                rows = self._leave_out(rows, self.store.find_missing, f"images without features in {self.store.source}")
+            else:
+                rows = self._leave_out(rows, find_missing, "annotated images missing")
+            if self.skip_bad and self.store is None:
                 rows = self._leave_out(rows, self._find_broken, "images that cannot be read")
             self.splits[split] = CaptionedImages(rows)
         return self.splits[split]
@@ -204,6 +211,13 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
             UserError: features of an encoder that is trained are to be cached, or an image is missing or broken.
         """
         assert self.encoder is not None
+        if self.store is not None:
+            if self.resident or view:
+                field = "data.resident=true" if self.resident else f"data.augmented_views={self.augmented_views}"
+                raise UserError(f"{field}: not with data.features; leave it out")
+            return StoredFeatures(self.store, paths, self.encoder.dim)
+        if getattr(self.encoder, "reads_features", False):
+            raise UserError("model/encoder=precomputed: reads no images; give data.features=FOLDER")
         if self.cache is None and self.resident:
             raise UserError("data.resident=true: needs cached features; set data.cache=DIR")
         if self.cache is None:
@@ -230,7 +244,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
         if number > len(paths):
             raise UserError(f"{option}: there are {len(paths)} training images")
         images = self.images(paths)
-        if not isinstance(images, FeatureCache):
+        if not isinstance(images, FeatureCache | StoredFeatures):
             raise UserError(f"{option}: needs cached features; set data.cache=DIR")
         if self.nearest is None:
             self.nearest = NearestCaptions(images.means(), self.encode_captions("train", self.require_vocabulary()))
