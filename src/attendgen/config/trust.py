@@ -33,9 +33,9 @@ PUBLIC = {
     ),
     "attendgen.decoding": "Constraints DecodingConfig RepetitionPenalty",
     "attendgen.layers": (
-        "AdditiveAttention ArgmaxSampler BahdanauDecoder CategoricalSampler CoverageAttention DotAttention "
-        "GeneralAttention LocationSensitiveAttention LuongDecoder MeanAttention MultiHeadAttention SemiSampler "
-        "StraightThroughGumbelSampler"
+        "AdditiveAttention ArgmaxSampler AttentionUnit BahdanauDecoder CategoricalSampler CoverageAttention "
+        "DotAttention GeneralAttention LocationSensitiveAttention LuongDecoder MeanAttention MultiHeadAttention "
+        "RecordEncoder RowAttention SemiSampler StraightThroughGumbelSampler"
     ),
     "attendgen.losses": (
         "LeaveOneOutEstimator MovingAverageBaseline SoftBaselineEstimator StraightThroughGumbelEstimator"
@@ -45,8 +45,8 @@ PUBLIC = {
     ),
     "attendgen.models": (
         "Captioner CaptionerEnsemble ContextLanguageModel EfficientNetLite Ensemble LSTMLanguageModel "
-        "PrecomputedFeatures Seq2Seq SmallCNN StatefulEnsemble TextGenerateLanguageModel TimmEncoder "
-        "TorchvisionEncoder TransformerCaptioner TransformerLanguageModel TransformerSeq2Seq"
+        "PrecomputedFeatures Seq2Seq SmallCNN StatefulEnsemble TableToText TextGenerateLanguageModel "
+        "TimmEncoder TorchvisionEncoder TransformerCaptioner TransformerLanguageModel TransformerSeq2Seq"
     ),
     "attendgen.optim": "Constant MuonAdamW WarmupCosine",
     "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from attendgen.layers.attention import GeneralAttention as GeneralAttention
     from attendgen.layers.attention import MeanAttention as MeanAttention
     from attendgen.layers.attention import PastAttention as PastAttention
+    from attendgen.layers.attention_unit import AttentionUnit as AttentionUnit
     from attendgen.layers.bahdanau import BahdanauDecoder as BahdanauDecoder
     from attendgen.layers.decoder import Decoder as Decoder
     from attendgen.layers.decoder import HardDecoder as HardDecoder
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from attendgen.layers.past_attention import CoverageAttention as CoverageAttention
     from attendgen.layers.past_attention import LocationSensitiveAttention as LocationSensitiveAttention
     from attendgen.layers.plain import use_plain_autograd as use_plain_autograd
+    from attendgen.layers.records import RecordEncoder as RecordEncoder
+    from attendgen.layers.row_attention import RowAttention as RowAttention
     from attendgen.layers.sliding_attention import SlidingAttention as SlidingAttention
     from attendgen.layers.state import AttentionPast as AttentionPast
     from attendgen.layers.state import LSTMState as LSTMState
@@ -40,6 +43,7 @@ __all__ = [
     "ArgmaxSampler",
     "Attention",
     "AttentionPast",
+    "AttentionUnit",
     "BahdanauDecoder",
     "BidirectionalLSTM",
     "CategoricalSampler",
@@ -58,7 +62,9 @@ __all__ = [
     "MultiHeadAttention",
     "NGramEmbedding",
     "PastAttention",
+    "RecordEncoder",
     "Row",
+    "RowAttention",
     "SampledWeights",
     "SemiSampler",
     "SlidingAttention",
@@ -72,6 +78,7 @@ _PUBLIC = {
     "ArgmaxSampler": "hard_attention",
     "Attention": "attention",
     "AttentionPast": "state",
+    "AttentionUnit": "attention_unit",
     "BahdanauDecoder": "bahdanau",
     "BidirectionalLSTM": "lstm",
     "CategoricalSampler": "hard_attention",
@@ -90,7 +97,9 @@ _PUBLIC = {
     "MultiHeadAttention": "multi_head",
     "NGramEmbedding": "ngram_embedding",
     "PastAttention": "attention",
+    "RecordEncoder": "records",
     "Row": "tables",
+    "RowAttention": "row_attention",
     "SampledWeights": "hard_attention",
     "SemiSampler": "hard_attention",
     "SlidingAttention": "sliding_attention",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.additive_kernel import additive_scores
@@ -94,6 +94,22 @@ class PastAttention(Protocol):
 def uses_past(attention: Any) -> bool:
     """Return whether a layer is called with the attention weights of the steps before."""
     return bool(getattr(attention, "uses_past", False))
+
+
+def uses_rows(layer: Any) -> bool:
+    """Return whether the keys of an attention layer, or of a decoder, depend on the rows of a table."""
+    return bool(getattr(layer, "uses_rows", False))
+
+
+def make_keys(
+    attention: Any, values: Float[Tensor, "batch source memory"], rows: Int[Tensor, "batch source"] | None = None
+) -> Any:
+    """Return the keys of a memory.
+
+    Args:
+        rows: the row of a table that each vector belongs to, from 1, and 0 for padding; used by `RowAttention`.
+    """
+    return attention.keys(values, rows) if uses_rows(attention) else attention.keys(values)
 
 
 def start_past(attention: Any, memory: Memory) -> AttentionPast | None:

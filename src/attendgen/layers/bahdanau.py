@@ -1,13 +1,23 @@
 """An LSTM decoder that attends to its memory before each step, by its equations and by a fast path."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import Attention, extend_past, has_scores, has_weighted_sum, look_at, start_past
+from attendgen.layers.attention import (
+    Attention,
+    extend_past,
+    has_scores,
+    has_weighted_sum,
+    look_at,
+    make_keys,
+    start_past,
+    uses_rows,
+)
 from attendgen.layers.attentive_steps import FastSteps, stack_weights
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
@@ -71,9 +81,16 @@ class BahdanauDecoder(nn.Module):
                 "set `context_is_weighted_sum = True` in that class if it is this product"
             )
 
-    def keys(self, values: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
+    @property
+    def uses_rows(self) -> bool:
+        """Whether the attention tells the rows of a table apart."""
+        return uses_rows(self.attention)
+
+    def keys(
+        self, values: Float[Tensor, "batch source memory"], rows: Int[Tensor, "batch source"] | None = None
+    ) -> Any:
         """Return the keys of the attention layer."""
-        return self.attention.keys(values)
+        return make_keys(self.attention, values, rows)
 
     def initial_state(
         self, hidden: Float[Tensor, "batch layers hidden"], cell: Float[Tensor, "batch layers hidden"], memory: Memory

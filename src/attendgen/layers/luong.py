@@ -4,11 +4,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import Attention, Padding, extend_past, has_scores, look_at, start_past, weigh_scores
+from attendgen.layers.attention import (
+    Attention,
+    Padding,
+    extend_past,
+    has_scores,
+    look_at,
+    make_keys,
+    start_past,
+    uses_rows,
+    weigh_scores,
+)
 from attendgen.layers.deferred import defer_memory, defer_weight
 from attendgen.layers.lstm import read_lstm, step_lstm, update_cell
 from attendgen.layers.plain import is_plain
@@ -66,9 +76,16 @@ class LuongDecoder(nn.Module):
         self.combine = nn.Linear(memory + hidden, hidden, bias=bias)
         self.hidden_dropout = nn.Dropout(hidden_dropout)
 
-    def keys(self, values: Float[Tensor, "batch source memory"]) -> Float[Tensor, "batch source key"]:
+    @property
+    def uses_rows(self) -> bool:
+        """Whether the attention tells the rows of a table apart."""
+        return uses_rows(self.attention)
+
+    def keys(
+        self, values: Float[Tensor, "batch source memory"], rows: Int[Tensor, "batch source"] | None = None
+    ) -> Any:
         """Return the keys of the attention layer."""
-        return self.attention.keys(values)
+        return make_keys(self.attention, values, rows)
 
     def initial_state(
         self, hidden: Float[Tensor, "batch layers hidden"], cell: Float[Tensor, "batch layers hidden"], memory: Memory

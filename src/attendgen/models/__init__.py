@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attendgen.models.lm.textgenerate import TextGenerateLanguageModel as TextGenerateLanguageModel
     from attendgen.models.lm.transformer import TransformerLanguageModel as TransformerLanguageModel
     from attendgen.models.seq2seq import Seq2Seq as Seq2Seq
+    from attendgen.models.table_to_text import TableToText as TableToText
     from attendgen.models.transformer import TransformerSeq2Seq as TransformerSeq2Seq
     from attendgen.models.transformer_captioner import TransformerCaptioner as TransformerCaptioner
 
@@ -39,6 +40,7 @@ __all__ = [
     "SmallCNN",
     "StatefulEnsemble",
     "StatefulLanguageModel",
+    "TableToText",
     "TextGenerateLanguageModel",
     "TimmEncoder",
     "TorchvisionEncoder",
@@ -61,6 +63,7 @@ _PUBLIC = {
     "SmallCNN": "encoders.small_cnn",
     "StatefulEnsemble": "ensemble",
     "StatefulLanguageModel": "lm.common",
+    "TableToText": "table_to_text",
     "TextGenerateLanguageModel": "lm.textgenerate",
     "TimmEncoder": "encoders.timm",
     "TorchvisionEncoder": "encoders.torchvision",

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from attendgen.layers.attention import has_weighted_sum, uses_past
-from attendgen.layers.state import AttentionPast, map_tensors
+from attendgen.layers.state import AttentionPast, map_tensors, to_float32
 from attendgen.testing.compare import (
     fixed_seed,
     in_eval,
@@ -144,7 +144,7 @@ def _check_half_precision(layer: Any, given: Given, found: tuple[Tensor, Tensor]
     require_close("bfloat16", _attend(half, converted), found, NAMES, tolerance)
     # a decoding's memory is in single precision
     more = () if given.past is None else (given.past,)
-    mixed = half(query, half.keys(memory).float(), given.memory, given.mask, *more)
+    mixed = half(query, to_float32(half.keys(memory)), given.memory, given.mask, *more)
     require_close("bfloat16 with a memory in single precision", mixed, found, NAMES, tolerance)
 
 

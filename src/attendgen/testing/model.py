@@ -9,6 +9,7 @@ from torch import Tensor
 from attendgen.decoding.protocol import StatefulModel
 from attendgen.layers.encoder import Features
 from attendgen.layers.state import map_tensors, repeat_rows, take_rows, to_float32
+from attendgen.layers.tables import Cells
 from attendgen.testing.compare import (
     fixed_seed,
     in_eval,
@@ -23,7 +24,7 @@ NAMES = ("log-probabilities", "attention weights", "state")
 
 def check_model(
     model: Any,
-    inputs: Int[Tensor, "batch source"] | Tensor | Features,
+    inputs: Int[Tensor, "batch source"] | Tensor | Features | Cells,
     tokens: Int[Tensor, "batch *captions time"],
     tolerance: float = 1e-4,
     half_tolerance: float | None = 0.15,
@@ -37,7 +38,8 @@ def check_model(
 
     Args:
         model: of any family; a copy in evaluation mode is checked.
-        inputs: what `encode` takes, at least two rows: sources, contexts, images or features.
+        inputs: what `encode` takes, at least two rows: sources, contexts, images, features or
+            the cells of tables.
         tokens: what `forward` takes beside them, at least two per row: `batch time`, or `batch captions time`.
         tolerance: of differences.
         half_tolerance: of differences between bfloat16 and single precision; None does not check it.
@@ -155,6 +157,8 @@ def _take(inputs: Any, row: int) -> Any:
 
 def _pad(inputs: Any) -> Any:
     """Return inputs with padding at their end; None for images."""
+    if isinstance(inputs, Cells):
+        return map_tensors(_pad, inputs)
     if isinstance(inputs, Tensor) and inputs.dim() == 2:
         return torch.nn.functional.pad(inputs, (0, 2), value=PAD)
     if isinstance(inputs, Tensor) and inputs.dim() == 3:

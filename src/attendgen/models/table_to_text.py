@@ -1,0 +1,181 @@
+"""A model that writes the text of a table.
+
+attendgen train experiment=e2e
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from attendgen.layers.attention import Attention, uses_rows
+from attendgen.layers.attention_unit import AttentionUnit
+from attendgen.layers.copying import JointCopy, MixtureCopy, mix_copies
+from attendgen.layers.decoder import Decoder
+from attendgen.layers.encoder import average_regions
+from attendgen.layers.lstm import tie_weights
+from attendgen.layers.plain import use_plain_autograd
+from attendgen.layers.records import RecordEncoder
+from attendgen.layers.state import Memory
+from attendgen.layers.tables import Cells
+from attendgen.utils.errors import UserError
+from attendgen.utils.special_tokens import PAD
+
+COPYING: dict[str, Callable[..., nn.Module] | None] = {"none": None, "mixture": MixtureCopy, "joint": JointCopy}
+
+
+class TableMemory(NamedTuple):
+    """What a decoder attends to, and what can be copied.
+
+    Attributes:
+        keys, values, mask: see `Memory`.
+        copies: the id of each cell's word; <pad> if it has none.
+        copy_keys: of `JointCopy`.
+    """
+
+    keys: Any
+    values: Float[Tensor, "batch cells memory"]
+    mask: Bool[Tensor, "batch cells"]
+    copies: Int[Tensor, "batch cells"]
+    copy_keys: Float[Tensor, "batch cells memory"] | None = None
+
+    @property
+    def attended(self) -> Memory:
+        """What the decoder is given."""
+        return Memory(self.keys, self.values, self.mask)
+
+
+class TablePredictions(NamedTuple):
+    """What a model computes by teacher forcing.
+
+    Attributes:
+        logits: log-probabilities if the model copies.
+        switch: log-odds of copying; None if the model does not copy.
+    """
+
+    logits: Float[Tensor, "batch time vocab"]
+    attention: Float[Tensor, "batch time cells"]
+    switch: Float[Tensor, "batch time"] | None
+
+
+class TableToText(nn.Module):
+    """Record encoder, decoder with attention over the cells, output layer, copying.
+
+    Shapes: `batch` tables of `cells`; `rows` = batch x hypotheses.
+
+    Args:
+        kind_vocab_size, entity_vocab_size, value_vocab_size, place_vocab_size, target_vocab_size: sizes of the
+            vocabularies.
+        encoder: makes the encoder of cells from the first four sizes.
+        attention: makes the attention layer from `query` and `memory` sizes.
+        decoder: makes the decoder from the sizes of its `inputs`, `hidden` and `memory` and from `attention`. Its first
+            state is tanh(W mean of the cells' vectors + b).
+        embedding_dim, hidden: sizes of the word embeddings and of the decoder's state.
+        copy: "none", "mixture" (see `MixtureCopy`) or "joint" (see `JointCopy`).
+        dropout: on word embeddings, cells' vectors and the output layer's input.
+        tied: the output layer shares the weights of the word embedding (Press and Wolf 2017); a layer reduces the
+            decoder's features to their size.
+        fast: use the fast paths; false follows the equations, see `attendgen.layers.use_plain_autograd`.
+
+    Raises:
+        UserError: there is no such way to copy.
+    """
+
+    def __init__(
+        self,
+        kind_vocab_size: int,
+        entity_vocab_size: int,
+        value_vocab_size: int,
+        place_vocab_size: int,
+        target_vocab_size: int,
+        encoder: Callable[..., RecordEncoder],
+        attention: Callable[..., Attention],
+        decoder: Callable[..., Decoder] = AttentionUnit,
+        embedding_dim: int = 256,
+        hidden: int = 256,
+        copy: str = "none",
+        dropout: float = 0.0,
+        tied: bool = True,
+        fast: bool = True,
+    ) -> None:
+        super().__init__()
+        if copy not in COPYING:
+            raise UserError(f"model.copy={copy}: unknown; choose one of {', '.join(COPYING)}")
+        self.encoder = encoder(
+            kind_vocab_size=kind_vocab_size,
+            entity_vocab_size=entity_vocab_size,
+            value_vocab_size=value_vocab_size,
+            place_vocab_size=place_vocab_size,
+        )
+        memory = self.encoder.dim
+        self.embedding = nn.Embedding(target_vocab_size, embedding_dim, padding_idx=PAD)
+        self.decoder: Any = decoder(inputs=embedding_dim, hidden=hidden, memory=memory, attention=attention)
+        self.hidden = hidden
+        layers = self.decoder.layers
+        self.first_state = nn.Linear(memory, 2 * layers * hidden) if layers else None
+        features = self.decoder.features
+        self.readout = nn.Linear(features, embedding_dim) if tied else None
+        self.output = nn.Linear(embedding_dim if tied else features, target_vocab_size)
+        if tied:
+            tie_weights(self.output, self.embedding)
+        make_copying = COPYING[copy]
+        self.copying = None if make_copying is None else make_copying(features=features, memory=memory)
+        self.dropout = nn.Dropout(dropout)
+        if not fast:
+            use_plain_autograd(self)
+
+    def encode(self, cells: Cells) -> tuple[TableMemory, Any]:
+        """Encode tables: return the memory to attend to and the decoder's first state."""
+        values, mask = self.encoder(cells)
+        values = self.dropout(values)
+        keys = self.decoder.keys(values, cells.rows) if uses_rows(self.decoder) else self.decoder.keys(values)
+        copying: Any = self.copying
+        memory = TableMemory(keys, values, mask, cells.copies, None if copying is None else copying.keys(values))
+        mean = average_regions(values, mask)
+        if self.first_state is None:
+            first = mean.new_zeros(len(mean), 2, 0, self.hidden)
+        else:
+            first = torch.tanh(self.first_state(mean)).unflatten(-1, (2, self.decoder.layers, self.hidden))
+        return memory, self.decoder.initial_state(first[:, 0], first[:, 1], memory.attended)
+
+    def step(
+        self, tokens: Int[Tensor, " rows"], state: Any, memory: TableMemory
+    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows cells"], Any]:
+        """Return log-probabilities of the next word after `tokens`, the attention weights, and the new state."""
+        features, alpha, state = self.decoder.step(self.embedding(tokens), state, memory.attended)
+        shape = (len(memory.copies), -1)  # rows that share a table stand side by side
+        logits, _ = self.predict(features.unflatten(0, shape), alpha.unflatten(0, shape), memory)
+        logits = logits.flatten(0, 1).float()
+        return logits.log_softmax(dim=-1) if self.copying is None else logits, alpha, state
+
+    def predict(
+        self,
+        features: Float[Tensor, "batch query features"],
+        alphas: Float[Tensor, "batch query cells"],
+        memory: TableMemory,
+    ) -> tuple[Float[Tensor, "batch query vocab"], Float[Tensor, "batch query"] | None]:
+        """Return logits, or log-probabilities if the model copies, and the log-odds of copying."""
+        features = self.dropout(features)
+        read = features if self.readout is None else torch.tanh(self.readout(features))
+        logits = self.output(read)
+        if self.copying is None:
+            return logits, None
+        can_copy = (memory.copies != PAD).unsqueeze(1)
+        switch = self.copying(features, alphas, logits, memory.copy_keys, can_copy)
+        return mix_copies(logits, switch, memory.copies), switch.log_odds
+
+    def force(self, cells: Cells, inputs: Int[Tensor, "batch time"]) -> TablePredictions:
+        """Teacher forcing: return what is predicted for each next word given the true ones before it."""
+        memory, state = self.encode(cells)
+        features, alphas, _ = self.decoder(self.dropout(self.embedding(inputs)), state, memory.attended)
+        logits, switch = self.predict(features, alphas, memory)
+        return TablePredictions(logits, alphas, switch)
+
+    def forward(
+        self, cells: Cells, inputs: Int[Tensor, "batch time"]
+    ) -> tuple[Float[Tensor, "batch time vocab"], Float[Tensor, "batch time cells"]]:
+        """Teacher forcing: return the logits or log-probabilities of each next word, and the attention weights."""
+        predictions = self.force(cells, inputs)
+        return predictions.logits, predictions.attention
