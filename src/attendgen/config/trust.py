@@ -49,7 +49,7 @@ PUBLIC = {
         "TimmEncoder TorchvisionEncoder TransformerCaptioner TransformerLanguageModel TransformerSeq2Seq"
     ),
     "attendgen.optim": "Constant MuonAdamW WarmupCosine",
-    "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask",
+    "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask TableTask",
     "attendgen.text": "BPETokenizer PairVocabulary PretrainedEmbeddings TableVocabulary UnigramTokenizer Vocabulary",
     "lightning": "Trainer",
     "lightning.pytorch": "Trainer",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from attendgen.tasks.language_model import LanguageModelTask as LanguageModelTask
     from attendgen.tasks.self_critical import SelfCriticalTask as SelfCriticalTask
     from attendgen.tasks.seq2seq import Seq2SeqTask as Seq2SeqTask
+    from attendgen.tasks.table_to_text import TableTask as TableTask
 
 __all__ = [
     "BaseTask",
@@ -25,6 +26,7 @@ __all__ = [
     "Predictions",
     "SelfCriticalTask",
     "Seq2SeqTask",
+    "TableTask",
 ]
 
 _PUBLIC = {
@@ -37,5 +39,6 @@ _PUBLIC = {
     "Predictions": "base",
     "SelfCriticalTask": "self_critical",
     "Seq2SeqTask": "seq2seq",
+    "TableTask": "table_to_text",
 }
 __getattr__, __dir__ = attach(__name__, _PUBLIC)
