@@ -13,6 +13,7 @@ from attendgen.data.batch import (
     CaptionBatch,
     PairBatch,
     StreamBatch,
+    TableBatch,
     WindowBatch,
     count_targets,
     shift_targets,
@@ -22,7 +23,10 @@ from attendgen.decoding.protocol import Decoded
 from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention
 from attendgen.layers.hard_attention import CategoricalSampler, SemiSampler
 from attendgen.layers.luong import LuongDecoder
+from attendgen.layers.records import RecordEncoder
+from attendgen.layers.row_attention import RowAttention
 from attendgen.layers.state import map_tensors
+from attendgen.layers.tables import Cells
 from attendgen.losses.score_function import LeaveOneOutEstimator, MovingAverageBaseline, SoftBaselineEstimator
 from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
@@ -32,6 +36,7 @@ from attendgen.models.lm.lstm import LSTMLanguageModel
 from attendgen.models.lm.textgenerate import TextGenerateLanguageModel
 from attendgen.models.lm.transformer import TransformerLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
+from attendgen.models.table_to_text import TableToText
 from attendgen.models.transformer import TransformerSeq2Seq
 from attendgen.models.transformer_captioner import TransformerCaptioner
 from attendgen.tasks.base import BaseTask
@@ -40,6 +45,8 @@ from attendgen.tasks.hard_attention import HardAttentionTask
 from attendgen.tasks.language_model import LanguageModelTask
 from attendgen.tasks.self_critical import SelfCriticalTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
+from attendgen.tasks.table_to_text import TableTask
+from attendgen.text.table_vocabulary import TableVocabulary
 from attendgen.text.vocabulary import PairVocabulary, Vocabulary
 from attendgen.utils.special_tokens import EOS, PAD
 
@@ -158,6 +165,21 @@ def make_pairs(model: Callable[..., nn.Module], length: int = 6, **settings: Any
     return make_task(Seq2SeqTask, model(**sizes, **settings), vocabulary, batch, label_smoothing=0.1)
 
 
+def make_table(model: Callable[..., nn.Module], length: int = 6, **settings: Any) -> Training:
+    """Return the training of a model that writes about tables of different sizes."""
+    target = Vocabulary(WORDS, "words")
+    vocabulary = TableVocabulary(["shape", "color"], ["wall"], WORDS, target, words=2)
+    kinds = torch.tensor([[2, 2, 3, 3, 2], [3, 2, 2, 0, 0], [2, 3, 0, 0, 0]])
+    real = kinds.clamp(max=1)
+    values = torch.randint(2, 2 + len(WORDS), kinds.shape) * real
+    rows = torch.tensor([[1, 1, 2, 2, 3], [1, 2, 2, 0, 0], [1, 2, 0, 0, 0]])
+    cells = Cells(kinds, 2 * real, values, real, rows, (values + FIRST - 2) * real)
+    texts = [row.tolist() for row in draw_tokens(3, length - 1, vocab_size=len(target))]
+    batch = TableBatch(torch.arange(3), cells, *shift_targets([texts[0], texts[1][:-2], texts[2]]))
+    made = model(**vocabulary.sizes(), **settings)
+    return make_task(TableTask, made, vocabulary, batch, label_smoothing=0.1, switch_weight=0.1)
+
+
 def make_language_model(
     model: Callable[..., nn.Module], streams: bool = True, length: int = 6, **settings: Any
 ) -> Training:
@@ -179,6 +201,8 @@ BOTH_WAYS = partial(Seq2Seq, encoder_hidden=5, bidirectional=True, **SMALL)
 FEEDING = partial(LuongDecoder, input_feeding=True)
 PARALLEL = partial(LuongDecoder, input_feeding=False)
 LM = partial(LSTMLanguageModel, **SMALL)
+RECORDS = partial(RecordEncoder, dim=6, embedding_dim=4, content_selection=True)
+TABLES = partial(TableToText, encoder=RECORDS, attention=RowAttention, copy="mixture", **SMALL)
 
 # soft attention first; each is called with `dropout` and `length`
 FAMILIES: dict[str, Family] = {
@@ -205,6 +229,7 @@ FAMILIES: dict[str, Family] = {
     "seq2seq, transformer": partial(
         make_pairs, partial(TransformerSeq2Seq, encoder_layers=1, decoder_layers=2, tied=True, **TRANSFORMER)
     ),
+    "table": partial(make_table, TABLES),
     "lm, lstm": partial(make_language_model, partial(LM, tied=True)),
     "lm, attention window": partial(make_language_model, partial(LM, attention_window=4, attention_dim=5)),
     "lm, ngrams": partial(make_language_model, partial(LM, layers=2, ngrams=3, ngram_rows=16)),

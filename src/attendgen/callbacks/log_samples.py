@@ -10,7 +10,7 @@ import torch
 
 from attendgen.callbacks.guard import Guard
 from attendgen.callbacks.media import can_show, show_image, show_page, show_text
-from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, WindowBatch
+from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, TableBatch, WindowBatch
 from attendgen.data.captions.images import open_image, to_pixels
 from attendgen.inference.report import make_data
 from attendgen.inference.result import Result, make_results, spread_attention
@@ -86,6 +86,7 @@ def make_samples(task: Any, batch: Batch) -> list[LoggedSample]:
         CaptionBatch: show_caption,
         WindowBatch: show_window,
         StreamBatch: show_stream,
+        TableBatch: show_table,
     }
     vocabulary = getattr(task.vocabulary, "target", task.vocabulary)
     decoded, samples = task.generate(batch), []
@@ -134,6 +135,14 @@ def show_stream(task: Any, batch: StreamBatch, row: int, result: Result) -> Logg
     read = [task.vocabulary.tokens[index] for index in ids if index != PAD]  # <sos> has been read, too
     label = f"{task.vocabulary.decode(ids)[-SHOWN:]!r} → {result.text!r}"
     return LoggedSample(label, replace(spread_attention(_shorten(result), read), context=read))
+
+
+def show_table(task: Any, batch: TableBatch, row: int, result: Result) -> LoggedSample:
+    """Return the text about a table beside its cells."""
+    cells = task.list_sources(batch)[row]
+    text = task.restore(int(batch.index[row]), result.text)
+    result = replace(result, text=text, source=cells, attention=result.attention[:, : len(cells)])
+    return LoggedSample(f"{', '.join(cells)} → {text}", result)
 
 
 def make_page(samples: Sequence[LoggedSample], step: int) -> str:

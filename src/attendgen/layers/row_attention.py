@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attendgen.layers.attention import AdditiveAttention, Attention, has_scores, weigh_scores
+from attendgen.layers.devices import is_on_gpu
 from attendgen.utils.errors import UserError
 
 
@@ -106,7 +107,8 @@ def average_rows(
     Args:
         rows: the row of each cell, from 1; 0 for padding.
     """
-    number = max(1, int(rows.max()))
+    # a GPU is not asked, which would make the host wait: no table has more rows than cells
+    number = rows.size(1) if is_on_gpu(rows) else max(1, int(rows.max()))
     # padding is added up in a row of its own, which is dropped
     sums = values.new_zeros(len(values), number + 1, values.size(2))
     sums = sums.scatter_add(1, rows.unsqueeze(2).expand_as(values), values)[:, 1:]

@@ -16,7 +16,7 @@ from attendgen.layers.copying import find_copied
 from attendgen.layers.tables import CellIds, Table
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.protocol import Metric
-from attendgen.metrics.text import PairScores
+from attendgen.metrics.table_scores import TableScores
 from attendgen.models.table_to_text import TablePredictions
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import LossTerm, Predictions, require_fraction, require_parts
@@ -41,9 +41,9 @@ class TableTask(GeneratingTask[TableVocabulary]):
     """
 
     family = "table"
-    monitor = ("val/bleu", "max")
-    default_metrics: ClassVar[tuple[type[Metric], ...]] = (PairScores,)
-    shown = ("bleu",)
+    monitor = ("val/bleu_lower", "max")
+    default_metrics: ClassVar[tuple[type[Metric], ...]] = (TableScores,)
+    shown = ("bleu_lower",)
 
     def __init__(
         self,
@@ -105,9 +105,8 @@ class TableTask(GeneratingTask[TableVocabulary]):
 
     def restore(self, index: int, text: str) -> str:
         """Return a text with the values of its table in place of placeholders."""
-        if not self.vocabulary.delexicalised:
-            return text
-        return self.vocabulary.restore(self.get_tables(self.data)[index], text)
+        data: Any = self.data
+        return data.restore(index, text) if self.vocabulary.delexicalised else text
 
     def get_tables(self, data: BaseDataModule[Any]) -> Mapping[int, Table]:
         """Return the tables of the split that is validated, by the index of their example."""
