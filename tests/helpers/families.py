@@ -21,6 +21,7 @@ from attendgen.data.batch import (
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import Decoded
 from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention
+from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import CategoricalSampler, SemiSampler
 from attendgen.layers.luong import LuongDecoder
 from attendgen.layers.records import RecordEncoder
@@ -41,7 +42,7 @@ from attendgen.models.transformer import TransformerSeq2Seq
 from attendgen.models.transformer_captioner import TransformerCaptioner
 from attendgen.tasks.base import BaseTask
 from attendgen.tasks.captioning import CaptioningTask
-from attendgen.tasks.hard_attention import HardAttentionTask
+from attendgen.tasks.hard_attention import HardAttentionTask, HardTableTask
 from attendgen.tasks.language_model import LanguageModelTask
 from attendgen.tasks.self_critical import SelfCriticalTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
@@ -165,7 +166,12 @@ def make_pairs(model: Callable[..., nn.Module], length: int = 6, **settings: Any
     return make_task(Seq2SeqTask, model(**sizes, **settings), vocabulary, batch, label_smoothing=0.1)
 
 
-def make_table(model: Callable[..., nn.Module], length: int = 6, **settings: Any) -> Training:
+def make_table(
+    model: Callable[..., nn.Module],
+    length: int = 6,
+    estimator: Callable[[], Any] | None = None,
+    **settings: Any,
+) -> Training:
     """Return the training of a model that writes about tables of different sizes."""
     target = Vocabulary(WORDS, "words")
     vocabulary = TableVocabulary(["shape", "color"], ["wall"], WORDS, target, words=2)
@@ -177,6 +183,8 @@ def make_table(model: Callable[..., nn.Module], length: int = 6, **settings: Any
     texts = [row.tolist() for row in draw_tokens(3, length - 1, vocab_size=len(target))]
     batch = TableBatch(torch.arange(3), cells, *shift_targets([texts[0], texts[1][:-2], texts[2]]))
     made = model(**vocabulary.sizes(), **settings)
+    if estimator is not None:
+        return make_task(HardTableTask, made, vocabulary, batch, estimator=estimator())
     return make_task(TableTask, made, vocabulary, batch, label_smoothing=0.1, switch_weight=0.1)
 
 
@@ -230,6 +238,11 @@ FAMILIES: dict[str, Family] = {
         make_pairs, partial(TransformerSeq2Seq, encoder_layers=1, decoder_layers=2, tied=True, **TRANSFORMER)
     ),
     "table": partial(make_table, TABLES),
+    "table, soft baseline": partial(
+        make_table,
+        partial(TABLES, decoder=BahdanauDecoder),
+        estimator=lambda: SoftBaselineEstimator(CategoricalSampler()),
+    ),
     "lm, lstm": partial(make_language_model, partial(LM, tied=True)),
     "lm, attention window": partial(make_language_model, partial(LM, attention_window=4, attention_dim=5)),
     "lm, ngrams": partial(make_language_model, partial(LM, layers=2, ngrams=3, ngram_rows=16)),
@@ -260,6 +273,11 @@ WITHOUT_CHANCE: dict[str, Family] = {
         make_captioner, HardAttentionTask, estimator=lambda: SoftBaselineEstimator(TurnSampler())
     ),
     "captioner, self-critical": partial(make_self_critical, given_samples=True),
+    "table, soft baseline": partial(
+        make_table,
+        partial(TABLES, decoder=BahdanauDecoder),
+        estimator=lambda: SoftBaselineEstimator(TurnSampler()),
+    ),
     "captioner, self-critical, hard": partial(make_self_critical, given_samples=True, inference_attention="sample"),
 }
 

@@ -8,6 +8,7 @@ from attendgen.decoding.decode import decode
 from attendgen.layers.attention import AdditiveAttention
 from attendgen.layers.attention_unit import AttentionUnit
 from attendgen.layers.bahdanau import BahdanauDecoder
+from attendgen.layers.hard_attention import ArgmaxSampler
 from attendgen.layers.luong import LuongDecoder
 from attendgen.layers.records import RecordEncoder
 from attendgen.layers.row_attention import RowAttention
@@ -103,6 +104,28 @@ def test_every_weight_has_a_gradient():
     model(CELLS, TOKENS)[0].gather(2, TOKENS.roll(-1, dims=1).unsqueeze(2)).sum().backward()
     silent = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert not silent
+
+
+def test_sampled_cells_in_training_and_in_decoding():
+    model = make(decoder=BahdanauDecoder, attention=RowAttention).eval()
+    samples = model.forward_sampled(CELLS, TOKENS.unsqueeze(1), ArgmaxSampler(), num_samples=2, with_soft=True)
+    logits, alphas = model(CELLS, TOKENS)
+    torch.testing.assert_close(samples.logits[:, 0, -1], logits)
+    torch.testing.assert_close(samples.weights[:, 0, -1], alphas)
+    hard = make(decoder=BahdanauDecoder, attention=RowAttention, inference_attention="argmax").eval()
+    hard.load_state_dict(model.state_dict())
+    memory, state = hard.encode(CELLS)
+    for t in range(TOKENS.size(1)):
+        log_probs, weights, state = hard.step(TOKENS[:, t], state, memory)
+        torch.testing.assert_close(log_probs, samples.logits[:, 0, 0, t])
+        torch.testing.assert_close(weights, samples.weights[:, 0, 1, t])
+        assert weights.sort(dim=1).values.tolist() == [[0, 0, 0, 0, 1]] * 3
+        torch.testing.assert_close(log_probs.exp().sum(dim=1), torch.ones(3))
+
+
+def test_a_decoder_that_cannot_attend_to_one_cell_is_refused():
+    with pytest.raises(UserError, match="AttentionUnit cannot attend to one sampled cell"):
+        make(inference_attention="sample")
 
 
 def test_an_unknown_way_to_copy_is_refused():

@@ -49,7 +49,9 @@ PUBLIC = {
         "TimmEncoder TorchvisionEncoder TransformerCaptioner TransformerLanguageModel TransformerSeq2Seq"
     ),
     "attendgen.optim": "Constant MuonAdamW WarmupCosine",
-    "attendgen.tasks": "CaptioningTask HardAttentionTask LanguageModelTask SelfCriticalTask Seq2SeqTask TableTask",
+    "attendgen.tasks": (
+        "CaptioningTask HardAttentionTask HardTableTask LanguageModelTask SelfCriticalTask Seq2SeqTask TableTask"
+    ),
     "attendgen.text": "BPETokenizer PairVocabulary PretrainedEmbeddings TableVocabulary UnigramTokenizer Vocabulary",
     "lightning": "Trainer",
     "lightning.pytorch": "Trainer",

@@ -20,7 +20,7 @@ from torch.nn import functional
 from attendgen.layers.attention import Padding, extend_past, has_scores, look_at, weigh_scores
 from attendgen.layers.decoder import AttendedSteps
 from attendgen.layers.deferred import defer_memory, defer_weight
-from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
+from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights, sum_sampled
 from attendgen.layers.lstm import update_cell
 from attendgen.layers.state import AttentiveState, Memory, map_tensors
 
@@ -157,8 +157,11 @@ class FastSteps:
             alpha, drawn = map_tensors(lambda part: part.flatten(0, 1), (alpha, drawn))
         else:
             contexts, alphas = look_at(attention, state.hidden.unsqueeze(1), self.memory, state.past)
-            context, alpha = contexts.squeeze(1).to(query.dtype), alphas.squeeze(1)
+            context, alpha = contexts.squeeze(1), alphas.squeeze(1)
             drawn = SampledWeights(alpha)
+            if self.sampler is not None:
+                context, drawn = sum_sampled(self.sampler, alpha, self.memory.values)
+            context = context.to(query.dtype)
         context = context if beta is None else beta * context
         self.factors.attended.append(context.detach())
         return StepOutputs(alpha, drawn, None, context, functional.linear(context, second))

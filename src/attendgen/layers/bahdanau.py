@@ -20,8 +20,8 @@ from attendgen.layers.attention import (
 )
 from attendgen.layers.attentive_steps import FastSteps, stack_weights
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
-from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights
-from attendgen.layers.state import AttentiveState, Memory, map_tensors
+from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, sum_sampled
+from attendgen.layers.state import AttentiveState, Memory
 from attendgen.utils.errors import UserError
 
 
@@ -144,9 +144,7 @@ class BahdanauDecoder(nn.Module):
         drawn = SampledWeights(alpha)
         if sampler is not None:
             self.require_weighted_sum()
-            grouped = draw_weights(sampler, alpha.unflatten(0, (memory.values.size(0), -1)))  # batch query source
-            context = (grouped.weights @ memory.values.to(grouped.weights.dtype)).flatten(0, 1)
-            drawn = map_tensors(lambda part: part.flatten(0, 1), grouped)
+            context, drawn = sum_sampled(sampler, alpha, memory.values)
         beta = None if self.context_gate is None else torch.sigmoid(self.context_gate(state.hidden))
         context = context.to(state.hidden.dtype)
         return AttendedStep(context, alpha, drawn.weights, beta, drawn.relaxed, drawn.noise)

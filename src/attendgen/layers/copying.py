@@ -25,7 +25,7 @@ class Switch(NamedTuple):
 
     Attributes:
         log_odds: log(s / (1 - s)).
-        cells: p, which sums to 1 over the cells that can be copied, or to 0 if there are none.
+        cells: p, which sums to 1 over the cells that can be copied, or to 0 if none of them is attended to.
     """
 
     log_odds: Float[Tensor, "batch query"]
@@ -110,7 +110,8 @@ def mix_copies(
         copies: the id of each cell's word; <pad> if it has none.
     """
     can_copy = copies != PAD
-    log_odds = switch.log_odds.masked_fill(~can_copy.any(dim=1, keepdim=True), NEVER)
+    # hard attention may have chosen a cell that cannot be copied
+    log_odds = switch.log_odds.masked_fill(~switch.cells.any(dim=2), NEVER)
     logits = logits.float()
     # log(1 - s) softmax(o)
     log_probs = logits - (logits.logsumexp(dim=-1) + functional.softplus(log_odds)).unsqueeze(-1)

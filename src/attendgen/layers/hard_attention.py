@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from attendgen.layers.state import map_tensors
 
 
 class SampledWeights(NamedTuple):
@@ -25,6 +27,27 @@ class SampledWeights(NamedTuple):
     noise: Float[Tensor, "*rows source"] | None = None
 
 
+class AttentionSamples(NamedTuple):
+    """What the texts of each input give along several sequences of sampled locations.
+
+    Shapes: `captions` texts per input.
+
+    Attributes:
+        weights: of the sampled locations.
+        hidden: of the decoder after each step.
+        features: the mean memory vector of the text's input.
+        relaxed, noise: of a sampler that has them, see `SampledWeights`.
+    """
+
+    logits: Float[Tensor, "batch captions samples time vocab"]
+    alphas: Float[Tensor, "batch captions samples time source"]
+    weights: Float[Tensor, "batch captions samples time source"]
+    hidden: Float[Tensor, "batch captions samples time hidden"]
+    features: Float[Tensor, "batch captions dim"]
+    relaxed: Float[Tensor, "batch captions samples time source"] | None = None
+    noise: Float[Tensor, "batch captions samples time source"] | None = None
+
+
 # turns alpha into the weights with which the memory is summed
 AttentionSampler = Callable[[Float[Tensor, "*rows source"]], Float[Tensor, "*rows source"] | SampledWeights]
 
@@ -33,6 +56,15 @@ def draw_weights(sampler: AttentionSampler, alpha: Float[Tensor, "*rows source"]
     """Return what a sampler draws, also of a sampler that returns the weights alone."""
     drawn = sampler(alpha)
     return drawn if isinstance(drawn, SampledWeights) else SampledWeights(drawn)
+
+
+def sum_sampled(
+    sampler: AttentionSampler, alpha: Float[Tensor, "rows source"], values: Float[Tensor, "batch source memory"]
+) -> tuple[Float[Tensor, "rows memory"], SampledWeights]:
+    """Return the contexts with sampled weights, and what was drawn; several rows may share one row of the values."""
+    drawn = draw_weights(sampler, alpha.unflatten(0, (len(values), -1)))  # batch query source
+    contexts = (drawn.weights @ values.to(drawn.weights.dtype)).flatten(0, 1)
+    return contexts, map_tensors(lambda part: part.flatten(0, 1), drawn)
 
 
 class ArgmaxSampler:
@@ -91,6 +123,36 @@ class StraightThroughGumbelSampler:
         relaxed = (scores / self.temperature).softmax(dim=-1)
         hard = _one_hot(scores.argmax(dim=-1), relaxed)
         return SampledWeights((hard + relaxed - relaxed.detach()).to(alpha.dtype), relaxed, noise)
+
+
+class AllButLastSampler:
+    """Let a sampler draw for all samples of a text but the last, whose attention is soft.
+
+    Args:
+        samples: of each text, which stand side by side.
+    """
+
+    def __init__(self, sampler: AttentionSampler, samples: int) -> None:
+        self.sampler = sampler
+        self.samples = samples
+
+    def __call__(self, alpha: Float[Tensor, "batch query source"]) -> SampledWeights:
+        """Return the weights of all samples."""
+        grouped = alpha.unflatten(1, (-1, self.samples))  # batch captions samples source
+        drawn, rest = draw_weights(self.sampler, grouped[:, :, :-1]), grouped[:, :, -1:]
+        return map_tensors(lambda part: torch.cat([part, rest.to(part.dtype)], dim=2).flatten(1, 2), drawn)
+
+
+def drop_alike(dropout: nn.Dropout, values: Float[Tensor, "rows *dims"], samples: int) -> Float[Tensor, "rows *dims"]:
+    """Apply dropout with the same mask to all samples of a text, because they are compared with each other.
+
+    Args:
+        samples: of each text, which stand side by side.
+    """
+    if samples == 1 or not dropout.training:
+        return dropout(values)
+    grouped = values.unflatten(0, (-1, samples))
+    return (grouped * dropout(torch.ones_like(grouped[:, :1]))).flatten(0, 1)
 
 
 # how a model attends when it decodes; soft attention samples nothing

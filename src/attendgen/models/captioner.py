@@ -6,7 +6,7 @@ attendgen train experiment=flickr8k_soft
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -17,7 +17,13 @@ from attendgen.layers.attention import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
-from attendgen.layers.hard_attention import INFERENCE_ATTENTION, AttentionSampler, SampledWeights, draw_weights
+from attendgen.layers.hard_attention import (
+    INFERENCE_ATTENTION,
+    AllButLastSampler,
+    AttentionSampler,
+    AttentionSamples,
+    drop_alike,
+)
 from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.prepared import PreparedDecoder, can_prepare
 from attendgen.layers.state import Memory, map_tensors, repeat_rows
@@ -28,25 +34,6 @@ from attendgen.utils.special_tokens import PAD
 
 # of the decoder's first state; the paper says none, the authors' code has tanh
 INIT_STATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "none": lambda values: values}
-
-
-class AttentionSamples(NamedTuple):
-    """What the captions of each image give along several sequences of sampled locations.
-
-    Attributes:
-        weights: of the sampled locations.
-        hidden: of the decoder after each step.
-        features: the mean memory vector of the caption's image.
-        relaxed, noise: of a sampler that has them, see `SampledWeights`.
-    """
-
-    logits: Float[Tensor, "batch captions samples time vocab"]
-    alphas: Float[Tensor, "batch captions samples time regions"]
-    weights: Float[Tensor, "batch captions samples time regions"]
-    hidden: Float[Tensor, "batch captions samples time hidden"]
-    features: Float[Tensor, "batch captions dim"]
-    relaxed: Float[Tensor, "batch captions samples time regions"] | None = None
-    noise: Float[Tensor, "batch captions samples time regions"] | None = None
 
 
 class Captioner(ImageModel):
@@ -269,13 +256,8 @@ class Captioner(ImageModel):
         state = repeat_rows(state, captions * samples)
         words = self._embed(inputs.flatten(0, 1)).repeat_interleave(samples, dim=0)
 
-        def sample_all_but_last(alpha: Tensor) -> SampledWeights:
-            assert sampler is not None
-            grouped = alpha.unflatten(1, (-1, samples))  # batch captions samples regions
-            drawn, rest = draw_weights(sampler, grouped[:, :, :num_samples]), grouped[:, :, num_samples:]
-            return map_tensors(lambda part: torch.cat([part, rest.to(part.dtype)], dim=2).flatten(1, 2), drawn)
-
-        steps = self._attend(words, state, memory, sample_all_but_last if with_soft else sampler)
+        chosen = sampler if sampler is None or not with_soft else AllButLastSampler(sampler, samples)
+        steps = self._attend(words, state, memory, chosen)
         logits = self.logits(words, steps.hidden, steps.contexts, samples)
         parts = (logits, steps.alphas, steps.weights, steps.hidden, steps.relaxed, steps.noise)
         *given, relaxed, noise = map_tensors(lambda part: part.unflatten(0, (-1, captions, samples)), parts)
@@ -332,10 +314,7 @@ class Captioner(ImageModel):
         """Apply dropout with the same mask to all samples of a caption, because they are compared with each other."""
         if self.masks is not None:
             return values * self.masks[layer]
-        if samples == 1 or not self.training:
-            return self.dropout(values)
-        grouped = values.unflatten(0, (-1, samples))
-        return (grouped * self.dropout(torch.ones_like(grouped[:, :1]))).flatten(0, 1)
+        return drop_alike(self.dropout, values, samples)
 
 
 def _make_perceptron(inputs: int, outputs: int, layers: int) -> nn.Module:

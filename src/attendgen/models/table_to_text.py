@@ -13,12 +13,19 @@ from torch import Tensor, nn
 from attendgen.layers.attention import Attention, uses_rows
 from attendgen.layers.attention_unit import AttentionUnit
 from attendgen.layers.copying import JointCopy, MixtureCopy, mix_copies
-from attendgen.layers.decoder import Decoder
+from attendgen.layers.decoder import Decoder, HardDecoder
 from attendgen.layers.encoder import average_regions
+from attendgen.layers.hard_attention import (
+    INFERENCE_ATTENTION,
+    AllButLastSampler,
+    AttentionSampler,
+    AttentionSamples,
+    drop_alike,
+)
 from attendgen.layers.lstm import tie_weights
 from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.records import RecordEncoder
-from attendgen.layers.state import Memory
+from attendgen.layers.state import Memory, map_tensors, repeat_rows
 from attendgen.layers.tables import Cells
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
@@ -77,10 +84,11 @@ class TableToText(nn.Module):
         dropout: on word embeddings, cells' vectors and the output layer's input.
         tied: the output layer shares the weights of the word embedding (Press and Wolf 2017); a layer reduces the
             decoder's features to their size.
+        inference_attention: how decoding attends: "soft", or hard by "argmax" or "sample".
         fast: use the fast paths; false follows the equations, see `attendgen.layers.use_plain_autograd`.
 
     Raises:
-        UserError: there is no such way to copy.
+        UserError: there is no such way to copy or to attend, or the decoder cannot attend to sampled cells.
     """
 
     def __init__(
@@ -98,11 +106,16 @@ class TableToText(nn.Module):
         copy: str = "none",
         dropout: float = 0.0,
         tied: bool = True,
+        inference_attention: str = "soft",
         fast: bool = True,
     ) -> None:
         super().__init__()
-        if copy not in COPYING:
-            raise UserError(f"model.copy={copy}: unknown; choose one of {', '.join(COPYING)}")
+        for field, chosen, choices in (
+            ("copy", copy, COPYING),
+            ("inference_attention", inference_attention, INFERENCE_ATTENTION),
+        ):
+            if chosen not in choices:
+                raise UserError(f"model.{field}={chosen}: unknown; choose one of {', '.join(choices)}")
         self.encoder = encoder(
             kind_vocab_size=kind_vocab_size,
             entity_vocab_size=entity_vocab_size,
@@ -123,8 +136,24 @@ class TableToText(nn.Module):
         make_copying = COPYING[copy]
         self.copying = None if make_copying is None else make_copying(features=features, memory=memory)
         self.dropout = nn.Dropout(dropout)
+        self.sampler = INFERENCE_ATTENTION[inference_attention]
+        if self.sampler is not None:
+            self.require_hard_attention()
         if not fast:
             use_plain_autograd(self)
+
+    def require_hard_attention(self) -> None:
+        """Check that the decoder can attend to sampled cells.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if not isinstance(self.decoder, HardDecoder):
+            raise UserError(
+                f"model.decoder: {type(self.decoder).__name__} cannot attend to one sampled cell; train soft "
+                "attention, or use model/decoder=bahdanau"
+            )
+        self.decoder.require_weighted_sum()
 
     def encode(self, cells: Cells) -> tuple[TableMemory, Any]:
         """Encode tables: return the memory to attend to and the decoder's first state."""
@@ -144,9 +173,14 @@ class TableToText(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: Any, memory: TableMemory
     ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows cells"], Any]:
         """Return log-probabilities of the next word after `tokens`, the attention weights, and the new state."""
-        features, alpha, state = self.decoder.step(self.embedding(tokens), state, memory.attended)
+        embedded = self.embedding(tokens)
+        if self.sampler is None:
+            features, alpha, state = self.decoder.step(embedded, state, memory.attended)
+        else:
+            state, attended = self.decoder.attend_step(embedded, state, memory.attended, self.sampler)
+            features, alpha = torch.cat([state.hidden, attended.gated], dim=-1), attended.weights
         shape = (len(memory.copies), -1)  # rows that share a table stand side by side
-        logits, _ = self.predict(features.unflatten(0, shape), alpha.unflatten(0, shape), memory)
+        logits, _ = self.predict(self.dropout(features).unflatten(0, shape), alpha.unflatten(0, shape), memory)
         logits = logits.flatten(0, 1).float()
         return logits.log_softmax(dim=-1) if self.copying is None else logits, alpha, state
 
@@ -156,8 +190,11 @@ class TableToText(nn.Module):
         alphas: Float[Tensor, "batch query cells"],
         memory: TableMemory,
     ) -> tuple[Float[Tensor, "batch query vocab"], Float[Tensor, "batch query"] | None]:
-        """Return logits, or log-probabilities if the model copies, and the log-odds of copying."""
-        features = self.dropout(features)
+        """Return logits, or log-probabilities if the model copies, and the log-odds of copying.
+
+        Args:
+            features: after dropout.
+        """
         read = features if self.readout is None else torch.tanh(self.readout(features))
         logits = self.output(read)
         if self.copying is None:
@@ -170,7 +207,7 @@ class TableToText(nn.Module):
         """Teacher forcing: return what is predicted for each next word given the true ones before it."""
         memory, state = self.encode(cells)
         features, alphas, _ = self.decoder(self.dropout(self.embedding(inputs)), state, memory.attended)
-        logits, switch = self.predict(features, alphas, memory)
+        logits, switch = self.predict(self.dropout(features), alphas, memory)
         return TablePredictions(logits, alphas, switch)
 
     def forward(
@@ -179,3 +216,34 @@ class TableToText(nn.Module):
         """Teacher forcing: return the logits or log-probabilities of each next word, and the attention weights."""
         predictions = self.force(cells, inputs)
         return predictions.logits, predictions.attention
+
+    def forward_sampled(
+        self,
+        cells: Cells,
+        inputs: Int[Tensor, "batch captions time"],
+        sampler: AttentionSampler,
+        num_samples: int = 1,
+        with_soft: bool = False,
+    ) -> AttentionSamples:
+        """Teacher forcing with hard attention: `num_samples` sequences of cells per text.
+
+        Words are copied from the sampled cells.
+
+        Args:
+            inputs: several texts per table.
+            with_soft: add one more sample, the last, with soft attention.
+        """
+        self.require_hard_attention()
+        memory, state = self.encode(cells)
+        texts, samples = inputs.size(1), num_samples + with_soft
+        words = self.dropout(self.embedding(inputs.flatten(0, 1))).repeat_interleave(samples, dim=0)
+        chosen = AllButLastSampler(sampler, samples) if with_soft else sampler
+        steps = self.decoder.attend_steps(words, repeat_rows(state, texts * samples), memory.attended, chosen)
+        features = drop_alike(self.dropout, torch.cat([steps.hidden, steps.contexts], dim=-1), samples)
+        grouped = [part.reshape(len(memory.copies), -1, part.size(-1)) for part in (features, steps.weights)]
+        logits = self.predict(grouped[0], grouped[1], memory)[0].view(len(features), inputs.size(2), -1)
+        parts = (logits, steps.alphas, steps.weights, steps.hidden, steps.relaxed, steps.noise)
+        *given, relaxed, noise = map_tensors(lambda part: part.unflatten(0, (-1, texts, samples)), parts)
+        logits, alphas, weights, hidden = given
+        means = average_regions(memory.values, memory.mask).unsqueeze(1).expand(-1, texts, -1)
+        return AttentionSamples(logits, alphas, weights, hidden, means, relaxed, noise)

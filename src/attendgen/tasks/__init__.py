@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from attendgen.tasks.captioning import CaptioningTask as CaptioningTask
     from attendgen.tasks.generating import GeneratingTask as GeneratingTask
     from attendgen.tasks.hard_attention import HardAttentionTask as HardAttentionTask
+    from attendgen.tasks.hard_attention import HardTableTask as HardTableTask
     from attendgen.tasks.language_model import LanguageModelTask as LanguageModelTask
     from attendgen.tasks.self_critical import SelfCriticalTask as SelfCriticalTask
     from attendgen.tasks.seq2seq import Seq2SeqTask as Seq2SeqTask
@@ -21,6 +22,7 @@ __all__ = [
     "CaptioningTask",
     "GeneratingTask",
     "HardAttentionTask",
+    "HardTableTask",
     "LanguageModelTask",
     "LossTerm",
     "Predictions",
@@ -34,6 +36,7 @@ _PUBLIC = {
     "CaptioningTask": "captioning",
     "GeneratingTask": "generating",
     "HardAttentionTask": "hard_attention",
+    "HardTableTask": "hard_attention",
     "LanguageModelTask": "language_model",
     "LossTerm": "base",
     "Predictions": "base",
