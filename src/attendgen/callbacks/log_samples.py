@@ -141,7 +141,8 @@ def show_table(task: Any, batch: TableBatch, row: int, result: Result) -> Logged
     """Return the text about a table beside its cells."""
     cells = task.list_sources(batch)[row]
     text = task.restore(int(batch.index[row]), result.text)
-    result = replace(result, text=text, source=cells, attention=result.attention[:, : len(cells)])
+    rows = batch.cells.rows[row, : len(cells)].tolist()
+    result = replace(result, text=text, source=cells, rows=rows, attention=result.attention[:, : len(cells)])
     return LoggedSample(f"{', '.join(cells)} → {text}", result)
 
 
