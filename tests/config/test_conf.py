@@ -60,7 +60,7 @@ def test_every_option_composes_and_its_targets_exist(group: str, name: str) -> N
 def test_every_group_is_tested() -> None:
     folders = {str(path.parent.relative_to(get_conf_dir())) for path in get_conf_dir().rglob("*.yaml")}
     # below, in test_overrides.py, tests/sweeps and tests/training/test_debug.py
-    elsewhere = {"ablation", "debug", "experiment", "sweep"}
+    elsewhere = {"ablation", "ablation/table", "debug", "experiment", "sweep"}
     assert folders - elsewhere - {".", "hydra", "hydra/job_logging", "local", "paths"} == GROUPS.keys()
 
 
@@ -127,6 +127,26 @@ def test_an_ablation_changes_one_part_of_a_captioner() -> None:
         changed = {group for group in config if config[group] != reference[group]}
         assert changed == {"task" if name == "no_penalty" else "model"}
     assert len({json.dumps(config, sort_keys=True) for config in made.values()}) == len(made)
+
+
+def test_ablations_of_tables_add_one_part_after_the_other() -> None:
+    order = ["lstm", "gru", "gate", "second_look", "rows", "copy"]
+    sizes = ["kind", "entity", "value", "place", "target"]
+    assert sorted(order) == sorted(path.stem for path in (get_conf_dir() / "ablation" / "table").glob("*.yaml"))
+    weights = []
+    for name in order:
+        config = composed("experiment=e2e_cleaned", f"ablation=table/{name}", "model.hidden=4", "model.encoder.dim=4")
+        model = instantiate(config.model, "model", **{f"{size}_vocab_size": 9 for size in sizes})
+        weights.append({key for key, _ in model.named_parameters()})
+        shapes = {key: tuple(weight.shape) for key, weight in model.named_parameters()}
+        if name == "gate":
+            assert shapes["decoder.hidden_gates.weight"] == (12, 4)
+    lstm, gru, gate, second_look, rows, copy = weights
+    assert "decoder.recurrent_gates.weight" in lstm
+    assert gru == gate
+    assert second_look - gate == {"decoder.second_query.weight"}
+    assert all(".attention." in key for key in rows ^ second_look)
+    assert copy - rows == {"copying.switch.weight", "copying.switch.bias"}
 
 
 def test_runs_that_start_together_have_directories_of_their_own() -> None:

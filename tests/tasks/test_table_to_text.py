@@ -8,6 +8,7 @@ import torch
 
 from attendgen.data.batch import TableBatch, pad_cells, shift_targets
 from attendgen.decoding.config import DecodingConfig
+from attendgen.evaluation.evaluate import evaluate
 from attendgen.layers.attention import GeneralAttention
 from attendgen.layers.records import RecordEncoder
 from attendgen.layers.tables import Cell, Row
@@ -100,11 +101,13 @@ def test_settings_that_cannot_be_are_refused(options, message):
         make(**options)
 
 
-def test_a_run_writes_about_each_table_once_and_can_be_opened(runs):
-    run = Run.find(runs("toy_weather", "data.delexicalise=[city]"))
-    assert run.family == "table"
-    model = run.load_model()
-    cells = pad_cells([run.vocabulary.encode(TABLES[0])])
-    logits, alphas = model(cells, torch.tensor([[1, 4]]))
-    assert logits.shape == (1, 2, len(run.vocabulary.target))
-    assert alphas.sum(dim=-1).tolist() == [pytest.approx([1.0, 1.0])]
+def test_a_run_writes_about_each_table_once_and_chooses_by_facts(runs, tmp_path):
+    metrics = "task.metrics=[{_target_: attendgen.metrics.SlotErrors}]"
+    run = runs("toy_weather", "data.delexicalise=[city]", metrics, "monitor.metric=val/ser", "monitor.mode=min")
+    assert Run.find(run).family == "table"
+    scores = [evaluate(run, out=tmp_path / str(facts), beam_size=8, facts=facts) for facts in (False, True)]
+    assert scores[1]["ser"] <= scores[0]["ser"]
+    for facts in (False, True):
+        text = next((tmp_path / str(facts)).glob("outputs_val*.txt")).read_text()
+        assert text.count("\n") == 18
+        assert "X_city" not in text

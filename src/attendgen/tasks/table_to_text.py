@@ -11,11 +11,12 @@ from attendgen.data.batch import TableBatch, is_token
 from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
+from attendgen.decoding.facts import FactCheck, make_fact_check
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.layers.copying import find_copied
 from attendgen.layers.tables import CellIds, Table
 from attendgen.losses.cross_entropy import masked_cross_entropy
-from attendgen.metrics.protocol import Metric
+from attendgen.metrics.protocol import AnyMetric
 from attendgen.metrics.table_scores import TableScores
 from attendgen.models.table_to_text import TablePredictions
 from attendgen.optim.build import MakeOptimizer, Schedule
@@ -42,7 +43,7 @@ class TableTask(GeneratingTask[TableVocabulary]):
 
     family = "table"
     monitor = ("val/bleu_lower", "max")
-    default_metrics: ClassVar[tuple[type[Metric], ...]] = (TableScores,)
+    default_metrics: ClassVar[tuple[type[AnyMetric], ...]] = (TableScores,)
     shown = ("bleu_lower",)
 
     def __init__(
@@ -94,8 +95,20 @@ class TableTask(GeneratingTask[TableVocabulary]):
     def generate(self, batch: TableBatch) -> Decoded:
         """Decode texts about a batch's tables."""
         memory, state = self.model.encode(batch.cells)
-        suppressed = self.output_vocabulary.suppressed()
-        return decode(self.model, memory, state, self.decoding, suppressed, batch.index.tolist())
+        suppressed, examples = self.output_vocabulary.suppressed(), batch.index.tolist()
+        facts = self._check_facts(examples)
+        return decode(self.model, memory, state, self.decoding, suppressed, examples, facts=facts)
+
+    def _check_facts(self, examples: Sequence[int]) -> FactCheck | None:
+        """Return what counts the facts of outputs for these examples, if the decoding asks for it."""
+        if not getattr(self.decoding, "facts", False):
+            return None
+        tables = self.get_tables(self.data)
+
+        def spell(row: int, ids: Sequence[int]) -> str:
+            return self.restore(examples[row], self.output_vocabulary.decode(ids))
+
+        return make_fact_check(self.decoding, self.metrics, [tables[index] for index in examples], spell)
 
     def list_sources(self, batch: TableBatch) -> list[list[str]]:
         """Return a description of each cell of each table."""
