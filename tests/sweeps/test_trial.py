@@ -96,10 +96,6 @@ def test_a_mistake_of_the_whole_sweep_ends_it(tmp_path: Path) -> None:
         run_hydra(["-m", "seed=1,2", "model.nonsense=1", *IN_PROCESS, outputs])
     with pytest.raises(UserError, match=r"hydra/launcher/none_such: no such plugin.*attendgen\[cluster\]"):
         run_hydra(["-m", "seed=1,2", "hydra/launcher=none_such", *IN_PROCESS, outputs])
-    again = ["-m", "seed=1", *IN_PROCESS, outputs, f"hydra.sweep.dir={tmp_path}/same"]
-    run_hydra(again)
-    with pytest.raises(UserError, match="holds a run already"):
-        run_hydra(again)
 
 
 def test_a_run_is_not_a_sweep(tmp_path: Path) -> None:
@@ -129,11 +125,12 @@ def test_the_exit_code_of_a_process_is_returned() -> None:
     assert run_process([sys.executable, "-c", code], {"CODE": "7"}) == 7
 
 
-def test_a_signal_to_a_sweep_reaches_its_trial(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_a_sweep_reaches_its_trial(tmp_path: Path, number: signal.Signals) -> None:
     ready, told = tmp_path / "ready", tmp_path / "told"
     code = (
         "import pathlib, signal, sys, time\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(told)!r}).touch(), sys.exit(0)))\n"
+        f"signal.signal({int(number)}, lambda *_: (pathlib.Path({str(told)!r}).touch(), sys.exit(0)))\n"
         f"pathlib.Path({str(ready)!r}).touch()\n"
         "time.sleep(30)\n"
     )
@@ -141,15 +138,15 @@ def test_a_signal_to_a_sweep_reaches_its_trial(tmp_path: Path) -> None:
     def stop() -> None:
         while not ready.exists():
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     threading.Thread(target=stop).start()
     with pytest.raises(SystemExit) as ended:
         run_process([sys.executable, "-c", code], {})
-    assert ended.value.code == 128 + signal.SIGTERM
+    assert ended.value.code == 128 + number
     assert told.exists()
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def test_known_words_have_their_vectors_and_are_trained_unless_frozen(vocabulary
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dog 1 2\n", "line 1: 2 numbers for 'dog', but model.embedding_dim=3"),
+        ("dog 1 2\n", "vectors of 2 numbers, but model.embedding_dim=3; set it to 2"),
+        ("2 4\ndog 1 2 3 4\nat a 1 2 3 4\n", "vectors of 4 numbers, but model.embedding_dim=3; set it to 4"),
         ("cat 1 2 3\ndog 1 two 3\n", "line 2: not a word and its numbers"),
         ("bird 1 2 3\n", "none of the vocabulary's"),
         ("", "none of the vocabulary's"),
@@ -51,6 +52,14 @@ def test_bad_file_is_refused(vocabulary, file, text, message):
     with pytest.raises(UserError) as caught:
         PretrainedEmbeddings(str(file)).initialize(torch.nn.Embedding(len(vocabulary), 3), vocabulary)
     assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_words_with_blanks_and_repeated_words_as_in_glove(file):
+    vocabulary = Vocabulary(["at", "dog", "at name@domain.com"], "words")
+    file.write_text("at 1 2 3 \nat name@domain.com 7 8 9\ndog 4 5 6\ndog 0 0 0\n. . . 1 1 1\n", encoding="utf-8")
+    found = PretrainedEmbeddings(str(file)).read(vocabulary, 3)
+    words = {vocabulary.tokens[index]: vector.tolist() for index, vector in found.items()}
+    assert words == {"at": [1, 2, 3], "at name@domain.com": [7, 8, 9], "dog": [4, 5, 6]}
 
 
 def test_missing_file_is_refused(vocabulary, tmp_path):

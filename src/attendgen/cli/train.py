@@ -15,6 +15,7 @@ Trains what the config describes, in outputs/NAME/<date_time>/. A Hydra applicat
   attendgen train sweep=toy_chat                                search with Optuna
   attendgen train experiment=toy_chat --cfg job                 print the config, train nothing
   attendgen train resume=RUN                                    continue an interrupted run
+  attendgen train experiment=NAME hydra.run.dir=DIR resume=auto                  start or continue
   attendgen train like=RUN seed=2                   a new run with the settings of a saved one
   attendgen train resume=RUN --trust PACKAGE                    ... that names code of this package
 """

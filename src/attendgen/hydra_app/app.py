@@ -27,6 +27,7 @@ from attendgen.config.overrides import expand_profiler, make_paths_absolute
 from attendgen.config.resolvers import register_resolvers
 from attendgen.config.saved import to_plain_dict
 from attendgen.config.trust import iterate_values, trust, trust_used
+from attendgen.hydra_app.auto import choose_resumed
 from attendgen.hydra_app.callbacks import RefusedError, RunFolder, SweepFolder, remove_unstarted_run
 from attendgen.hydra_app.like import is_like, make_hydra_overrides, refuse_folder_of_run, restore_config
 from attendgen.hydra_app.processes import report_once, require_one_folder
@@ -60,9 +61,8 @@ def run_job(config: DictConfig) -> float | None:
     is_trial = hydra_config.mode == RunMode.MULTIRUN
     if is_trial and get_launch() is not None:
         raise UserError("train: a sweep starts the processes of its trials itself; do without torchrun or srun")
-    option = "hydra.sweep.dir" if is_trial else "hydra.run.dir"
-    if is_first and (is_trial or not RunFolder.checked):  # Hydra has written its own files by now
-        require_free(folder, option, ignored=(HYDRA, LOG))
+    if is_first and not is_trial and not RunFolder.checked:  # Hydra has written its own files by now
+        require_free(folder, "hydra.run.dir", ignored=(HYDRA, LOG))
     try:
         if config.get("like"):
             config = restore_config(config, folder)
@@ -104,6 +104,8 @@ def _run_hydra(arguments: list[str]) -> Path | None:
     """Run the application with arguments without `--trust`."""
     # Lightning starts further processes with this argv: it must name a script that takes overrides alone
     sys.argv = [str(DDP_SCRIPT), *arguments]
+    arguments = choose_resumed(arguments)
+    sys.argv[1:] = arguments
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
     if resumed:
         rest = [argument for argument in arguments if argument not in resumed]

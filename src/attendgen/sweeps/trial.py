@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -24,7 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.instantiate import get_first_line
 from attendgen.config.saved import record_config
-from attendgen.runs.layout import ERROR, FIT_METRICS, TRIAL, clean_argument
+from attendgen.runs.folder import require_free
+from attendgen.runs.layout import ERROR, FIT_METRICS, HYDRA, LOG, TRIAL, clean_argument, is_run_folder
 from attendgen.sweeps.gpus import make_lock_folder, reserve_gpus, uses_gpus
 from attendgen.training.train import train
 from attendgen.utils.errors import UserError
@@ -33,12 +35,16 @@ from attendgen.utils.files import read_json, read_yaml, write_json, write_text
 
 log = logging.getLogger(__name__)
 
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # a trial saves and ends, and so does the sweep
+
 
 def run_trial(config: DictConfig, folder: Path) -> float | None:
     """Train one trial and return its score, or None after a failure, which `error.json` in its folder tells.
 
+    A trial that an earlier run of the same sweep completed keeps its score; one that was killed or failed goes on.
+
     Raises:
-        UserError: the sweep asks for what no trial can do.
+        UserError: the sweep asks for what no trial can do, or the folder holds something else than this trial.
     """
     hydra = HydraConfig.get()
     number, devices = hydra.job.num, config.trainer.devices
@@ -48,7 +54,14 @@ def run_trial(config: DictConfig, folder: Path) -> float | None:
         raise UserError(f"trainer.devices={devices}: isolate=false trains on one device per trial; use isolate=true")
     log.info("trial %s: %s", number, " ".join(map(clean_argument, hydra.overrides.task)))
     logs = OmegaConf.to_container(hydra.job_logging, resolve=True)
-    write_text(folder / TRIAL, yaml.safe_dump({"config": record_config(config), "logging": logs}, sort_keys=False))
+    record = record_config(config)
+    if not is_same_trial(folder, record):
+        require_free(folder, "hydra.sweep.dir", ignored=(HYDRA, LOG))  # Hydra has written its own files by now
+    elif (folder / FIT_METRICS).exists() and not (folder / ERROR).exists():
+        log.info("trial %s: complete since an earlier start", number)
+        return read_score(config, folder)
+    (folder / ERROR).unlink(missing_ok=True)
+    write_text(folder / TRIAL, yaml.safe_dump({"config": record, "logging": logs}, sort_keys=False))
     if not config.isolate:
         attempt(config, folder)
     else:
@@ -58,18 +71,33 @@ def run_trial(config: DictConfig, folder: Path) -> float | None:
             ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             write_error(folder, f"its process ended by {ended}")
     if not (folder / ERROR).exists():
-        score = read_json(folder / FIT_METRICS)[config.monitor.metric]
+        score = read_score(config, folder)
         if score is not None:
-            return float(score)
+            return score
         write_error(folder, f"{config.monitor.metric}: no validation gave a finite number")
     log.error("trial %s failed: %s", number, read_json(folder / ERROR)["error"])
     return None
 
 
-def attempt(config: DictConfig, folder: Path) -> bool:
-    """Train; return whether it succeeded, and write the error if not."""
+def is_same_trial(folder: Path, record: dict[str, Any]) -> bool:
+    """Return whether an earlier start of a sweep began a trial with these settings in a folder."""
     try:
-        train(config, folder)
+        before = read_yaml(folder / TRIAL)
+    except UserError:
+        return False
+    return isinstance(before, dict) and before.get("config") == record
+
+
+def read_score(config: DictConfig, folder: Path) -> float | None:
+    """Return the score of a trained trial; None if it has none."""
+    score = read_json(folder / FIT_METRICS).get(config.monitor.metric)
+    return None if score is None else float(score)
+
+
+def attempt(config: DictConfig, folder: Path) -> bool:
+    """Train, or go on if a run is there; return whether it succeeded, and write the error if not."""
+    try:
+        train(config, folder, resume=is_run_folder(folder))
     except Exception as error:
         if not (folder / ERROR).exists():  # of several processes the first to fail has the cause
             message = get_first_line(error) or type(error).__name__
@@ -104,23 +132,27 @@ def run_process(command: list[str], variables: dict[str, str]) -> int:
     """Run a process and return its exit code, negative for a signal; pass on signals to this process."""
     process = subprocess.Popen(command, env=variables)
 
+    received = signal.SIGTERM
+
     def stop(number: int, _frame: object) -> None:
+        nonlocal received
+        received = signal.Signals(number)
         sys.exit(128 + number)  # ends `wait` below, whose lock the handler must not acquire
 
     main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main_thread else None
+    before = {number: signal.signal(number, stop) for number in STOPPING} if main_thread else {}
     try:
         return process.wait()
     except KeyboardInterrupt:  # Ctrl-C has reached the trial, too: let it save
         process.wait()
         raise
     except SystemExit:
-        process.terminate()
+        process.send_signal(received)
         process.wait()
         raise
     finally:
-        if main_thread:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Pretrained word embeddings from a text file, such as GloVe's: a word and its numbers per line."""
 
+import itertools
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +12,8 @@ from attendgen.text.protocol import VocabularyProtocol
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
+FIRST = 20  # lines by which the length of the vectors is checked
+
 log = logging.getLogger(__name__)
 
 
@@ -17,7 +21,9 @@ class PretrainedEmbeddings:
     """Initialize the embeddings of the words that a file holds; the others stay random.
 
     Args:
-        file: UTF-8 text, `word number number ...` per line; a first line of two counts (word2vec) is skipped.
+        file: UTF-8 text, `word number number ...` per line. A word may hold blanks, as some of GloVe's do: the last
+            numbers are the vector. The first line of a word counts. A first line of two counts (word2vec, fastText) is
+            skipped.
         freeze: do not train the vectors from the file; those of other words are trained.
     """
 
@@ -54,18 +60,15 @@ class PretrainedEmbeddings:
         ids = {token: index for index, token in enumerate(vocabulary.tokens) if index not in specials}
         number = 0
         try:
-            with self.file.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    word, *numbers = line.rstrip().split(" ")
-                    if number == 1 and len(numbers) == 1:
-                        continue
-                    index = ids.get(word)
-                    if index is None:
-                        continue
-                    if len(numbers) != dim:
-                        sizes = f"{len(numbers)} numbers for {word!r}, but model.embedding_dim={dim}"
-                        raise UserError(f"{self.file}: line {number}: {sizes}")
-                    found[index] = torch.tensor([float(part) for part in numbers])
+            with self.file.open(encoding="utf-8", newline="\n") as lines:
+                first = list(itertools.islice(lines, FIRST))
+                self.require_dim(first, dim)
+                for line in itertools.chain(first, lines):
+                    number += 1  # read below, where an error ends the loop
+                    parts = line.rstrip().split(" ")
+                    index = ids.get(" ".join(parts[:-dim]))
+                    if index is not None and index not in found:
+                        found[index] = torch.tensor([float(part) for part in parts[-dim:]])
         except OSError as error:
             raise UserError(f"{self.file}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
@@ -73,3 +76,16 @@ class PretrainedEmbeddings:
         except ValueError as error:
             raise UserError(f"{self.file}: line {number}: not a word and its numbers") from error
         return found
+
+    def require_dim(self, lines: Sequence[str], dim: int) -> None:
+        """Check that the first lines of the file hold vectors of a length.
+
+        Raises:
+            UserError: they are shorter or longer; a word with blanks makes a line look longer.
+        """
+        counts = [line.rstrip().count(" ") for line in lines]
+        if len(counts) > 1 and counts[0] == 1:  # the number of words, and that of numbers
+            counts = counts[1:]
+        if counts and min(counts) != dim:
+            own = min(counts)
+            raise UserError(f"{self.file}: vectors of {own} numbers, but model.embedding_dim={dim}; set it to {own}")

@@ -64,7 +64,7 @@ def to_regions(path: Path, array: np.ndarray) -> Float[Tensor, "regions dim"]:
     shape = array.shape[1:] if array.ndim == 4 and len(array) == 1 else array.shape
     if not 1 <= len(shape) <= 3 or 0 in shape or array.dtype.kind not in "fiu":
         raise UserError(f"{path}: {array.dtype} of shape {array.shape}; expected numbers of shape [regions, dim]")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32).reshape(-1, shape[-1]))
+    return torch.from_numpy(np.array(array, dtype=np.float32).reshape(-1, shape[-1]))  # a copy: it may be mapped
 
 
 class FeatureStore:
