@@ -22,6 +22,8 @@ def test_subwords_and_the_end_are_laid_out() -> None:
         ("", "<eos>"),
     ]
     assert lay_out(["a", "dog", "<eos>"]) == [("", "a"), (" ", "dog"), (" ", "<eos>")]
+    assert lay_out(["a", "a", "<eos>"], "a a") == [("", "a"), (" ", "a"), (" ", "<eos>")]
+    assert lay_out(["a", "a"], "aa") == lay_out(["a", "a"]) == [("", "a"), ("", "a")]
     assert lay_out([]) == []
 
 

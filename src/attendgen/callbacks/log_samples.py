@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
@@ -11,13 +10,13 @@ import torch
 from attendgen.callbacks.guard import Guard
 from attendgen.callbacks.media import can_show, show_image, show_page, show_text
 from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, TableBatch, WindowBatch
-from attendgen.data.captions.images import open_image, to_pixels
+from attendgen.data.captions.images import open_image
+from attendgen.inference.regions import locate_in_image
 from attendgen.inference.report import make_data
 from attendgen.inference.result import Result, make_results, spread_attention
 from attendgen.layers.state import map_tensors
 from attendgen.utils.special_tokens import PAD
 from attendgen.visualization.attention_page import render_page
-from attendgen.visualization.regions import Regions, locate_regions
 
 SHOWN = 60  # characters of a text
 
@@ -110,14 +109,8 @@ def show_caption(task: Any, batch: CaptionBatch, row: int, result: Result) -> Lo
     label = f"{path.name}: {result.text}"
     if getattr(task.model.encoder, "reads_features", False):  # where the image is, and its regions, is not known
         return LoggedSample(label, replace(result, attention=result.attention[:, :0]))
-    return LoggedSample(label, replace(result, regions=locate(task, path)), path)
-
-
-def locate(task: Any, path: Path) -> Regions:
-    """Return where the regions lie in an image that the task's model attends to."""
-    encoder = task.model.encoder
-    (regions,) = locate_regions(encoder, to_pixels(open_image(path), encoder.size).unsqueeze(0).to(task.device))
-    return regions
+    regions = locate_in_image(task.model.encoder, path, task.device)
+    return LoggedSample(label, replace(result, regions=regions), path)
 
 
 def show_window(task: Any, batch: WindowBatch, row: int, result: Result) -> LoggedSample:

@@ -24,7 +24,7 @@ def evaluate(
         typer.Argument(
             metavar="RUN... [KEY=VALUE ...]",
             help="Run directories, .ckpt files or names of bundled models; changes of their configs, such as "
-            "decoding.beam_size=5 or data.root=DIR.",
+            "decoding.beam_size=5 or data.root=DIR; attention=FILE.json compares a captioner's attention with boxes.",
         ),
     ],
     split: Annotated[str, typer.Option(help="train, val (or dev) or test.")] = "val",
@@ -60,11 +60,12 @@ def evaluate(
     if dynamic_decay and dynamic_eval_lr is None:
         raise UserError("--dynamic-decay: needs --dynamic-eval-lr RATE")
     runs, overrides = split_arguments(arguments)
-    from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions
+    from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, take_boxes
 
+    boxes, overrides = take_boxes(overrides)
     dynamic = None if dynamic_eval_lr is None else DynamicEvaluation(dynamic_eval_lr, dynamic_decay)
     options = EvaluationOptions(
-        split, overrides, out, tag, tuple(text or ()), dynamic, save_attention, device, precision, devices
+        split, overrides, out, tag, tuple(text or ()), dynamic, save_attention, device, precision, devices, boxes
     )
     return evaluate_one(runs[0], options) if len(runs) == 1 else evaluate_several(runs, options)
 

@@ -65,9 +65,9 @@ def choose_words(result: "Result", words: str | None) -> "Result":
         return result
     rows: set[int] = set()
     for word in words.split(","):
-        found = find_phrase(result.tokens, word)
+        found = find_phrase(result.tokens, word, result.text)
         if not found:
-            text = "".join(gap + piece for gap, piece in lay_out(result.tokens) if piece not in SPECIALS)
+            text = "".join(gap + piece for gap, piece in lay_out(result.tokens, result.text) if piece not in SPECIALS)
             raise UserError(f"--words: no word {word.strip()!r} in the output {text!r}")
         rows.update(row for run in found for row in run)
     order = sorted(rows)

@@ -21,6 +21,7 @@ from attendgen.data.loader import BatchSizes
 from attendgen.data.module import BaseDataModule, open_data, require_split
 from attendgen.evaluation.dynamic import measure_dynamic_bits
 from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, describe_evaluation
+from attendgen.evaluation.pointing import make_pointing_game
 from attendgen.evaluation.recorder import AttentionSpool, Recorder
 from attendgen.evaluation.scores import Scores
 from attendgen.inference.result import Result
@@ -66,6 +67,7 @@ def evaluate(
     tag: str | None = None,
     texts: Sequence[str | Path] = (),
     attention: str | Path | None = None,
+    boxes: str | Path | None = None,
     trust: Sequence[str] = (),
     device: str = "auto",
     precision: str = "32",
@@ -81,6 +83,8 @@ def evaluate(
         tag: a part of the names of the files; made from the changed settings unless given.
         texts: score a language model on these files instead of the split.
         attention: an `.npz` file for the attention weights of the split.
+        boxes: a JSON file of the boxes of words, with which the attention of captions is compared; "own" takes those
+            that the data has.
         trust: Python packages of the user's own, whose classes the run may name.
         device: "cpu", "cuda", "cuda:N", or "auto", a GPU if there is one.
         precision: of the weights: "32", or "bf16", which is faster and rounds log-probabilities.
@@ -100,6 +104,7 @@ def evaluate(
         attention=None if attention is None else Path(attention),
         device=device,
         precision=precision,
+        boxes=None if boxes is None else str(boxes),
     )
     return evaluate_run(run if isinstance(run, Run) else Run.find(run), options, keep_results=True)
 
@@ -164,11 +169,15 @@ def evaluate_run(
     split = label.partition(".")[0]
     data.open_split(split)
     results: dict[int, Result] = {}
-    with _record(task, data, options.attention, results.__setitem__ if keep_results else None):
+    game = None if options.boxes is None else make_pointing_game(task, data, options.boxes)
+    keepers = [results.__setitem__] * keep_results + ([] if game is None else [game.add])
+    with _record(task, data, options.attention, keepers):
         validated = run_validation(task, data, device, options.devices)
         if not task.trainer.is_global_zero:
             return Scores({}, {})
         scores = {**validated, **data.count_inputs(split), **task.score_outputs()}
+    if game is not None:
+        scores |= game.compute()
     if options.dynamic is not None:
         scores |= score_dynamically(task.to(device), data, options.dynamic)
     signatures = {f"{name}{SIGNATURE}": text for name, text in task.sign_scores().items()}
@@ -195,15 +204,15 @@ def _require_options(task: BaseTask[Any], options: EvaluationOptions) -> None:
 
 @contextlib.contextmanager
 def _record(
-    task: BaseTask[Any], data: BaseDataModule[Any], path: Path | None, keep: Callable[[int, Result], None] | None
+    task: BaseTask[Any], data: BaseDataModule[Any], path: Path | None, keepers: Sequence[Callable[[int, Result], None]]
 ) -> Iterator[None]:
-    """Record the outputs of a validation in the block: in a file, and by a function."""
-    if not task.decodes or (path is None and keep is None):
+    """Record the outputs of a validation in the block: in a file, and by functions."""
+    if not task.decodes or (path is None and not keepers):
         yield
         return
     with AttentionSpool() as spool:
-        keepers = [keep, spool.add if path is not None else None]
-        task.observers += [Recorder(task, function) for function in keepers if function is not None]
+        keepers = [*keepers, *([] if path is None else [spool.add])]
+        task.observers += [Recorder(task, keep) for keep in keepers]
         yield
         if path is not None:
             spool.write(path, data.inputs(data.eval_split))

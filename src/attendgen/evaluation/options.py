@@ -39,6 +39,8 @@ class EvaluationOptions:
         texts: score a language model on these files; the split is then called "text".
         dynamic: score a language model by dynamic evaluation, too.
         attention: an `.npz` file for the attention weights of the split.
+        boxes: compare the attention of captions with these boxes of words: a JSON file, or "own", see
+            `make_pointing_game`.
         device, precision: see `attendgen.utils.devices` and `precision`.
         devices: GPUs, or processes on the CPU, that share the split.
     """
@@ -53,6 +55,7 @@ class EvaluationOptions:
     device: str = "auto"
     precision: str = "32"
     devices: int = 1
+    boxes: str | None = None
 
     def require_devices(self, device: torch.device) -> None:
         """Check that several devices can be used.
@@ -69,7 +72,12 @@ class EvaluationOptions:
             raise UserError(f"{option}: excludes --device {self.device}; use cuda or cpu")
         if device.type == "cuda" and self.devices > count:
             raise UserError(f"{option}: PyTorch finds {count} GPUs; use as many at most")
-        for name, given in (("--save-attention", self.attention), ("--dynamic-eval-lr", self.dynamic)):
+        single = {
+            "--save-attention": self.attention,
+            "--dynamic-eval-lr": self.dynamic,
+            f"attention={self.boxes}": self.boxes,
+        }
+        for name, given in single.items():
             if given is not None:
                 raise UserError(f"{option}: {name} needs one device; leave one of them out")
 
@@ -94,6 +102,22 @@ class EvaluationOptions:
         return f"{split}.{tag}" if tag else split
 
 
+BOXES = "attention="
+
+
+def take_boxes(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the value of `attention=`, which is not a change of the config, and the other arguments.
+
+    Raises:
+        UserError: it is given twice, or empty.
+    """
+    given = [argument.removeprefix(BOXES) for argument in overrides if argument.startswith(BOXES)]
+    if len(given) > 1 or "" in given:
+        raise UserError("attention: expected one value: attention=FILE.json, or attention=own")
+    rest = [argument for argument in overrides if not argument.startswith(BOXES)]
+    return (given[0] if given else None), rest
+
+
 def describe_evaluation(
     run: Run, config: DictConfig, options: EvaluationOptions, label: str, seconds: float
 ) -> dict[str, Any]:
@@ -113,6 +137,7 @@ def describe_evaluation(
         "decoding": OmegaConf.to_container(decoding, resolve=True) if OmegaConf.is_config(decoding) else None,
         **({"texts": [str(path) for path in options.texts]} if options.texts else {}),
         "precision": options.precision,
+        **({} if options.boxes is None else {"boxes": Path(options.boxes).name}),
         **({} if dynamic is None else {"dynamic": {"lr": dynamic.lr, "decay": dynamic.decay}}),
         "checkpoint": str(checkpoint),
         "step": _read_step(run.checkpoint),

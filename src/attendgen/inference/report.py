@@ -138,7 +138,7 @@ def make_output(result: Result, dropped: int = 0) -> dict[str, Any]:
     return {
         "text": result.text,
         "score": round_number(result.score),
-        "pieces": lay_out(result.tokens[:LONGEST]),
+        "pieces": lay_out(result.tokens, result.text)[:LONGEST],
         "probabilities": [to_probability(float(value)) for value in result.log_probs[:LONGEST]],
         "alternatives": [
             [(spell_token(token), to_probability(value)) for token, value in step.items()]

@@ -48,6 +48,24 @@ def test_other_splits_and_seeds_give_other_images(tmp_path, other):
     assert known.isdisjoint(image.tobytes() for image in read_images(tmp_path, **other).values())
 
 
+def test_boxes_are_where_the_shapes_were_drawn(tmp_path):
+    source = Shapes(str(tmp_path), 0, COUNTS)
+    links = source.locate_words("train")
+    for row in source("train"):
+        image = np.asarray(Image.open(row.path))
+        first, relation, second = re.split(" (left of|above) ", row.captions[0])
+        axis = 1 if relation == "left of" else 0
+        for half, phrase in enumerate((first, second)):
+            shown = np.zeros(image.shape[:2], dtype=bool)
+            part = np.s_[:, 32 * half : 32 * half + 32] if axis else np.s_[32 * half : 32 * half + 32]
+            shown[part] = (image[part] != image[0, 0]).any(-1)
+            rows, columns = np.nonzero(shown)
+            box = np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / 64
+            for word in phrase.split()[1:]:
+                assert any(np.allclose(box, found) for found in links[row.image_id][word])
+        assert not {"a", "left", "of", "above"} & links[row.image_id].keys()
+
+
 def test_captions_describe_the_drawn_shapes(tmp_path):
     relations = set()
     for row in Shapes(str(tmp_path), 0, COUNTS)("train"):

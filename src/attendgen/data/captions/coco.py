@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from attendgen.data.bad_rows import BadRowError, BadRows, get_field
+from attendgen.data.captions.boxes import WordBoxes, read_word_boxes
 from attendgen.data.captions.sources import (
     CaptionedImage,
     ImageId,
@@ -24,6 +25,7 @@ class Coco:
         year: 2014 or 2017, which the names below may contain.
         annotations: name of a split's JSON file, with {split} and {year}.
         images: name of a split's folder of images, with {split} and {year}.
+        instances: name of a split's JSON file of COCO's instances, which `evaluate attention=own` reads.
         rejected: names of true-or-false fields of an annotation; an annotation with one that is true is left out.
         skip_bad: leave unusable rows out.
     """
@@ -36,9 +38,11 @@ class Coco:
         images: str = "{split}{year}",
         rejected: Iterable[str] = (),
         skip_bad: bool = False,
+        instances: str = "annotations/instances_{split}{year}.json",
     ) -> None:
         self.root = Path(root)
         self.year = year
+        self.instances = instances
         self.annotations = annotations
         self.images = images
         self.rejected = tuple(rejected)
@@ -59,6 +63,10 @@ class Coco:
         folder = self.root / self.images.format(split=split, year=self.year)
         rows = [CaptionedImage(*names[key], tuple(texts)) for key, texts in captions.items()]
         return sorted((row._replace(path=folder / row.path) for row in rows), key=_order)
+
+    def locate_words(self, split: str) -> WordBoxes:
+        """Return the boxes of COCO's instances by the words of captions for them."""
+        return read_word_boxes(self.root / self.instances.format(split=split, year=self.year))
 
     def _read_names(self, images: list[Any], bad: BadRows) -> dict[str, tuple[ImageId, Path]]:
         """Return the id and the file of each image, by the id as it is written."""

@@ -2,9 +2,11 @@
 
 import random
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
+from attendgen.data.captions.boxes import Box, WordBoxes
 from attendgen.data.captions.sources import CaptionedImage
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import temporary_folder
@@ -43,22 +45,35 @@ def draw_shape(canvas: ImageDraw.ImageDraw, shape: str, color: str, center: tupl
         canvas.polygon([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], COLORS[color])
 
 
-def draw(rng: random.Random) -> tuple[Image.Image, str]:
-    """Draw an image and return it with its one true caption; the left or upper shape is named first."""
+class Drawn(NamedTuple):
+    """An image, its one true caption, and the boxes of the words that name a shape, its color or its size."""
+
+    image: Image.Image
+    caption: str
+    words: dict[str, list[Box]]
+
+
+def draw(rng: random.Random) -> Drawn:
+    """Draw an image; the left or upper shape is named first."""
     shade = rng.randint(200, 255)
     image = Image.new("RGB", (SIDE, SIDE), (shade, shade, shade))
     canvas = ImageDraw.Draw(image)
     is_beside = rng.random() < 0.5
-    words = []
+    phrases: list[str] = []
+    words: dict[str, list[Box]] = {}
     for place in range(2):
         size, color, shape = rng.choice(list(SIZES)), rng.choice(list(COLORS)), rng.choice(SHAPES)
         radius = SIZES[size]
         # along the relation each shape keeps to its half; across it they may differ by little
         along = rng.randint(place * 32 + radius + 1, place * 32 + 31 - radius)
         across = rng.randint(24, 40)
-        draw_shape(canvas, shape, color, (along, across) if is_beside else (across, along), radius)
-        words.append(f"a {size} {color} {shape}")
-    return image, f" {'left of' if is_beside else 'above'} ".join(words)
+        x, y = (along, across) if is_beside else (across, along)
+        draw_shape(canvas, shape, color, (x, y), radius)
+        phrases.append(f"a {size} {color} {shape}")
+        box = Box(*(edge / SIDE for edge in (x - radius, y - radius, x + radius, y + radius)))
+        for word in (size, color, shape):
+            words.setdefault(word, []).append(box)
+    return Drawn(image, f" {'left of' if is_beside else 'above'} ".join(phrases), words)
 
 
 class Shapes:
@@ -80,19 +95,25 @@ class Shapes:
         """Read or draw a split."""
         if split not in self.counts:
             raise UserError(f"data.source.counts: no split {split!r}; there are {', '.join(self.counts)}")
-        rng = random.Random(f"{self.seed}-{split}")
-        folder = self.root / split
-        drawn = [draw(rng) for _ in range(self.counts[split])]
-        names = [f"{i:05d}.png" for i in range(len(drawn))]
+        folder, drawn = self.root / split, self._draw(split)
         if not folder.is_dir():
-            self._save([image for image, _ in drawn], names, folder)
-        return [CaptionedImage(name, folder / name, (text,)) for name, (_, text) in zip(names, drawn, strict=True)]
+            self._save({name: found.image for name, found in drawn.items()}, folder)
+        return [CaptionedImage(name, folder / name, (found.caption,)) for name, found in drawn.items()]
 
-    def _save(self, images: list[Image.Image], names: list[str], folder: Path) -> None:
+    def locate_words(self, split: str) -> WordBoxes:
+        """Return the boxes of each image's words."""
+        return {name: found.words for name, found in self._draw(split).items()}
+
+    def _draw(self, split: str) -> dict[str, Drawn]:
+        """Draw a split; the images by their file names."""
+        rng = random.Random(f"{self.seed}-{split}")
+        return {f"{i:05d}.png": draw(rng) for i in range(self.counts[split])}
+
+    def _save(self, images: dict[str, Image.Image], folder: Path) -> None:
         with temporary_folder(self.root) as temporary:
             split = temporary / folder.name
             split.mkdir()
-            for image, name in zip(images, names, strict=True):
+            for name, image in images.items():
                 image.save(split / name)
             try:
                 split.replace(folder)
