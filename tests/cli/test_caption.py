@@ -46,6 +46,20 @@ def test_caption_writes_one_page_for_all_images(attendgen: Command, runs: Shared
         assert [len(step) for step in output["alternatives"]] == [5] * len(result.tokens)
 
 
+def test_a_change_of_the_model_shows_the_places_of_hard_attention(
+    attendgen: Command, runs: SharedRuns, tmp_path: Path
+) -> None:
+    image, page = tiny_data.image(tmp_path / "photo.png", "red"), tmp_path / "page.html"
+    options = ("model.inference_attention=argmax", "--html", page, "--max-length", 3)
+    outcome = attendgen("caption", runs("flickr8k_soft"), image, *options)
+    assert outcome.code == 0, outcome.err
+    (item,) = read_data(page.read_text(encoding="utf-8"))["items"]
+    weights = unpack(item["models"][0]["outputs"][0])
+    assert set(weights.flatten().tolist()) == {0.0, 1.0}
+    mistake = attendgen("caption", runs("flickr8k_soft"), image, "model.inference_attention=hard")
+    assert_mistake(mistake, "model.inference_attention=hard")
+
+
 def test_several_runs_stand_side_by_side(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
     run, image, page = runs("flickr8k_soft"), tiny_data.image(tmp_path / "photo.png", "red"), tmp_path / "page.html"
     assert_mistake(attendgen("caption", run, run, image), "2 runs", "--html FILE")

@@ -1,7 +1,8 @@
 """attendgen caption."""
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from attendgen.utils.errors import UserError
 if TYPE_CHECKING:
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.result import Result
+MODEL_SETTING = re.compile(r"model\.[\w.]+=.*", re.DOTALL)
 
 
 @with_decoding_options
@@ -36,7 +38,7 @@ def caption(
         typer.Argument(
             metavar="[RUN...] IMAGE...",
             help="Images of any size and mode or folders of them, after further runs if --html shows several; "
-            "decoding.NAME=VALUE changes any setting of decoding.",
+            "decoding.NAME=VALUE changes any setting of decoding, model.inference_attention=argmax how it attends.",
         ),
     ] = None,
     input_file: Annotated[
@@ -85,19 +87,20 @@ def caption(
     from attendgen.inference.report import report
 
     names, decoding = take_settings(images or [], decoding)
-    runs, paths = split_runs(run, names)
+    changes = [name for name in names if MODEL_SETTING.fullmatch(name)]
+    runs, paths = split_runs(run, [name for name in names if name not in changes])
     require_attention(attention, words)
     files = FileOptions(input_file, output, resume, json_file, no_attention)
     files.require_valid(paths, {"--out": out, "--html": html, "--attention": attention})
     require_counts(runs, paths, attention, html)
     if html is None:
-        captioner = load_captioner(run, data, device, precision)
+        captioner = load_captioner(run, data, device, precision, changes)
         return files.caption(captioner, paths, Figures(out, attention, words), decoding)
     for path in paths:  # all must be readable before anything is written
         open_image(path)
     models: dict[str, list[list[Result]]] = {}
     for name in runs:
-        model = load_captioner(name, data, device, precision)
+        model = load_captioner(name, data, device, precision, changes)
         label = make_label(model.run.name, models)
         found = model.caption_all(paths, alternatives=ALTERNATIVES, **decoding)
         models[label] = print_captions(found, paths, f"{label}: " if len(runs) > 1 else "")
@@ -127,14 +130,17 @@ def split_runs(run: str, names: list[str]) -> tuple[list[str], list[Path]]:
     return [run, *names[:count]], [Path(name) for name in names[count:]]
 
 
-def load_captioner(run: str, data: Path | None, device: str, precision: str) -> "ImageCaptioner":
+def load_captioner(
+    run: str, data: Path | None, device: str, precision: str, changes: Sequence[str] = ()
+) -> "ImageCaptioner":
     """Load a captioner.
 
     Args:
         data: folder of its training images; that of the run's config unless given.
+        changes: of the run's config, such as `model.inference_attention=argmax`.
 
     Raises:
-        UserError: it is of another family, or there is no such device or precision.
+        UserError: it is of another family, a change is wrong, or there is no such device or precision.
     """
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.load import load
@@ -142,6 +148,7 @@ def load_captioner(run: str, data: Path | None, device: str, precision: str) -> 
     from attendgen.utils.precision import set_matmul_precision
 
     found = Run.find(run)
+    found.config = found.override(list(changes))
     if data is not None:
         found.config.data.root = str(data)
     model = load(found, device=device, precision=precision)

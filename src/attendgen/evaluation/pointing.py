@@ -59,8 +59,8 @@ class PointingGame:
         if not words:
             return
         regions = self.locate(index)
-        if regions is None:
-            raise UserError("attention: the model's regions have no place in the image; its encoder has no `locate`")
+        if regions is None:  # they have no place in this image
+            return
         self.looked += [measure(result.attention[row], boxes, regions) for row, boxes in link_words(result, words)]
 
     def compute(self) -> dict[str, int | float]:
@@ -157,6 +157,8 @@ def make_pointing_game(task: BaseTask[Any], data: BaseDataModule[Any], boxes: st
     links = source.locate_words(split) if boxes == OWN else read_word_boxes(Path(boxes))
     images, rows, encoder = data.inputs(split), captions.rows(split), model.encoder
     require_images(links, images, f"attention={boxes}")
+    if not hasattr(encoder, "locate"):
+        raise UserError(f"attention={boxes}: where the regions lie is not known: the encoder has no method `locate`")
     grids: list[Grid] = []  # a grid is the same for all images
 
     def locate(index: int) -> Regions:
