@@ -1,6 +1,7 @@
 """RG, CS and CO of reports about games, by rules (Wiseman et al. 2017, section 4.2)."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from attendgen.layers.tables import Table
 from attendgen.metrics.counted import CountedMetric, Share
@@ -23,7 +24,7 @@ class BoxScoreFacts(CountedMetric):
     def count(self, output: str, references: Sequence[str], table: Table) -> dict[str, Share]:
         """Return the counts of facts for each score."""
         found = find_facts(output, table)
-        wanted = find_facts(references[0], table) if references else []
+        wanted = _find_human_facts(references[0], table) if references else ()
         shared = len(set(found) & set(wanted))
         return {
             "rg_precision_by_rules": Share(len(found) - self._count_wrong(found, table), len(found)),
@@ -40,6 +41,11 @@ class BoxScoreFacts(CountedMetric):
     def _count_wrong(self, facts: Sequence[Fact], table: Table) -> int:
         values = {Fact(number, cell.kind, cell.value) for number, row in enumerate(table) for cell in row.cells}
         return sum(fact not in values for fact in facts)
+
+
+@lru_cache(maxsize=4096)  # the validations of a training compare with the same reports
+def _find_human_facts(text: str, table: Table) -> tuple[Fact, ...]:
+    return tuple(find_facts(text, table))
 
 
 def normalized_distance(first: Sequence[Fact], second: Sequence[Fact]) -> float:

@@ -60,9 +60,9 @@ def meteor(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]
 
 
 def score_meteor(hypotheses: Mapping[Key, str], references: Mapping[Key, Sequence[str]]) -> dict[str, float]:
-    """Return METEOR by its name, or nothing if Java is missing; log a warning if it fails."""
-    if not is_java_present():
-        log.info("METEOR is left out: it needs Java")
+    """Return METEOR by its name, or nothing if Java or pycocoevalcap is missing; log a warning if it fails."""
+    if not is_java_present() or find_spec("pycocoevalcap") is None:
+        log.info("METEOR is left out: it needs Java and the package pycocoevalcap")
         return {}
     try:
         return {"meteor": meteor(hypotheses, references)}

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from attendgen.metrics.cider import CiderD
 from attendgen.metrics.meteor import score_meteor
 from attendgen.metrics.nist import NistScorer
+from attendgen.metrics.rouge import score_rouge_l
 from attendgen.metrics.text import Bleu, require_references
 from attendgen.metrics.tokenization import tokenize
 
@@ -26,7 +27,7 @@ class TableScores:
             RotoWire's, where "13a" would split Al_Horford.
     """
 
-    packages: ClassVar[Mapping[str, str]] = {"sacrebleu": "translation", "pycocoevalcap": "captions"}
+    packages: ClassVar[Mapping[str, str]] = {"sacrebleu": "translation"}
 
     def __init__(self, tokenize: str = "13a") -> None:
         self.bleu = {
@@ -72,15 +73,11 @@ class _PreparedReferences:
         self.words = [[tokenize(text) for text in texts] for texts in key]
 
     def score(self, outputs: Sequence[str]) -> dict[str, float]:
-        from pycocoevalcap.rouge.rouge import Rouge
-
-        rouge: Any = Rouge()
+        words = list(map(tokenize, outputs))
         counts = [self.nist.count(index, output) for index, output in enumerate(outputs)]
         return {
             **{name: float(metric.corpus_score(list(outputs), None).score) for name, metric in self.bleu.items()},
             "nist": self.nist.score(np.array(counts).sum(axis=0)),
-            "rouge_l": float(
-                np.mean([rouge.calc_score([tokenize(o)], words) for o, words in zip(outputs, self.words, strict=True)])
-            ),
+            "rouge_l": float(np.mean([score_rouge_l(*pair) for pair in zip(words, self.words, strict=True)])),
             "cider": float(np.mean([self.cider(index, output) for index, output in enumerate(outputs)])),
         }
