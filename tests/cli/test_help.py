@@ -55,6 +55,7 @@ def test_version(attendgen: Command) -> None:
             *COMPUTING,
             "--devices",
             "--trust",
+            *DECODING,
         ],
         "generate": [
             *["RUN", "TEXT", *DECODING, "--prompt-file", "--input", "--output", "--resume"],

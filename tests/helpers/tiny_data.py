@@ -84,6 +84,7 @@ SMALL = {
     ],
     "shapes": ["data.max_samples=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
     "toy": ["decoding.max_length=30"],
+    "pairs": ["decoding.max_length=30"],
     "multi30k": ["model.hidden=8", "model.encoder_hidden=4", "data.batch_size=4", "decoding.max_length=20"],
 }
 

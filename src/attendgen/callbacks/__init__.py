@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from attendgen.callbacks.finite_loss import FiniteLoss as FiniteLoss
     from attendgen.callbacks.gradient_norm import GradientNorm as GradientNorm
     from attendgen.callbacks.hyperparameters import Hyperparameters as Hyperparameters
+    from attendgen.callbacks.log_interval import LogInterval as LogInterval
     from attendgen.callbacks.log_samples import LogSamples as LogSamples
     from attendgen.callbacks.media import ImageLogger as ImageLogger
     from attendgen.callbacks.media import TextLogger as TextLogger
+    from attendgen.callbacks.progress import Progress as Progress
     from attendgen.callbacks.step_seed import StepSeed as StepSeed
     from attendgen.callbacks.throughput import Throughput as Throughput
 
@@ -25,7 +27,9 @@ __all__ = [
     "Hyperparameters",
     "ImageLogger",
     "LastCheckpoint",
+    "LogInterval",
     "LogSamples",
+    "Progress",
     "StepSeed",
     "TextLogger",
     "Throughput",
@@ -39,7 +43,9 @@ _PUBLIC = {
     "Hyperparameters": "hyperparameters",
     "ImageLogger": "media",
     "LastCheckpoint": "checkpoints",
+    "LogInterval": "log_interval",
     "LogSamples": "log_samples",
+    "Progress": "progress",
     "StepSeed": "step_seed",
     "TextLogger": "media",
     "Throughput": "throughput",

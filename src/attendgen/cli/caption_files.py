@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from attendgen.cli.image_lists import ImageFile, find_images
+from attendgen.cli.notes import report_search
 from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.exit_codes import PARTLY
 from attendgen.utils.files import replacing
@@ -233,6 +234,7 @@ class FileOptions(NamedTuple):
         with open_outputs(self.output, self.json_file, self.resume) as outputs:
             if outputs.has_files and getattr(model.make_decoding(decoding), "n_best", 1) > 1:
                 raise UserError("--n-best: files hold one caption per image; leave it out")
+            report_search(model, decoding)
             files = itertools.islice(find_images(images, self.source), outputs.done, None)
             return caption_files(model, files, outputs, figures, decoding, prefixed=many)
 

@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attendgen.cli.options import Device, Precision, Trust
+from attendgen.cli.options import Device, Precision, Trust, with_decoding_options
 from attendgen.runs.folder import require_run
 from attendgen.utils.errors import UserError
 from attendgen.utils.tables import print_table
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SOME_FAILED = 3
 
 
+@with_decoding_options
 def evaluate(
     arguments: Annotated[
         list[str],
@@ -55,11 +56,13 @@ def evaluate(
         int, typer.Option(metavar="N", help="Number of GPUs, or of processes on the CPU, that share the split.")
     ] = 1,
     trust: Trust = None,
+    decoding: Any = None,
 ) -> int:
     """Score trained models: print a table and write metrics_<split>.json, its settings and the outputs."""
     if dynamic_decay and dynamic_eval_lr is None:
         raise UserError("--dynamic-decay: needs --dynamic-eval-lr RATE")
     runs, overrides = split_arguments(arguments)
+    overrides += [f"decoding.{name}={value}" for name, value in decoding.items()]
     from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, take_boxes
 
     boxes, overrides = take_boxes(overrides)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attendgen.cli.figures import save_alignment
-from attendgen.cli.lines import generate_file
+from attendgen.cli.lines import generate_file, get_unit
+from attendgen.cli.notes import UnknownTokens, report_search
 from attendgen.cli.options import (
     ALTERNATIVES,
     Device,
@@ -93,6 +94,11 @@ def generate(
     model = load_generator(run, device, precision)
     texts = [*given, *(text for path in prompt_file or [] for text in model.read_inputs(path))]
     decoding = model.clear_settings(decoding)
+    if score is None:
+        report_search(model, decoding)
+    unknown = UnknownTokens()
+    unknown.add(model, texts)
+    unknown.report(get_unit(model))
     streamed = False
     alternatives = {} if html is None else {"alternatives": ALTERNATIVES}
     if score is not None:

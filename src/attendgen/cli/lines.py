@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from attendgen.cli.notes import UnknownTokens, report_search
 from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.exit_codes import PARTLY
 from attendgen.utils.lines import LineWriter, count_lines
@@ -33,7 +34,9 @@ def generate_file(model: Any, source: str, output: Path | None, resume: bool, de
     """
     if getattr(model.make_decoding(decoding), "n_best", 1) > 1:
         raise UserError("--input: writes one output for each line; leave --n-best out")
+    report_search(model, decoding)
     unknown: list[int] = []
+    tokens = UnknownTokens()
     with (
         LineWriter(output, resume) as writer,
         Progress("outputs", "lines", count_lines(source), writer.done) as progress,
@@ -42,15 +45,23 @@ def generate_file(model: Any, source: str, output: Path | None, resume: bool, de
         for lines in skip_lines(split_chunks(model.read_line_blocks(source)), writer.done, output):
             results, unread = generate_lines(model, lines, decoding)
             writer.write(results)
+            tokens.add(model, lines)
             unknown += [number + index + 1 for index in unread]
             number += len(lines)
             progress.add(len(lines))
+    tokens.report(get_unit(model))
     if unknown:
         sys.stdout.flush()  # before the message, where both go to one place
         what = "1 line has" if len(unknown) == 1 else f"{len(unknown)} lines have"
         numbers = f"line{'' if len(unknown) == 1 else 's'} {format_some(unknown)}"
         print(f"attendgen: {source}: {what} no token that the model knows, and no output: {numbers}", file=sys.stderr)
     return PARTLY if unknown else 0
+
+
+def get_unit(model: Any) -> str:
+    """Return what the tokens of a model's inputs are called."""
+    vocabulary = getattr(model.vocabulary, "source", model.vocabulary)
+    return str(getattr(getattr(vocabulary, "tokenizer", None), "unit", "tokens"))
 
 
 def split_chunks(blocks: Iterable[list[str]]) -> Iterator[list[str]]:

@@ -26,7 +26,9 @@ VARIABLE = "ATTENDGEN_TRUST"  # packages with commas between; processes that thi
 
 # by module: classes that run no code and write no file when they are made
 PUBLIC = {
-    "attendgen.callbacks": "EMA EarlyStopping FiniteLoss GradientNorm LastCheckpoint LogSamples StepSeed Throughput",
+    "attendgen.callbacks": (
+        "EMA EarlyStopping FiniteLoss GradientNorm LastCheckpoint LogInterval LogSamples Progress StepSeed Throughput"
+    ),
     "attendgen.data": (
         "CaptionDataModule Coco Flickr8k FlickrCsv JsonLines Karpathy MeaningRepresentations ParallelDataModule "
         "RotoWireGames RotoWireSentences Shapes TableDataModule TableLines TextCaps TextDataModule"

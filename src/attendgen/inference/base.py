@@ -13,6 +13,7 @@ from attendgen.config.instantiate import get_first_line, instantiate
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.runs.run import Run
+from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text
 from attendgen.utils.lines import read_line_blocks
@@ -86,6 +87,14 @@ class TrainedModel:
         if settings is None:
             raise UserError("decoding: missing in the run's config")
         return settings
+
+    def find_unknown(self, text: str) -> tuple[list[str], int]:
+        """Return the tokens of an input that the model does not know, and the number of all its tokens."""
+        vocabulary = getattr(self.vocabulary, "source", self.vocabulary)
+        if not isinstance(vocabulary, Vocabulary):  # one of the user's own spells its tokens itself
+            return [], 0
+        tokens = vocabulary.split(text)
+        return [token for token in tokens if token not in vocabulary.ids], len(tokens)
 
     def clear_settings(self, options: dict[str, Any]) -> dict[str, Any]:
         """Set those of the run's settings of decoding to null that options give as None; return the other options.

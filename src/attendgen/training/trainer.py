@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from attendgen.callbacks.batch_norm import SharedStatistics
 from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
+from attendgen.callbacks.log_interval import LogInterval
 from attendgen.callbacks.step_seed import StepSeed
 from attendgen.config.instantiate import instantiate
 from attendgen.config.saved import record_config, to_plain_dict
@@ -54,6 +55,7 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
         record,
         StepSeed(config.seed),
         FiniteLoss(),
+        LogInterval(),
         Hyperparameters(to_plain_dict(config), config.monitor.metric),
     ]
     # a run that starts over because it has no checkpoint keeps nothing of its log
