@@ -2,21 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from attendgen.data.captions.boxes import Box
 from attendgen.data.captions.shapes import COLORS, SHAPES, SIZES
+from attendgen.data.module import BaseDataModule
 from attendgen.evaluation.evaluate import evaluate
 from attendgen.evaluation.options import take_boxes
-from attendgen.evaluation.pointing import PointingGame, link_words, measure
+from attendgen.evaluation.pointing import PointingGame, link_words, make_pointing_game, measure
+from attendgen.inference.load import load
+from attendgen.tasks.captioning import CaptioningTask
+from attendgen.tasks.seq2seq import Seq2SeqTask
 from attendgen.visualization.regions import Boxes, Grid
 from helpers.attention_pages import make_caption
 from helpers.errors import Command, assert_mistake, refusal
 from helpers.runs import SharedRuns
 
-SHOWN = {*COLORS, *SIZES, *SHAPES}  # words of drawn images that have boxes; any image may lack the one that is written
 WHOLE, CORNER = Box(0, 0, 1, 1), Box(0, 0, 0.4, 0.4)
 
 
@@ -59,31 +64,50 @@ def test_the_longer_of_two_phrases_counts() -> None:
     assert link_words(result, words) == [(2, [WHOLE]), (5, [CORNER])]
 
 
-def test_evaluate_compares_with_a_file(
-    attendgen: Command, runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")  # no Java
-    run, file, out = runs("shapes"), tmp_path / "boxes.json", tmp_path / "out"
-    own = attendgen("evaluate", run, "attention=own", "decoding.min_length=3", "--tag", "", "--out", out)
-    assert own.code == 0, own.err
-    metrics = json.loads((out / "metrics_val.json").read_text())
-    outputs = json.loads((out / "captions_val.json").read_text())
-    assert metrics["pointing_words"] <= sum(word in SHOWN for o in outputs for word in o["caption"].split())
-    words = {word for output in outputs for word in output["caption"].split()}
-    file.write_text(json.dumps({output["image_id"]: {word: [WHOLE] for word in words} for output in outputs}))
-    found = evaluate(run, boxes=file, out=tmp_path / "python", min_length=3)
-    assert found["pointing"] == found["pointing_chance"] == 1
-    assert found["pointing_words"] == sum(len(output["caption"].split()) for output in outputs)
-    assert found.settings["boxes"] == "boxes.json"
+@pytest.fixture(autouse=True)
+def _without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+
+
+def test_evaluate_compares_with_a_file(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
+    run, file, options = runs("flickr8k_soft"), tmp_path / "boxes.json", ("--out", tmp_path, "decoding.min_length=3")
     file.write_text(json.dumps({"elsewhere.jpg": {"dog": [WHOLE]}}))
-    mistake = attendgen("evaluate", run, f"attention={file}", "--out", out)
-    assert_mistake(mistake, "none of its images is in the split", "elsewhere.jpg", "00000.png")
+    mistake = attendgen("evaluate", run, f"attention={file}", *options)
+    assert_mistake(mistake, "none of its images is in the split", "elsewhere.jpg", "purple.jpg")
+    words = load(run).vocabulary.tokens
+    file.write_text(json.dumps({"purple.jpg": {word: [WHOLE] for word in words}, "none.jpg": {}}))
+    outcome = attendgen("evaluate", run, f"attention={file}", "--tag", "boxes", *options)
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads((tmp_path / "metrics_val.boxes.json").read_text())
+    captions = {
+        row["image_id"]: row["caption"] for row in json.loads((tmp_path / "captions_val.boxes.json").read_text())
+    }
+    assert metrics["pointing_words"] >= len(captions["purple.jpg"].split()) >= 3  # <eos> looks, too
+    assert metrics["pointing"] == metrics["pointing_chance"] == 1
+    assert metrics["pointing_weight"] == pytest.approx(1, abs=1e-4)
+    assert json.loads((tmp_path / "settings_val.boxes.json").read_text())["boxes"] == "boxes.json"
 
 
-def test_models_and_data_without_boxes_are_refused(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
-    options = ("attention=own", "--out", tmp_path)
-    assert_mistake(attendgen("evaluate", runs("toy_chat"), *options), "attention=own", "only captioners")
-    assert_mistake(attendgen("evaluate", runs("flickr8k_soft"), *options), "attention=own", "Flickr8k", "FILE.json")
+@pytest.mark.slow
+def test_drawn_shapes_have_boxes_of_their_own(runs: SharedRuns, tmp_path: Path) -> None:
+    scores = evaluate(runs("shapes"), boxes="own", out=tmp_path, min_length=3)
+    shown = {*COLORS, *SIZES, *SHAPES}  # an image may lack what the caption names
+    assert scores["pointing_words"] <= sum(word in shown for text in scores.outputs for word in text.split())
+
+
+def test_models_and_data_without_boxes_are_refused() -> None:
+    class Nothing:
+        pass
+
+    data: Any = BaseDataModule()
+    data.source = Nothing()
+    task: Any = CaptioningTask.__new__(CaptioningTask)
+    torch.nn.Module.__init__(task)
+    task.model = None
+    message = refusal(make_pointing_game, task, data, "own")
+    assert message == "attention=own: Nothing has no boxes of its own; give attention=FILE.json"
+    other: Any = Seq2SeqTask.__new__(Seq2SeqTask)
+    assert "only captioners look at boxes" in refusal(make_pointing_game, other, data, "boxes.json")
 
 
 def test_the_boxes_are_no_change_of_the_config() -> None:

@@ -103,7 +103,7 @@ def test_wrong_numbers_of_inputs_and_images_are_named(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("experiment", ["novels", "novels_textgenerate"])
+@pytest.mark.parametrize("experiment", ["novels", pytest.param("novels_textgenerate", marks=pytest.mark.slow)])
 def test_a_continuation_s_alternatives_are_those_of_its_windows(runs: SharedRuns, experiment: str) -> None:
     model = load(runs(experiment))
     size = len(model.vocabulary)
