@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from attendgen.data.tables.table import TableText, parse_slots
 from attendgen.data.tables.vocabulary import build_table_vocabulary
+from attendgen.inference.report import make_data
 from attendgen.inference.table_writer import TableWriter
 from attendgen.layers.attention import AdditiveAttention
 from attendgen.layers.records import RecordEncoder
@@ -53,7 +54,7 @@ def score_stepwise(writer: TableWriter, table: str, ids: list[int]) -> tuple[lis
 @torch.inference_mode()
 def test_results_hold_the_models_log_probabilities_and_attention_over_the_cells() -> None:
     writer = make_writer()
-    found = writer.generate(AROMI, beam_size=3, n_best=2)
+    found = writer.generate(AROMI, beam_size=3, n_best=2, alternatives=len(writer.vocabulary.target))
     assert len(found) == 2
     for result in found:
         ids = [writer.vocabulary.target.ids[token] for token in result.tokens]
@@ -62,6 +63,10 @@ def test_results_hold_the_models_log_probabilities_and_attention_over_the_cells(
         np.testing.assert_allclose(result.attention, attention, atol=1e-5)
         assert result.source == ["food Fast", "food food", "name Aromi", "area riverside"]
         assert result.rows == [1, 1, 2, 3]
+        own = [step[token] for step, token in zip(result.alternatives, result.tokens, strict=True)]
+        np.testing.assert_allclose(own, log_probs, atol=1e-4)
+    (item,) = make_data({"": [found]})["items"]
+    assert item["kind"] == "table"
 
 
 @torch.inference_mode()

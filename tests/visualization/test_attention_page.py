@@ -179,7 +179,23 @@ def test_the_cells_of_a_table_light_up(browser: Browser, tmp_path: Path) -> None
     lit = browser.run("[...document.querySelectorAll('.cells .token')].map((e) => +e.style.getPropertyValue('--w'))")
     np.testing.assert_allclose(np.array(lit) / max(lit), [0, 0.25, 1], atol=0.01)
     browser.hover(".cells .token", 1)
+    tops = browser.run("[...document.querySelectorAll('.cells .token')].map((e) => e.offsetTop)")
+    assert len(set(tops)) == 1  # short rows stand side by side
     assert browser.text(".status") == "name Eagle is looked at by Eagle 50 %, French 20 %"
+
+
+def test_a_large_table_scrolls_to_the_cell_that_a_word_looks_at(browser: Browser, tmp_path: Path) -> None:
+    source, rows = [f"PTS {i}" for i in range(600)], [i // 6 for i in range(600)]
+    weights = np.zeros((2, 600))
+    weights[0, 3] = weights[1, 590] = 1
+    report(make_result(["first", "last"], weights, source=source, rows=rows), tmp_path / "page.html")
+    browser.open(tmp_path / "page.html")
+    browser.hover(".output .token", 0)
+    assert browser.run("document.querySelector('.cells').scrollTop") == 0
+    browser.hover(".output .token", 1)
+    script = "document.querySelectorAll('.cells .token')[590].getBoundingClientRect().top"
+    low, high = browser.run("(b => [b.top, b.bottom])(document.querySelector('.cells').getBoundingClientRect())")
+    assert low <= browser.run(script) <= high
 
 
 def test_right_to_left_text_is_read_from_the_right(browser: Browser, tmp_path: Path) -> None:

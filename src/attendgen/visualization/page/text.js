@@ -1,17 +1,18 @@
 // Views of what is attended to as text: a source, the cells of a table, or the context of a continuation.
 
 const SMALL = 24; // tokens on both sides of a matrix that is open at first
+const SHORT = 3; // cells of a row of a table that needs no line of its own
 const LARGEST = 6000; // cells of a matrix that is a table; a larger one is an image
 
 class SourceView {
   constructor(item, panel) {
     this.panel = panel;
     const handlers = { look: (j) => panel.lookBack(j), fix: (j) => panel.lookBack(j), release: () => panel.release(), leave: () => panel.lookBack(-1) };
-    const cells = item.kind === "table";
-    const name = cells ? "Table" : item.kind === "text" ? "Context" : "Source";
+    this.isTable = item.kind === "table";
+    const name = this.isTable ? "Table" : item.kind === "text" ? "Context" : "Source";
     const pieces = panel.model.source;
-    this.list = new TokenList(pieces, name, handlers, cells ? "cells" : "context");
-    if (cells) this.groupRows(panel.model.rows);
+    this.list = new TokenList(pieces, name, handlers, this.isTable ? "cells" : "context");
+    if (this.isTable) this.groupRows(panel.model.rows);
     this.root = make("div", {}, make("h4", {}, name), this.list.root);
     this.table = make("div", { class: "scroll" });
     const isSmall = pieces.length <= SMALL && panel.weights.length <= SMALL;
@@ -20,7 +21,7 @@ class SourceView {
     if (item.kind === "text" || !panel.attends) this.details.hidden = true;
   }
 
-  // Put the cells of each row of the table on lines of their own.
+  // Put the cells of each row of the table on lines of their own; those of short rows stand side by side.
   groupRows(rows) {
     const lines = new Map();
     this.list.tokens.forEach((token, j) => {
@@ -28,6 +29,13 @@ class SourceView {
       lines.get(rows[j]).append(token);
     });
     this.list.root.replaceChildren(...lines.values());
+    this.list.root.classList.toggle("flat", [...lines.values()].every((line) => line.children.length <= SHORT));
+  }
+
+  // Scroll a large table to a cell.
+  reveal(cell) {
+    const { root } = this.list, top = cell.offsetTop - root.offsetTop;
+    if (top < root.scrollTop || top + cell.offsetHeight > root.scrollTop + root.clientHeight) root.scrollTop = top - root.clientHeight / 2;
   }
 
   // The weights of a row over the tokens of the source, without those over the output itself.
@@ -41,6 +49,7 @@ class SourceView {
     const [first, second] = panel.back >= 0 ? [null, null] : [rows[0] ?? null, rows[1] ?? null];
     this.list.shade(this.take(first), second && this.take(second));
     this.list.tokens.forEach((token, j) => token.classList.toggle("active", j === panel.back));
+    if (first && this.isTable) this.reveal(this.list.tokens[greatest(first)]);
     panel.words.shade(panel.back >= 0 ? panel.weights.map((row) => row[panel.back]) : this.takeOwn(first), second && this.takeOwn(second));
     this.markMatrix();
   }
