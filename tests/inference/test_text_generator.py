@@ -85,6 +85,9 @@ def test_on_token_receives_each_character(trained: TextGenerator) -> None:
 
 def test_beam_search_is_refused(trained: TextGenerator) -> None:
     assert "beam_size=2" in refusal(trained.generate, "It was", beam_size=2)
+    assert "only models that write about tables" in refusal(
+        trained.generate, "It was", temperature=1.0, n_best=2, facts=True
+    )
 
 
 def test_samples_of_one_context_differ_and_score_as_each_alone(trained: TextGenerator) -> None:

@@ -12,6 +12,7 @@ from attendgen.layers.tables import Table
 from attendgen.metrics.protocol import FactMetric, find_fact_metric
 
 ABSENT = 10**9  # mistakes of an output that does not exist
+NO_TABLES = "decoding.facts=true: only models that write about tables have facts to count; leave it out"
 
 
 class FactCheck(NamedTuple):

@@ -11,6 +11,7 @@ from torch import Tensor
 from attendgen.decoding.alternatives import Alternatives, find_alternatives, take_likeliest
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import Streamer, decode
+from attendgen.decoding.facts import NO_TABLES
 from attendgen.decoding.protocol import Decoded, StatefulModel
 from attendgen.decoding.sampling import RandomStreams
 from attendgen.inference.base import BATCH, TrainedModel, takes_argument
@@ -51,11 +52,13 @@ class TextGenerator(TrainedModel):
         """Return the run's decoding, changed by the options.
 
         Raises:
-            UserError: an option is wrong, asks for a beam, or the decoding has no maximum length.
+            UserError: an option is wrong, asks for a beam or for facts, or the decoding has no maximum length.
         """
         decoding: Any = super().make_decoding(options)
         if getattr(decoding, "beam_size", 1) > 1:
             raise UserError(f"beam_size={decoding.beam_size}: language models sample or decode greedily; leave it out")
+        if getattr(decoding, "facts", False):
+            raise UserError(NO_TABLES)
         if not hasattr(decoding, "max_length"):
             raise UserError(f"decoding: {type(decoding).__name__} has no max_length, which continuing a text needs")
         return decoding
