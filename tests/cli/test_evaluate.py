@@ -1,6 +1,7 @@
 """`attendgen evaluate`: the files that it writes for each family."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def test_evaluate_scores_text_files(attendgen: Command, runs: SharedRuns, tmp_pa
     metrics = json.loads((tmp_path / "metrics_text.json").read_text())
     assert metrics["characters"] == 28 + 6
     assert metrics["unknown_characters"] == 1
+    bound = metrics["bits_per_character"] + math.log2(0x110000) / 34
+    assert metrics["bits_per_character_bound"] == pytest.approx(bound, rel=1e-5)
     assert metrics["perplexity"] == pytest.approx(2 ** metrics["bits_per_character"], rel=1e-5)
 
 

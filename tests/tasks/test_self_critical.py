@@ -148,3 +148,9 @@ def test_suppressed_tokens_get_no_gradient(step):
 )
 def test_wrong_settings_are_refused(make_task, settings, message):
     assert refusal(make_task, SelfCriticalTask, **settings) == message
+
+
+def test_attention_to_the_most_probable_location_is_refused(make_task):
+    task = make_task(SelfCriticalTask, inference_attention="argmax")
+    message = refusal(task.setup, "fit")
+    assert "model.inference_attention=argmax" in message

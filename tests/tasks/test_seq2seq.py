@@ -1,6 +1,7 @@
 """The loss, decoding and scores of a sequence-to-sequence task."""
 
 import itertools
+import math
 from functools import partial
 
 import pytest
@@ -88,3 +89,19 @@ def test_decoded_texts_are_stored_by_the_index_of_their_pair(batch):
     task.validation_step(batch, 0)
     decoded = task.generate(batch).tokens[:, 0].tolist()
     assert task.texts == {7: TARGET.decode(decoded[0]), 2: TARGET.decode(decoded[1])}
+
+
+def test_unknown_targets_are_counted_and_bound_the_perplexity(tmp_path):
+    task = make()
+    task.on_validation_epoch_start()
+    index, rows = torch.tensor([0, 1]), [TARGET.encode("xé"), TARGET.encode("zzyx")]
+    task.validation_step(PairBatch(index, pad([[4], [5]]), *shift_targets(rows)), 0)
+    (tmp_path / "pairs.tsv").write_text("a\txé\nb\tzzyx\n", encoding="utf-8")
+    data = ParallelDataModule(str(tmp_path / "pairs.tsv"))
+    task._trainer = type("Trainer", (), {"datamodule": data, "barebones": False})()
+    logged = {}
+    task.log_scores = lambda scores, shown=(): logged.update(scores)
+    task.on_validation_epoch_end()
+    assert logged["unknown_tokens"] == pytest.approx(1 / 8)  # with two <eos>
+    bits = math.log2(logged["perplexity"]) + 8 * 3 / 8  # two bytes of é and its end, over eight tokens
+    assert task.score_outputs() == {"perplexity_bound": pytest.approx(2**bits, rel=1e-5)}

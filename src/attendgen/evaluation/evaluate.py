@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import json
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -175,7 +177,7 @@ def evaluate_run(
         validated = run_validation(task, data, device, options.devices)
         if not task.trainer.is_global_zero:
             return Scores({}, {})
-        scores = {**validated, **data.count_inputs(split), **task.score_outputs()}
+        scores = bound_bits({**validated, **data.count_inputs(split), **task.score_outputs()})
     if game is not None:
         scores |= game.compute()
     if options.dynamic is not None:
@@ -191,6 +193,18 @@ def evaluate_run(
     order = sorted(results)
     inputs = data.inputs(data.eval_split) if results else []
     return Scores(scores, settings, [results[index] for index in order], [inputs[index] for index in order])
+
+
+def bound_bits(scores: dict[str, float]) -> dict[str, float]:
+    """Return scores with a bound of the bits per character if the vocabulary lacks some characters.
+
+    The bits charge an unknown character only for being unknown; the bound also names it among all of Unicode.
+    """
+    unknown, characters = scores.get("unknown_characters", 0), scores.get("characters", 0)
+    if not unknown or not characters or "bits_per_character" not in scores:
+        return scores
+    more = math.log2(sys.maxunicode + 1) * unknown / characters
+    return {**scores, "bits_per_character_bound": scores["bits_per_character"] + more}
 
 
 def _require_options(task: BaseTask[Any], options: EvaluationOptions) -> None:

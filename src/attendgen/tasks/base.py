@@ -247,7 +247,8 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         """Return cross-entropy (nats per token) and perplexity of the validation so far, and reset them."""
         bits = float(self.bits.compute())
         self.bits.reset()
-        return {"cross_entropy": bits * math.log(2), "perplexity": perplexity(bits)}
+        self.cross_entropy = bits * math.log(2)  # of the last validation
+        return {"cross_entropy": self.cross_entropy, "perplexity": perplexity(bits)}
 
     def log_scores(self, scores: dict[str, float], shown: tuple[str, ...] = ()) -> None:
         """Log validation scores under the name of the split.

@@ -140,8 +140,9 @@ class CaptioningTask(GeneratingTask[VocabularyProtocol]):
         """Return the share of captions that occur word for word in the training set, if that is there."""
         with contextlib.suppress(UserError):  # the training captions may be missing
             train = {tokenize(text) for texts in self.data.references("train").values() for text in texts}
-            return {"seen_in_training": sum(tokenize(text) in train for text in self.texts.values()) / len(self.texts)}
-        return {}
+            seen = sum(tokenize(text) in train for text in self.texts.values()) / len(self.texts)
+            return {**super().score_outputs(), "seen_in_training": seen}
+        return super().score_outputs()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the captions of the last validation, and open the retrieval of captions if it is used."""

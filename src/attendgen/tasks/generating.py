@@ -1,14 +1,17 @@
 """The base of tasks whose validation decodes texts and compares them with references."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
+from attendgen.data.batch import is_token
 from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.layers.tables import Table
+from attendgen.metrics.bits_per_token import perplexity
 from attendgen.metrics.protocol import (
     AnyMetric,
     SignedMetric,
@@ -19,8 +22,10 @@ from attendgen.metrics.protocol import (
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import BaseTask
 from attendgen.text.protocol import VocabularyProtocol
-from attendgen.text.vocabulary import VocabularyKind
+from attendgen.text.vocabulary import Vocabulary, VocabularyKind
 from attendgen.utils.processes import gather_outputs
+
+UNKNOWN = "unknown_tokens"  # the score that is the share of target tokens that the vocabulary lacks
 
 
 class GeneratingTask(BaseTask[VocabularyKind]):
@@ -100,6 +105,24 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         references = self.get_references(self.data)
         return score_texts_slowly(self.metrics, list(self.texts.values()), [references[index] for index in self.texts])
 
+    def score_outputs(self) -> dict[str, float]:
+        """Return a bound of the perplexity if targets have unknown tokens.
+
+        The perplexity charges an unknown token only for being unknown. The bound also charges for spelling it in UTF-8,
+        with eight bits per byte and for its end.
+        """
+        vocabulary = self.output_vocabulary
+        if not isinstance(vocabulary, Vocabulary) or vocabulary.unknown is None:
+            return {}
+        references = self.get_references(self.data)
+        tokens = [vocabulary.split(text) for index in self.texts for text in references[index]]
+        unknown = [token for line in tokens for token in line if token not in vocabulary.ids]
+        if not unknown:
+            return {}
+        spelled = sum(8 * (len(token.encode()) + 1) for token in unknown)
+        bits = self.cross_entropy / math.log(2) + spelled / sum(len(line) + 1 for line in tokens)
+        return {"perplexity_bound": perplexity(bits)}
+
     def export_outputs(self) -> list[str] | list[dict[str, Any]]:
         """Return the texts of the last validation, each as one line."""
         return [self.texts[index].replace("\n", " ") for index in sorted(self.texts)]
@@ -112,6 +135,10 @@ class GeneratingTask(BaseTask[VocabularyKind]):
     def validation_step(self, batch: Any, batch_index: int) -> None:  # noqa: ANN401  # the batches of a subclass
         """Measure the cross-entropy, and decode."""
         super().validation_step(batch, batch_index)
+        if self.output_vocabulary.unknown is not None:
+            unknown, tokens = batch.outputs == self.output_vocabulary.unknown, is_token(batch.outputs)
+            before, number = self.means.get(UNKNOWN, (0.0, 0.0))
+            self.means[UNKNOWN] = (before + unknown.sum().item(), number + tokens.sum().item())
         decoded = self.generate(batch)
         for observe in self.observers:
             observe(batch, decoded)

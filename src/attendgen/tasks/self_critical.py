@@ -10,6 +10,7 @@ from attendgen.data.batch import CaptionBatch, is_token
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded
+from attendgen.layers.hard_attention import ArgmaxSampler
 from attendgen.layers.state import Memory
 from attendgen.losses.cross_entropy import token_nll
 from attendgen.losses.score_function import leave_one_out, log_probability
@@ -76,12 +77,17 @@ class SelfCriticalTask(CaptioningTask):
         """Check that the model can score its own samples.
 
         Raises:
-            UserError: it lacks a method for that.
+            UserError: it lacks a method for that, or attends to the most probable location, which is not drawn.
         """
         super().setup(stage)
         if stage == "fit":
             needed = ("fixed_dropout_masks", "score_sampled", "is_hard")
             require_parts(self.model, "self-critical training", *needed)
+            if isinstance(getattr(self.model, "sampler", None), ArgmaxSampler):
+                raise UserError(
+                    "model.inference_attention=argmax: self-critical training rewards sampled locations, and none is "
+                    "sampled; use soft or sample"
+                )
 
     def on_fit_start(self) -> None:
         """Count the document frequencies of the reward in the training captions."""
