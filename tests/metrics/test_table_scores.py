@@ -42,6 +42,13 @@ def test_scores_are_those_of_each_metric_whatever_was_scored_before():
     assert metric(OUTPUTS, REFERENCES)["bleu_lower"] > metric(OUTPUTS, REFERENCES)["bleu"]
 
 
+def test_bleu_without_case_from_first_principles():
+    """One word of six differs, whatever its case: precisions 5/6, 4/5, 3/4, 2/3 (Papineni et al. 2002)."""
+    scores = TableScores()(["A b C d e X"], [["a B c d E f"]])
+    assert scores["bleu_lower"] == pytest.approx(100 * math.prod((5 / 6, 4 / 5, 3 / 4, 2 / 3)) ** (1 / 4))
+    assert scores["bleu"] < scores["bleu_lower"]
+
+
 def test_words_that_are_split_already_are_left_whole():
     outputs, references = ["Al_Horford had 17 points ."], [["Al_Jefferson had 17 points ."]]
     whole = TableScores("none")(outputs, references)["bleu"]
