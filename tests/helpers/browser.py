@@ -125,10 +125,14 @@ class Browser:
     def open(self, page: Path) -> None:
         """Open a file and wait until its scripts have drawn everything."""
         self.ask("Page.navigate", url=page.resolve().as_uri())
+        assert self.wait_for("document.documentElement?.dataset.ready === 'true'"), f"not ready: {self.errors}"
+
+    def wait_for(self, condition: str) -> bool:
+        """Wait until a condition holds in the page; return whether it does in time."""
         deadline = time.monotonic() + LIMIT
-        while self.run("document.documentElement?.dataset.ready") != "true":
-            assert time.monotonic() < deadline, f"the page is not ready: {self.errors}"
+        while not (holds := bool(self.run(condition))) and time.monotonic() < deadline:
             time.sleep(0.05)
+        return holds
 
     def run(self, expression: str) -> Any:
         """Return the value of an expression in the page."""

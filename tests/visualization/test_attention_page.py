@@ -148,6 +148,19 @@ def test_models_stand_side_by_side(browser: Browser, tmp_path: Path) -> None:
     assert tops[0] == tops[1]
 
 
+def test_many_images_draw_their_words_when_they_are_scrolled_into_view(browser: Browser, tmp_path: Path) -> None:
+    results = [[make_caption("a dog", [0, 4])]] * 25
+    report(results, tmp_path / "page.html", images=[Image.new("RGB", (300, 300), "white")] * 25)
+    browser.open(tmp_path / "page.html")
+    drawn = "[...document.querySelectorAll('.strip')].map((e) => e.children.length)"
+    assert browser.run(drawn)[-1] == 0
+    browser.hover(".output .token", 49)
+    assert browser.wait_for(f"{drawn}.at(-1) === 2")
+    assert browser.wait_for(f"{drawn}[0] === 2")
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert browser.run(drawn) == [2] * 25
+
+
 def test_hovering_either_side_shades_the_other(browser: Browser, tmp_path: Path) -> None:
     weights = np.array([[0.85, 0.15, 0.0], [0.12, 0.28, 0.6], [0.0, 1.0, 0.0]])  # 255 steps are exact
     result = make_result(["a", "dog", "<eos>"], weights, source=["un", "chien", "noir"])

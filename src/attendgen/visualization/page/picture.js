@@ -79,6 +79,7 @@ class PictureView {
     this.picture = item.picture;
     this.image = new Image();
     this.image.src = item.picture.source;
+    this.isWaiting = true; // until `start.js` lets it draw every word
     this.root = make("div", { class: "pictures" });
     this.strip = make("div", { class: "strip" });
     this.details = make("details", { open: true }, make("summary", {}, "Every word"), this.strip);
@@ -134,7 +135,7 @@ class PictureView {
 
   // Draw what depends on the output and the settings.
   refresh() {
-    if (!this.details.open) return;
+    if (!this.details.open || this.isWaiting) return;
     this.strip.replaceChildren(...this.panel.output.pieces.map(([, word], i) => {
       const canvas = make("canvas", { role: "img", "aria-label": `${spell(word)} ${this.describe(i)}` });
       this.paint(canvas, i, 240, false);

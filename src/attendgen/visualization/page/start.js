@@ -2,6 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const panels = [];
+const MANY = 20; // pictures; of more, those in view draw every word
 
 function makeItem(item) {
   const models = make("div", { class: "models" });
@@ -23,7 +24,25 @@ document.getElementById("toolbar").addEventListener("input", (event) => {
   for (const panel of panels) { panel.update(); panel.view.refresh(); }
 });
 document.getElementById("toolbar").addEventListener("submit", (event) => event.preventDefault());
+function showWords(panel) {
+  panel.view.isWaiting = false;
+  panel.view.refresh();
+}
+
+const pictured = panels.filter((panel) => panel.view instanceof PictureView);
+if (pictured.length > MANY) {
+  const observer = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((found) => found.isIntersecting)) {
+      observer.unobserve(entry.target);
+      showWords(pictured.find((panel) => panel.root === entry.target));
+    }
+  }, { rootMargin: "600px" });
+  for (const panel of pictured) observer.observe(panel.root);
+} else for (const panel of pictured) panel.view.isWaiting = false; // drawn when the picture is decoded
 addEventListener("beforeprint", () => {
-  for (const panel of panels) if (!panel.view.details.hidden) panel.view.details.open = true;
+  for (const panel of panels) {
+    if (!panel.view.details.hidden) panel.view.details.open = true;
+    showWords(panel);
+  }
 });
 Promise.all(panels.map((panel) => panel.view.ready)).then(() => { document.documentElement.dataset.ready = "true"; });
