@@ -89,6 +89,18 @@ def test_data_of_a_bundled_model_follows_the_environment(monkeypatch: pytest.Mon
 def test_directory_of_a_bundled_models_name_hides_the_model(
     runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(runs("novels"), tmp_path / "toy-chat")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy-chat").mkdir()
+    assert Run.find("toy-chat").family == "seq2seq", "a folder that is not a run hides nothing"
+    shutil.copytree(runs("novels"), tmp_path / "toy-chat", dirs_exist_ok=True)
     assert Run.find("toy-chat").family == "language_model"
+
+
+def test_folder_of_runs_names_the_newest_and_home_is_expanded(
+    runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(runs("toy_chat"), tmp_path / "toy" / "one")
+    assert Run.find("~/toy/one").family == "seq2seq"
+    assert f"a folder of 1 runs; the newest is {tmp_path / 'toy' / 'one'}" in refusal(Run.find, "~/toy")
+    assert "not a run directory" in refusal(Run.find, tmp_path)

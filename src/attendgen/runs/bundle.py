@@ -20,7 +20,10 @@ from attendgen.text.vocabulary import save_vocabulary
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import write_text
 
-KEPT = ("name", "family", "seed", "steps", "epochs", "validate_every", "monitor", "decoding", "data", "model", "task")
+KEPT = (
+    *("name", "family", "seed", "steps", "epochs", "validate_every"),
+    *("monitor", "metrics", "decoding", "data", "model", "task"),
+)
 
 
 def bundle(

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from attendgen.runs.layout import FILES, FOLDERS, is_run_folder
+from attendgen.config.literals import expand_home
+from attendgen.runs.layout import CONFIG, FILES, FOLDERS, is_run_folder
 from attendgen.utils.errors import UserError
 from attendgen.utils.resources import bundled_models
 
@@ -14,15 +15,27 @@ def require_run(name: str | Path) -> None:
     Raises:
         UserError: nothing is there.
     """
-    path = Path(name)
-    if not path.is_dir() and not path.is_file() and str(name) not in bundled_models():
+    path = Path(expand_home(str(name)))
+    if names_bundled(name) or path.is_file():
+        return
+    if not path.is_dir():
         raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
+    if not (path / CONFIG).exists():
+        found = sorted(path.glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime)
+        runs = f"a folder of {len(found)} runs; the newest is {found[-1].parent}" if found else "not a run directory"
+        raise UserError(f"{path / CONFIG}: no such file; {path} is {runs}")
+
+
+def names_bundled(name: str | Path) -> bool:
+    """Return whether a name is that of a bundled model, which a run of the same name hides, but no other folder."""
+    path = Path(name)
+    return str(name) in bundled_models() and not path.is_file() and not (path / CONFIG).exists()
 
 
 def names_run(name: str) -> bool:
     """Return whether a name is that of a run: its folder, a checkpoint or a bundled model."""
     path = Path(name)
-    return is_run_folder(path) or path.suffix == ".ckpt" or (not path.exists() and name in bundled_models())
+    return is_run_folder(path) or path.suffix == ".ckpt" or names_bundled(name)
 
 
 def require_no_run(folder: Path, option: str) -> None:

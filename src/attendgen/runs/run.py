@@ -15,12 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import safe_open
 
 from attendgen.config.instantiate import instantiate
+from attendgen.config.literals import expand_home
 from attendgen.config.overrides import override_config
 from attendgen.config.saved import read_config, to_plain_dict
 from attendgen.config.trust import require_trusted
 from attendgen.data.captions.features import get_image_encoder
 from attendgen.runs.checkpoint import read_checkpoint
-from attendgen.runs.folder import require_run
+from attendgen.runs.folder import names_bundled, require_run
 from attendgen.runs.layout import BEST, CHECKPOINTS, CONFIG, LAST, RECORD, VOCABULARY, WEIGHTS
 from attendgen.runs.weights import load_weights
 from attendgen.text.vocabulary import AnyVocabulary, load_vocabulary, vocabulary_from_dict
@@ -59,8 +60,8 @@ class Run:
             UserError: it does not exist, or a file of it is missing or broken.
         """
         require_run(name)
-        path = Path(name)
-        if not path.exists() and str(name) in (bundled := bundled_models()):
+        path = Path(expand_home(str(name)))
+        if names_bundled(name) and str(name) in (bundled := bundled_models()):
             path = bundled[str(name)]
             config = read_config(read_yaml(path / CONFIG), path / CONFIG)
             config.paths.data = os.environ.get(DATA_VARIABLE, config.paths.data)

@@ -70,9 +70,10 @@ def advise_encoding(data: bytes) -> str:
 
     candidates = COMMON.split()
     found = charset_normalizer.from_bytes(data[:100_000], cp_isolation=candidates)
-    if not found:
+    known = [match for match in found if match.encoding in candidates]  # it may also guess UTF-8, which it is not
+    if not known:
         return "convert the file to UTF-8"
-    best = min(found, key=lambda match: (match.chaos, -match.coherence, candidates.index(match.encoding))).encoding
+    best = min(known, key=lambda match: (match.chaos, -match.coherence, candidates.index(match.encoding))).encoding
     return f"it looks like {best}: convert the file to UTF-8, or set data.encoding={best}"
 
 
