@@ -85,3 +85,15 @@ def test_cached_texts_too_short_for_a_window_are_refused(root):
     module(root).setup("fit")
     with pytest.raises(UserError, match=r"b\.txt: 420 characters are too few"):
         module(root, context_len=400).setup("fit")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]"])
+def test_damaged_cache_is_made_again(root, content):
+    def read() -> list[list[int]]:
+        data = module(root)
+        return [text.tolist() for text in data.dataset("train").texts]
+
+    expected = read()
+    for path in (root.parent / "cache").glob("corpus-*"):
+        path.write_bytes(content)
+    assert read() == expected

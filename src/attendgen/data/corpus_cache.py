@@ -1,10 +1,13 @@
 """Texts as arrays of ids, encoded once and memory-mapped from then on."""
 
+import contextlib
 import hashlib
 import json
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +17,11 @@ from torch import Tensor
 from attendgen.text.protocol import VocabularyProtocol
 from attendgen.text.saved import describe, find_source
 from attendgen.text.vocabulary import Vocabulary
-from attendgen.utils.files import read_json, replacing, write_json
+from attendgen.utils.arrays import is_whole
+from attendgen.utils.errors import UserError
+from attendgen.utils.files import lock, read_json, replacing, write_json
+
+log = logging.getLogger(__name__)
 
 Parts = Mapping[str, Sequence[Integer[Tensor, " _tokens"]]]  # the texts of each split
 
@@ -47,6 +54,20 @@ def encode_text(text: str, vocabulary: VocabularyProtocol) -> Integer[Tensor, " 
     return torch.from_numpy(ids[ids >= 0].astype(size))
 
 
+def read_cached(path: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file in a cache; None if it is missing or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path)
+    except UserError:
+        content = None
+    if not isinstance(content, dict):
+        log.warning("%s: damaged; it is made again", path)
+        return None
+    return content
+
+
 class CorpusCache:
     """Results computed from some files, kept in a folder; other files or other settings have other entries.
 
@@ -65,24 +86,36 @@ class CorpusCache:
         digest = hashlib.sha256("\n".join((self.key, *more)).encode("utf-8", "surrogatepass")).hexdigest()
         return self.folder / f"corpus-{kind}-{digest[:24]}"
 
+    @contextlib.contextmanager
+    def lock(self, path: Path) -> Iterator[None]:
+        """Let one process at a time make an entry, so that the others find it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with lock(path.with_suffix(".lock")):
+            yield
+
     def counts(self, make: Callable[[], Counter[str]]) -> Counter[str]:
         """Return the counts of characters in the training texts."""
         path = self.path("counts").with_suffix(".json")
-        if not path.is_file():
-            write_json(path, make())
-        return Counter(read_json(path))
+        with self.lock(path):
+            counts = read_cached(path)
+            if counts is None:
+                counts = dict(make())
+                write_json(path, counts)
+        return Counter(counts)
 
     def parts(self, vocabulary: VocabularyProtocol, make: Callable[[], Parts]) -> Parts:
         """Return the texts of all splits as views of one memory-mapped file."""
         path = self.path("ids", json.dumps(describe(vocabulary)), find_source(vocabulary))
         lengths, ids = path.with_suffix(".json"), path.with_suffix(".npy")
-        if not (lengths.is_file() and ids.is_file()):
-            made = make()
-            with replacing(ids) as temporary:
-                np.save(temporary, np.concatenate([text.numpy() for texts in made.values() for text in texts]))
-            write_json(lengths, {split: [len(text) for text in texts] for split, texts in made.items()})
+        with self.lock(ids):
+            sizes = read_cached(lengths)
+            if sizes is None or not is_whole(ids, (sum(map(sum, sizes.values())),)):
+                made = make()
+                with replacing(ids) as temporary:
+                    np.save(temporary, np.concatenate([text.numpy() for texts in made.values() for text in texts]))
+                sizes = {split: [len(text) for text in texts] for split, texts in made.items()}
+                write_json(lengths, sizes)
         # copy on write: torch warns of a tensor that must not be written to
         whole = torch.from_numpy(np.load(ids, mmap_mode="c"))
-        sizes: dict[str, list[int]] = read_json(lengths)
         texts = iter(whole.split([size for split in sizes.values() for size in split]))
         return {split: [next(texts) for _ in split_sizes] for split, split_sizes in sizes.items()}

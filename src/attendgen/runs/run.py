@@ -182,7 +182,7 @@ def restore_settings(config: DictConfig, checkpoint: Path) -> None:
 def _get_trained_settings(config: DictConfig) -> dict[str, Any]:
     """Return the settings that trained weights belong to, by dotted field."""
     data = to_plain_dict(config)
-    untrained = ("optimizer", "schedule", "decoding")
+    untrained = ("optimizer", "schedule", "decoding", "metrics", "tokenize")
     task = {name: value for name, value in data["task"].items() if name not in untrained}
     groups = {"model": data["model"], "task": task}
     return {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}

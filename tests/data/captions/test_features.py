@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -281,3 +282,20 @@ def test_cache_is_pickled_without_its_rows(encoder, images, folder):
     copy = pickle.loads(sent)
     assert isinstance(copy, FeatureCache)
     torch.testing.assert_close(copy[4], cache[4], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+def test_damaged_cache_is_made_again(encoder, images, folder, caplog, damage):
+    path = cache_features(encoder, images, folder).path
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "other": b"features"}[damage])
+    again = cache_features(encoder, images, folder)
+    assert again.path.read_bytes() == whole
+    assert "damaged" in caplog.text
+
+
+def test_disk_without_space_is_refused_before_anything_is_computed(encoder, images, folder, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(UserError, match=r"the features of \d+ images need 0 MB, but 0 MB are free"):
+        cache_features(encoder, images, folder)
+    assert not list(folder.glob("*.partial.npy")) or not any(p.stat().st_size for p in folder.glob("*.partial.npy"))

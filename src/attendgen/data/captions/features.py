@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from attendgen.data.captions.digests import digest_images
 from attendgen.data.captions.images import PREPROCESSING, augment, open_image, to_pixels
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
+from attendgen.utils.arrays import is_whole, reserve_array
 from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.files import lock, read_json, write_json
 
@@ -124,32 +125,6 @@ class FeatureCache:
         return values if self.mask is None else Features(values, torch.from_numpy(self.mask[list(indices)]))
 
 
-class ResidentFeatures:
-    """The features of all views in the memory of a device."""
-
-    def __init__(self, caches: Sequence[FeatureCache], device: torch.device, each: int = 1024) -> None:
-        self.values = _copy_rows([cache.rows for cache in caches], device, each)
-        masks = [cache.mask for cache in caches if cache.mask is not None]
-        self.mask = _copy_rows(masks, device, each) if masks else None
-
-    def take(self, positions: Int[Tensor, " batch"]) -> Float[Tensor, "batch regions dim"] | Features:
-        """Return the features at positions in all views, one after the other."""
-        values = self.values[positions]
-        return values if self.mask is None else Features(values, self.mask[positions])
-
-
-def _copy_rows(arrays: Sequence[np.ndarray], device: torch.device, each: int) -> Tensor:
-    """Return arrays as one tensor on a device, reading `each` rows at a time."""
-    parts = [array[start : start + each] for array in arrays for start in range(0, len(array), each)]
-    rows = sum(len(array) for array in arrays)
-    whole = torch.empty(rows, *arrays[0].shape[1:], dtype=torch.from_numpy(arrays[0][:1].copy()).dtype, device=device)
-    done = 0
-    for part in tqdm(parts, desc="features to the device", leave=False):
-        whole[done : done + len(part)] = torch.from_numpy(part.copy())
-        done += len(part)
-    return whole
-
-
 def take_from_views(
     caches: Sequence[FeatureCache], views: Sequence[int], indices: Sequence[int]
 ) -> Float[Tensor, "batch regions dim"] | Features:
@@ -208,10 +183,10 @@ def cache_features(
         folder.mkdir(parents=True, exist_ok=True)
         key = get_cache_key(encoder, images, view, folder)
         final, partial, progress = (folder / f"{key}{end}" for end in (".npy", ".partial.npy", ".progress.json"))
-        if final.is_file():
+        if is_cached(final, len(images)):
             return FeatureCache(final)
         with lock(partial):  # two trainings that begin together fill one cache once
-            if final.is_file():
+            if is_cached(final, len(images)):
                 partial.unlink(missing_ok=True)
             else:
                 fill_cache(
@@ -220,6 +195,18 @@ def cache_features(
     except OSError as error:
         raise UserError(f"{folder}: the feature cache cannot be written: {error.strerror or error}") from error
     return FeatureCache(final)
+
+
+def is_cached(path: Path, images: int) -> bool:
+    """Return whether the features of so many images are cached; a damaged file is removed, with a warning."""
+    mask = get_mask_path(path)
+    if is_whole(path, (images, None, None)) and (not mask.exists() or is_whole(mask, (images, None))):
+        return True
+    if path.exists():
+        log.warning("%s: damaged; the features are computed again", path)
+        path.unlink()
+        mask.unlink(missing_ok=True)
+    return False
 
 
 def fold_batch_norms(encoder: ImageEncoder) -> ImageEncoder:
@@ -253,12 +240,14 @@ def fill_cache(
     encoder = fold_batch_norms(encoder).to(device, memory_format=torch.channels_last)
     probe, masked = split_mask(encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)))
     regions, dim = probe.shape[1:]
-    done = read_json(progress)["done"] if progress.is_file() and partial.stat().st_size else 0
     shape = (len(images), regions, dim)
-    rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.float16, shape if not done else None)
-    mask = None
+    done = read_json(progress)["done"] if progress.is_file() and is_whole(partial, shape) else 0
+    what = f"the features of {len(images)} images"
+    rows: np.memmap = np.load(partial, mmap_mode="r+") if done else reserve_array(partial, np.float16, shape, what)
+    mask: np.memmap | None = None
     if masked is not None:
-        mask = np.lib.format.open_memmap(get_mask_path(partial), "r+" if done else "w+", np.bool_, shape[:2])
+        path = get_mask_path(partial)
+        mask = np.load(path, mmap_mode="r+") if done else reserve_array(path, np.bool_, shape[:2], what)
     log.info("caching %d x %s features (%.0f MB) in %s", *shape[:1], shape[1:], rows.nbytes / 1e6, final)
     left = Subset(images, range(done, len(images)))
     size = batch_size or (256 if on_gpu else 32)

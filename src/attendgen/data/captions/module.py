@@ -16,13 +16,13 @@ from attendgen.data.captions.dataset import CaptionDataset, CaptionedImages, Ima
 from attendgen.data.captions.features import (
     FeatureCache,
     PixelData,
-    ResidentFeatures,
     cache_features,
     find_missing,
     to_single,
 )
 from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.data.captions.precomputed import FeatureStore, StoredFeatures
+from attendgen.data.captions.resident import ResidentFeatures
 from attendgen.data.captions.sources import CaptionedImage, CaptionSource, ImageId
 from attendgen.data.loader import BatchSizes, choose_workers, make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
