@@ -211,3 +211,15 @@ def test_changes_of_a_plain_config_follow_each_other() -> None:
     config = OmegaConf.create({"a": {"x": 1}, "b": "${a}", "c": "${b.x}"})
     after = override_config(config, ["a.x=2", "b.x=5"])
     assert (after.a.x, after.b.x, after.c) == (2, 5, 5)
+
+
+def test_home_folder_in_a_config_file_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = {"data": "~/data", "cache": "cache", "outputs": "~", "run": "run"}
+    data = {"root": "~/texts", "train": ["~/a.txt", "b.txt"], "val": "${paths.data}/val", "test": None}
+    config = OmegaConf.create({"paths": paths, "data": data, "model": {}, "task": {}, "init_from": None})
+    make_paths_absolute(config)
+    assert config.data.root == str(tmp_path / "texts")
+    assert list(config.data.train) == [str(tmp_path / "a.txt"), "b.txt"]
+    assert config.data.val == str(tmp_path / "data" / "val")
+    assert config.paths.outputs == str(tmp_path)

@@ -118,7 +118,12 @@ def _is_parameter(config: DictConfig, key: str) -> bool:
 
 
 def make_paths_absolute(config: DictConfig) -> None:
-    """Make the paths in a config independent of the working directory, so that the run can be used from anywhere."""
+    """Make the paths in a config independent of the working directory, so that the run can be used from anywhere.
+
+    A `~` at the beginning is the home folder, also of a path that a config file names.
+    """
+    for key in (*PATHS, "paths.outputs", "init_from"):
+        _expand_home(config, key)
     if config.get("init_from") and Path(config.init_from).exists():  # or it is the name of a bundled model
         config.init_from = str(Path(config.init_from).absolute())
     if isinstance(config.data.get("root"), str) and not OmegaConf.is_interpolation(config.data, "root"):
@@ -127,6 +132,19 @@ def make_paths_absolute(config: DictConfig) -> None:
         make_declared_paths_absolute(config[group])
     for key in ("data", "cache", "outputs", "run"):
         config.paths[key] = str(Path(config.paths[key]).absolute())
+
+
+def _expand_home(config: DictConfig, key: str) -> None:
+    """Expand `~` in a path, or in a list of paths, that is written out."""
+    group, _, name = key.rpartition(".")
+    settings = OmegaConf.select(config, group) if group else config
+    if not isinstance(settings, DictConfig) or name not in settings or OmegaConf.is_interpolation(settings, name):
+        return
+    value = settings[name]
+    if isinstance(value, str):
+        settings[name] = expand_home(value)
+    elif isinstance(value, ListConfig):
+        settings[name] = [expand_home(part) if isinstance(part, str) else part for part in value]
 
 
 def expand_profiler(config: DictConfig) -> None:

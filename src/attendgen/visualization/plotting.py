@@ -22,6 +22,7 @@ from PIL import Image
 
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import replacing
+from attendgen.visualization.glyphs import collect_missing_glyphs
 from attendgen.visualization.regions import Boxes, Grid, Regions, spread_weights
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -187,7 +188,8 @@ def highlight(
 def to_array(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
     """Return the figure's pixels, as TensorBoard's `add_image(..., dataformats="HWC")` takes them."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with collect_missing_glyphs():
+        canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3].copy()
 
 
@@ -214,7 +216,8 @@ def save(figure: Figure, path: str | Path) -> None:
     try:
         # journals refuse the Type 3 fonts that are the default of PDF; text in SVG stays text, which what shows it sets
         # by the rules of any script
-        with replacing(path) as temporary, rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+        settings = rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"})
+        with replacing(path) as temporary, settings, collect_missing_glyphs():
             figure.savefig(temporary, format=suffix[1:], dpi=SAVED_DPI)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
