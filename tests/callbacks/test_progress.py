@@ -29,7 +29,7 @@ def test_terminal_has_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Progress().is_disabled
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(12, 2), (3, 1), (1000, 20), (float("inf"), 20)])
+@pytest.mark.parametrize(("steps", "expected"), [(12, 2), (3, 1), (40, 20), (1000, 20), (float("inf"), 20)])
 def test_short_runs_log_more_often(steps: float, expected: int) -> None:
     trainer = cast("Any", SimpleNamespace(estimated_stepping_batches=steps, log_every_n_steps=20))
     start = LogInterval.on_train_start

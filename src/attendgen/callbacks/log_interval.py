@@ -9,11 +9,11 @@ POINTS = 5  # that a curve has at least
 
 
 class LogInterval(lightning.Callback):
-    """Log a training of few steps more often than `trainer.log_every_n_steps` says, so that its loss has a curve."""
+    """Let a training of fewer steps than `trainer.log_every_n_steps` log, so that its loss has a curve."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Shorten the interval."""
         steps = trainer.estimated_stepping_batches
         interval: Any = trainer  # its connector of loggers sets this attribute
-        if math.isfinite(steps) and steps > 0 and interval.log_every_n_steps:
-            interval.log_every_n_steps = max(1, min(interval.log_every_n_steps, int(steps) // POINTS))
+        if math.isfinite(steps) and 0 < steps < interval.log_every_n_steps:
+            interval.log_every_n_steps = max(1, int(steps) // POINTS)
