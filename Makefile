@@ -7,7 +7,7 @@ SHARED ?= ../shared
 # processes that share the tests, a file each
 WORKERS ?= 2
 
-.PHONY: demo test check docs slow gpu smoke lowest requirements clean
+.PHONY: demo test check docs tutorial slow gpu smoke lowest requirements clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
@@ -25,6 +25,10 @@ check: $(READY)
 # the documentation site, in build/docs
 docs: $(READY)
 	$(BIN)/python scripts/build_docs.py
+
+# run the tutorial and keep its outputs
+tutorial: $(READY)
+	$(BIN)/python scripts/run_tutorial.py
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

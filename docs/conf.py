@@ -7,7 +7,8 @@ author = "The AttendGen developers"
 release = attendgen.__version__
 root_doc = "docs/index"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+nb_execution_mode = "off"  # the tutorial keeps its outputs: scripts/run_tutorial.py
 myst_heading_anchors = 4  # links name headings as on GitHub
 default_role = "code"  # docstrings mark code with single backticks
 autodoc_default_options = {"members": True, "member-order": "bysource"}

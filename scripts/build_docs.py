@@ -50,7 +50,7 @@ PACKAGES = (
     "attendgen.testing",
 )
 SECTION = re.compile(r"^\| \*\*(.+?)\*\* \|", re.MULTILINE)
-LINK = re.compile(r"\]\(([^)\s#:]+\.md)\)")
+LINK = re.compile(r"\]\(([^)\s#:]+\.(?:md|ipynb))\)")
 
 
 @script
