@@ -42,7 +42,7 @@ def find_targets(node: object) -> Iterator[str]:
 
 
 def test_five_models_are_bundled() -> None:
-    assert {"toy-chat", "multi30k-fr-en", "novels", "flickr8k-soft", "flickr8k-hard"} <= set(MODELS)
+    assert {"toy-chat", "multi30k-fr-en", "novels", "flickr8k-soft", "flickr8k-hard", "e2e"} <= set(MODELS)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
