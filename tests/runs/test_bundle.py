@@ -94,6 +94,12 @@ def test_translator_translates() -> None:
     assert {"man", "couch"} <= set(text.rstrip(".").split())
 
 
+def test_writer_says_all_facts() -> None:
+    model = attendgen.load("e2e")
+    text = model.generate("name[The Eagle], food[French], area[riverside], near[Burger King]")[0].text
+    assert all(value in text for value in ("The Eagle", "French", "riverside", "Burger King"))
+
+
 @pytest.mark.parametrize("name", ["flickr8k-soft", "flickr8k-hard"])
 def test_captions_depend_on_the_image(name: str) -> None:
     model = attendgen.load(name)
