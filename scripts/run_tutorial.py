@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
@@ -42,7 +43,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         client = NotebookClient(
             notebook,
             timeout=LONGEST,
-            kernel_name="python3",
+            km=AsyncKernelManager(kernel_name="python3", transport="ipc"),  # no port is opened
             resources={"metadata": {"path": folder}},
             on_cell_complete=lambda **_: bar.update(),
         )
