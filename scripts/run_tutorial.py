@@ -43,7 +43,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
         client = NotebookClient(
             notebook,
             timeout=LONGEST,
-            km=AsyncKernelManager(kernel_name="python3", transport="ipc"),  # no port is opened
+            # sockets in the folder: no port is opened
+            km=AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(Path(folder) / "kernel")),
             resources={"metadata": {"path": folder}},
             on_cell_complete=lambda **_: bar.update(),
         )
