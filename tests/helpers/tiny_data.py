@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from attendgen.data.loader import ResumableSampler
+from helpers.tiny_tables import e2e, rotowire
 
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
 CAPTIONS = ("a {} square on the wall", "the {} picture", "something {} hangs here", "a {} thing", "all is {}")
@@ -72,6 +73,8 @@ def multi30k(root: Path) -> Path:
 
 CAPTIONER = ["model.encoder.pretrained=false", "model.encoder.size=64"]  # 2x2 regions
 CAPTIONER += ["model.hidden=8", "model.embedding_dim=8", "data.min_frequency=1", "decoding.max_length=8"]
+TABLES = ["model.hidden=8", "model.embedding_dim=8", "model.encoder.dim=8", "model.encoder.embedding_dim=4"]
+TABLES += ["data.min_frequency=1", "data.batch_size=2", "decoding.max_length=8"]
 SMALL = {
     "flickr8k": CAPTIONER,
     "coco": CAPTIONER,
@@ -85,6 +88,8 @@ SMALL = {
     "shapes": ["data.max_samples=8", "+data.source.counts={train: 8, val: 4, test: 4}"],
     "toy": ["decoding.max_length=30"],
     "pairs": ["decoding.max_length=30"],
+    "e2e": TABLES,
+    "rotowire": TABLES,
     "multi30k": ["model.hidden=8", "model.encoder_hidden=4", "data.batch_size=4", "decoding.max_length=20"],
 }
 
@@ -128,10 +133,13 @@ STEPS = {
 }
 
 
+MAKERS = {"flickr8k": flickr8k, "coco": coco, "novels": novels, "multi30k": multi30k, "e2e": e2e, "rotowire": rotowire}
+
+
 def arguments(experiment: str, folder: Path, *overrides: str, name: str = "run") -> list[str]:
     """Return the arguments of a training on tiny data in `folder`, whose run directory is `folder/name`."""
     family = experiment.split("_")[0]
-    make = {"flickr8k": flickr8k, "coco": coco, "novels": novels, "multi30k": multi30k}.get(family)
+    make = MAKERS.get(family)
     root = folder / family
     data = [f"data.root={make(root) if not root.exists() else root}"] if make else []
     common = [f"paths.cache={folder}/cache", f"hydra.run.dir='{folder / name}'", "callbacks.progress=null"]

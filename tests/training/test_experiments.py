@@ -19,7 +19,15 @@ from helpers.runs import SharedRuns
 Train = Callable[..., Path]
 EXPERIMENTS = sorted(path.stem for path in (get_conf_dir() / "experiment").glob("*.yaml"))
 # others cover their data, their model and their task
-SLOW = ("coco_hard", "coco_soft", "flickr8k_multiscale", "multi30k_fr_en", "novels_textgenerate", "toy_chat_letters")
+SLOW = (
+    "coco_hard",
+    "coco_soft",
+    "e2e",
+    "flickr8k_multiscale",
+    "multi30k_fr_en",
+    "novels_textgenerate",
+    "toy_chat_letters",
+)
 
 
 @pytest.mark.parametrize(
