@@ -101,7 +101,9 @@ def test_several_runs_are_scored_in_one_process(
     folders = [tmp_path / "seed=1", tmp_path / "seed=2"]  # a RUN with "=" exists as a path
     for folder in folders:
         shutil.copytree(runs("toy_chat"), folder)
-    (tmp_path / "none").mkdir()
+    for name in ("none", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "config.yaml").write_text("name: broken\n")
     monkeypatch.chdir(tmp_path)
     open_data, opened = evaluate.open_data, []
 
@@ -110,10 +112,11 @@ def test_several_runs_are_scored_in_one_process(
         return open_data(*arguments)
 
     monkeypatch.setattr(evaluate, "open_data", count)
-    outcome = attendgen("evaluate", "seed=1", "none", "seed=2", "decoding.beam_size=2")
+    outcome = attendgen("evaluate", "seed=1", "broken", "seed=2", "decoding.beam_size=2")
     assert outcome.code == 3
     (line,) = (line for line in outcome.err.splitlines() if line.startswith("attendgen: "))
-    assert "none/config.yaml: No such file" in line
+    assert "broken/config.yaml: data, model, task: missing" in line
+    assert_mistake(attendgen("evaluate", "seed=1", "none"), "none is not a run directory")
     assert_mistake(attendgen("evaluate", "seed=1", "nowhere"), "nowhere: no such run directory")
     scores = [json.loads((folder / "metrics_val.beam2.json").read_text()) for folder in folders]
     assert scores[0] == scores[1]

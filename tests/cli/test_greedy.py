@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import attendgen as package
+from attendgen.data.batch import pad_cells
 from attendgen.data.captions.images import open_image, to_pixels
 from attendgen.utils.resources import bundled_models
 from attendgen.utils.special_tokens import EOS, PAD, SOS
@@ -45,7 +46,7 @@ def generate(attendgen: Command, request: pytest.FixtureRequest) -> Callable[...
 
 
 def test_all_bundled_models_are_covered() -> None:
-    assert set(bundled_models()) == {*TEXTS, *CAPTIONERS, "novels"}
+    assert set(bundled_models()) == {*TEXTS, *CAPTIONERS, "novels", "e2e"}
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -87,3 +88,13 @@ def test_continuations_are_greedy(generate: Callable[..., str]) -> None:
     expected = choose_greedily(generator.model, ids, [PAD, SOS, EOS, vocabulary.unknown], int(ids[0, -1]), eos=-1)
     found = [generate("generate", "novels", "It was the ") for _ in range(2)]
     assert found[0] == found[1] == "".join(vocabulary.tokens[i] for i in expected).rstrip("\n")
+
+
+@torch.inference_mode()
+def test_texts_about_tables_are_greedy(generate: Callable[..., str]) -> None:
+    writer, table = package.load("e2e"), "name[The Eagle], food[French], area[riverside]"
+    vocabulary = writer.vocabulary
+    cells = pad_cells([vocabulary.encode(writer.encode_text(table))])
+    target = vocabulary.target
+    found = generate("generate", "e2e", table)
+    assert found == target.decode(choose_greedily(writer.model, cells, [PAD, SOS, target.unknown]))

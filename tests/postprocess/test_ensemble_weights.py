@@ -37,6 +37,7 @@ PAIRS = {
 TARGETS, VOCABULARY = 600, 12
 
 
+@pytest.mark.slow
 def test_fitted_weights_predict_a_split_best(runs: SharedRuns, tmp_path: Path) -> None:
     names = [str(runs(*member)) for member in (TRAINED, TRAINED_ATTENDING)]
     found = make_ensemble(names, tmp_path / "fitted", fit="val")

@@ -29,6 +29,7 @@ def test_gains_are_fitted_in_bfloat16(
     assert {weight.dtype for weight in Run.find(tmp_path / "bf16").load_model().parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_weights_of_an_ensemble_are_fitted_in_bfloat16(runs: SharedRuns, tmp_path: Path) -> None:
     names = [str(runs("toy_chat")), str(runs("toy_chat", "model.hidden=12"))]
     single, half = (

@@ -26,7 +26,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("part", ["tokenizer", pytest.param("vocabulary", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("part", [pytest.param("tokenizer", marks=pytest.mark.slow), "vocabulary"])
 def test_an_own_tokenizer_or_vocabulary_goes_through_every_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attendgen: Command, part: str
 ) -> None:
