@@ -74,6 +74,13 @@ def run_textgenerate(work: Path, weights: Path) -> None:
     attendgen("generate", run, "Call me Ishmael.", "--seed", "1", "--max-length", "80")
 
 
+def run_e2e(work: Path, root: Path) -> None:
+    """Run a writer of texts about tables."""
+    few = ("steps=4", "trainer.val_check_interval=4", "+trainer.limit_val_batches=1", "data.batch_size=16")
+    run = train(work, "e2e_cleaned", f"data.root={root}", *few, "decoding.max_length=20")
+    attendgen("generate", run, "name[The Eagle], food[French]", "--beam", "3", "--facts", "--max-length", "20")
+
+
 def run_flickr8k(work: Path, root: Path) -> None:
     """Run a captioner with soft attention on Flickr8k."""
     run = train(work, "flickr8k_soft", f"data.root={root}", "steps=4", "data.max_samples=16", "data.batch_size=8")
@@ -104,6 +111,7 @@ SMOKES = (
     Smoke(run_multi30k, ("data/multi30k",)),
     Smoke(run_novels, ("data/novels",)),
     Smoke(run_textgenerate, ("checkpoints/textgenerate_novels.pt",)),
+    Smoke(run_e2e, ("data/e2e",)),
     Smoke(run_flickr8k, ("data/flickr8k",)),
     Smoke(run_coco, ("data/coco_mini",)),
     Smoke(run_shapes),
@@ -118,7 +126,7 @@ def main() -> None:
         "--shared",
         type=Path,
         required=True,
-        help="folder of data/{coco_mini,flickr8k,multi30k,novels} and checkpoints; what is missing is skipped",
+        help="folder of data/{coco_mini,e2e,flickr8k,multi30k,novels} and checkpoints; what is missing is skipped",
     )
     shared = parser.parse_args().shared
     started = time.monotonic()
