@@ -1,8 +1,9 @@
 """Checkpoints as sgrvinod's tutorial saves them, and its decoder by plain equations."""
 
+import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -75,11 +76,14 @@ def save_tutorial(folder: Path, legacy: bool, network: str = "resnet18") -> Weig
     return {f"{part}.{name}": value.clone() for part, values in parts.items() for name, value in values.items()}
 
 
-def decode_plainly(weights: Weights, features: Tensor, steps: int) -> tuple[list[int], list[Tensor], list[Tensor]]:
+def decode_plainly(
+    weights: Weights, features: Tensor, steps: int, forced: Sequence[int] = ()
+) -> tuple[list[int], list[Tensor], list[Tensor]]:
     """Return the greedy word, all log-probabilities and the attention of each step, by the tutorial's equations.
 
     Args:
         features: of one image [regions, dim].
+        forced: the first words, in place of the greedy ones.
     """
     w = {name.removeprefix("decoder."): value for name, value in weights.items()}
 
@@ -90,7 +94,7 @@ def decode_plainly(weights: Weights, features: Tensor, steps: int) -> tuple[list
     h, c = linear("init_h", mean), linear("init_c", mean)
     ids = make_word_map()
     word, words, log_probs, alphas = ids["<start>"], [], [], []
-    for _ in range(steps):
+    for step in range(steps):
         scores = linear("attention.encoder_att", features) + linear("attention.decoder_att", h)
         alpha = linear("attention.full_att", scores.relu()).squeeze(1).softmax(dim=0)
         context = linear("f_beta", h).sigmoid() * (alpha @ features)
@@ -102,8 +106,22 @@ def decode_plainly(weights: Weights, features: Tensor, steps: int) -> tuple[list
         scored = linear("fc", h).log_softmax(dim=0)
         allowed = scored.clone()
         allowed[[ids["<pad>"], ids["<start>"], ids["<unk>"]]] = -torch.inf
-        word = int(allowed.argmax())
+        word = forced[step] if step < len(forced) else int(allowed.argmax())
         words.append(word)
         log_probs.append(scored)
         alphas.append(alpha)
     return words, log_probs, alphas
+
+
+def rank_plainly(weights: Weights, features: Tensor) -> list[tuple[float, tuple[int, ...]]]:
+    """Return every caption of up to three tokens with its log-probability, best first; a longer one is cut there."""
+    ids = make_word_map()
+    words, end = [ids[word] for word in WORDS], ids["<end>"]
+    found = {}
+    for first, second in itertools.product(words, repeat=2):
+        _, scored, _ = decode_plainly(weights, features, 3, (first, second))
+        sums = [0.0, float(scored[0][first]), float(scored[0][first] + scored[1][second])]
+        found[end,] = sums[0] + float(scored[0][end])
+        found[first, end] = sums[1] + float(scored[1][end])
+        found |= {(first, second, last): sums[2] + float(scored[2][last]) for last in (*words, end)}
+    return sorted(((score, tokens) for tokens, score in found.items()), reverse=True)

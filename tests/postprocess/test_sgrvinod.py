@@ -16,7 +16,7 @@ from attendgen.inference.load import load
 from attendgen.postprocess.importing import import_run
 from attendgen.postprocess.sgrvinod import read_word_map
 from helpers.errors import Command, refusal
-from helpers.tutorial import WORDS, decode_plainly, make_word_map, save_tutorial, tutorial_modules
+from helpers.tutorial import WORDS, decode_plainly, make_word_map, rank_plainly, save_tutorial, tutorial_modules
 
 STEPS = 20
 
@@ -48,6 +48,7 @@ def test_an_imported_captioner_follows_the_tutorial_s_equations(tmp_path: Path, 
             rtol=1e-4,
         )
         words, log_probs, alphas = decode_plainly(weights, features, STEPS)
+        ranked = rank_plainly(weights, features)
     result = model.caption(tmp_path / "a.png", beam_size=1, max_length=STEPS, min_length=STEPS)[0]
     names = {index: name for name, index in make_word_map().items()}
     end = make_word_map()["<end>"]
@@ -59,6 +60,13 @@ def test_an_imported_captioner_follows_the_tutorial_s_equations(tmp_path: Path, 
     probabilities = [float(scored[word]) for scored, word in zip(log_probs, words, strict=True)]
     np.testing.assert_allclose(result.log_probs, probabilities, atol=1e-4)
     np.testing.assert_allclose(result.attention, torch.stack(alphas).numpy(), atol=1e-4)
+    # a beam of five finds the best of all captions of three tokens
+    found = model.caption(tmp_path / "a.png", beam_size=5, n_best=5, max_length=3)
+    assert found[0].tokens == [{**names, end: "<eos>"}[token] for token in ranked[0][1]]
+    np.testing.assert_allclose(found[0].score, ranked[0][0], atol=1e-4)
+    scores = [score for score, _ in ranked]
+    for outcome in found:
+        assert min(abs(outcome.score - score) for score in scores) < 1e-4
 
 
 @pytest.mark.slow
