@@ -39,7 +39,15 @@ def main() -> None:
     plotting.save(plotting.plot_alignment(new.source, new.tokens, new.attention), image)
     print(f"attention: {image}")
     print(f"run:       {folder}")
-    print(f"watch:     {Path(sys.executable).with_name('tensorboard')} --logdir {folder / TENSORBOARD}")
+    programs = Path(sys.executable).parent
+    print("next:")
+    for command in (
+        f'attendgen generate {folder} "quoi de neuf?" --html page.html',
+        'attendgen generate multi30k-fr-en "Un homme dort sur un canapé." --beam 5',
+        "attendgen train experiment=toy_chat model/attention=additive",
+        f"tensorboard --logdir {folder / TENSORBOARD}",
+    ):
+        print(f"  {programs / command}")
 
 
 if __name__ == "__main__":
