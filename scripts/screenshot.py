@@ -1,4 +1,4 @@
-"""Take a picture of the attention page of a drawn image in Chromium, for docs/attention_page.png.
+"""Take a screenshot of the attention page of a drawn image in Chromium, for docs/attention_page.png.
 
 python scripts/screenshot.py RUN --out docs/attention_page.png
 

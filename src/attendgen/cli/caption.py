@@ -107,7 +107,7 @@ def caption(
     report(models, html, images=paths, title=f"Attention of {' and '.join(models)}")
     print(f"page: {html}", file=sys.stderr)
     figures = Figures(out if len(runs) == 1 else None, attention, words)
-    for path, results in zip(paths, next(iter(models.values())), strict=True):
+    for path, results in zip(paths, next(iter(models.values())), strict=True) if figures.wanted else ():
         figures.draw(path, figures.keep(open_image(path)), results[0])
     return 0
 

@@ -95,9 +95,14 @@ class Figures:
         self.words = words
         self.copies: Counter[str] = Counter()  # images of one name
 
+    @property
+    def wanted(self) -> bool:
+        """Whether an image is to be drawn."""
+        return self.folder is not None or self.single is not None
+
     def keep(self, image: "Image") -> "Image | None":
         """Return a small copy of an image if it is drawn later."""
-        if self.folder is None and self.single is None:
+        if not self.wanted:
             return None
         small = image.copy()
         small.thumbnail((SHOWN, SHOWN))

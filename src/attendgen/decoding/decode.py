@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.config import DecodingConfig
-from attendgen.decoding.facts import FactCheck, rerank_by_facts
+from attendgen.decoding.facts import NO_TABLES, FactCheck, rerank_by_facts
 from attendgen.decoding.mbr import Evidence, apportion, concat_outputs, mbr_rerank
 from attendgen.decoding.processors import Constraints, OwnProcessors
 from attendgen.decoding.protocol import CompositeModel, DecodableModel, Decoded, DecodingFunction
@@ -59,9 +59,7 @@ def decode(
         return config(model, memory, state, suppress_tokens, **text)
     if config.facts:
         if facts is None:
-            raise UserError(
-                "decoding.facts=true: only models that write about tables have facts to count; leave it out"
-            )
+            raise UserError(NO_TABLES)
         every = replace(config, facts=False, n_best=max(config.beam_size, config.n_best))
         found = decode(model, memory, state, every, suppress_tokens, examples, retrieved, **text)
         return rerank_by_facts(found, facts, config.n_best)

@@ -1,9 +1,9 @@
 """What all families share when a trained model is used."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +18,8 @@ from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text
 from attendgen.utils.lines import read_line_blocks
 
+Input = TypeVar("Input")
+Outputs = TypeVar("Outputs")
 BATCH = 64  # inputs that are decoded together
 ABSENT = object()  # no value of a setting
 
@@ -117,6 +119,27 @@ class TrainedModel:
                 raise UserError(f"decoding: {settings['_target_']} has no setting {name!r}")
         plain: Any = OmegaConf.to_container(settings, resolve=True)
         return instantiate(OmegaConf.create({**plain, **given}, flags={"allow_objects": True}), "decoding")
+
+
+def generate_batches(
+    inputs: Sequence[Input],
+    groups: Iterable[Sequence[int]],
+    size: int,
+    generate: Callable[[list[Input]], list[Outputs]],
+) -> list[Outputs]:
+    """Return the outputs of all inputs, in their order, from batches.
+
+    Args:
+        groups: the numbers of the inputs, each once; a batch is made of neighbors in a group.
+        size: inputs of a batch, at most.
+        generate: returns the outputs of a batch.
+    """
+    found: dict[int, Outputs] = {}
+    for group in groups:
+        for start in range(0, len(group), size):
+            batch = group[start : start + size]
+            found |= dict(zip(batch, generate([inputs[number] for number in batch]), strict=True))
+    return [found[number] for number in range(len(inputs))]
 
 
 def _merge_nested(settings: DictConfig, options: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.facts import FactCheck, make_fact_check
 from attendgen.decoding.protocol import Decoded, DecodingFunction
-from attendgen.inference.base import BATCH, TrainedModel
+from attendgen.inference.base import BATCH, TrainedModel, generate_batches
 from attendgen.inference.result import Result, make_results, score_forced, to_cpu
 from attendgen.layers.state import map_tensors
 from attendgen.layers.tables import Cells, Table
@@ -49,12 +49,9 @@ class TableWriter(TrainedModel):
         decoding = self.make_decoding(options)
         parsed = [self.encode_text(table) for table in tables]
         order = sorted(range(len(parsed)), key=lambda index: sum(len(row.cells) for row in parsed[index]))
-        found: dict[int, list[Result]] = {}
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            results = self._generate_batch([parsed[index] for index in batch], decoding, alternatives)
-            found |= dict(zip(batch, results, strict=True))
-        return [found[index] for index in range(len(parsed))]
+        return generate_batches(
+            parsed, [order], BATCH, lambda batch: self._generate_batch(batch, decoding, alternatives)
+        )
 
     def encode_text(self, table: str | Table) -> Table:
         """Return the table of a text.

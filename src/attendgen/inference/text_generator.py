@@ -14,7 +14,7 @@ from attendgen.decoding.decode import Streamer, decode
 from attendgen.decoding.facts import NO_TABLES
 from attendgen.decoding.protocol import Decoded, StatefulModel
 from attendgen.decoding.sampling import RandomStreams
-from attendgen.inference.base import BATCH, TrainedModel, takes_argument
+from attendgen.inference.base import BATCH, TrainedModel, generate_batches, takes_argument
 from attendgen.inference.result import Result, concat_parts, make_results, score_forced, spread_attention, to_cpu
 from attendgen.layers.state import take_rows
 from attendgen.utils.errors import UserError
@@ -209,13 +209,9 @@ class TextGenerator(TrainedModel):
         contexts = [self._read_window(self.encode_text(text), decoding) for text in texts]
         for index, ids in enumerate(contexts):
             by_length.setdefault(len(ids), []).append(index)
-        found: dict[int, list[Result]] = {}
-        for indices in by_length.values():
-            for start in range(0, len(indices), BATCH):
-                batch = indices[start : start + BATCH]
-                results = self._continue_all([contexts[index] for index in batch], decoding, alternatives)
-                found |= dict(zip(batch, results, strict=True))
-        return [found[index] for index in range(len(texts))]
+        return generate_batches(
+            contexts, by_length.values(), BATCH, lambda batch: self._continue_all(batch, decoding, alternatives)
+        )
 
     def _read_window(self, ids: list[int], decoding: DecodingConfig) -> list[int]:
         """Return the part of a context that the model reads."""

@@ -10,7 +10,7 @@ from attendgen.decoding.alternatives import find_alternatives, take_likeliest
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import DecodingFunction
-from attendgen.inference.base import TrainedModel
+from attendgen.inference.base import TrainedModel, generate_batches
 from attendgen.inference.result import Result, make_results, score_forced, to_cpu
 
 BATCH = 128  # source texts that are decoded together
@@ -50,12 +50,9 @@ class Translator(TrainedModel):
         decoding = self.make_decoding(options)
         sources = [self.encode_text(text) for text in texts]
         order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-        found: dict[int, list[Result]] = {}
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            results = self._generate_batch([sources[index] for index in batch], decoding, alternatives)
-            found |= dict(zip(batch, results, strict=True))
-        return [found[index] for index in range(len(texts))]
+        return generate_batches(
+            sources, [order], BATCH, lambda batch: self._generate_batch(batch, decoding, alternatives)
+        )
 
     @torch.inference_mode()
     def _generate_batch(

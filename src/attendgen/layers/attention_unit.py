@@ -18,7 +18,7 @@ from attendgen.layers.attention import (
     uses_rows,
     weigh_scores,
 )
-from attendgen.layers.deferred import defer_weight
+from attendgen.layers.deferred import Deferred
 from attendgen.layers.state import AttentionPast, Memory
 from attendgen.utils.errors import UserError
 
@@ -163,30 +163,6 @@ class AttentionUnit(nn.Module):
         else:
             seen, weights = look_at(self.attention, self.second_query(stacked), memory)
         return torch.cat([stacked, seen.to(stacked.dtype)], dim=-1), weights, UnitState(hidden)
-
-
-class Deferred:
-    """A weight that each step of a loop multiplies, and whose gradient is one product for all steps."""
-
-    def __init__(self, weight: Float[Tensor, "outputs factors"]) -> None:
-        self.weight = weight
-        self.factors: list[Tensor] = []
-        self.detached = weight.detach().T
-
-    def defer(self, summands: Float[Tensor, "rows time some"]) -> Float[Tensor, "rows time some"]:
-        """Return what the products of all steps are added to."""
-        self.detached = self.detached.to(summands.dtype)
-        return defer_weight(summands, self.weight, self.factors)
-
-    def add(
-        self, summand: Float[Tensor, "rows outputs"], factor: Float[Tensor, "rows factors"]
-    ) -> Float[Tensor, "rows outputs"]:
-        """Return a step's summand plus its product."""
-        self.factors.append(factor.detach())
-        size = self.detached.size(1)
-        if size == summand.size(1):
-            return torch.addmm(summand, factor, self.detached)
-        return torch.addmm(summand[:, :size], factor, self.detached)
 
 
 class FirstLook:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from attendgen.layers.attention import Padding, extend_past, has_scores, look_at, weigh_scores
 from attendgen.layers.decoder import AttendedSteps
-from attendgen.layers.deferred import defer_memory, defer_weight
+from attendgen.layers.deferred import Deferred, defer_memory, defer_weight
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights, sum_sampled
 from attendgen.layers.lstm import update_cell
 from attendgen.layers.state import AttentiveState, Memory, map_tensors
@@ -66,13 +66,6 @@ class StepOutputs(NamedTuple):
     gates: Float[Tensor, "rows gates"]
 
 
-class Factors(NamedTuple):
-    """What was multiplied with the weights at each step, without a gradient."""
-
-    hidden: list[Tensor]
-    attended: list[Tensor]  # weights of the sum if W_z was multiplied with the memory, otherwise contexts
-
-
 class FastSteps:
     """The steps of a decoder over a memory.
 
@@ -96,7 +89,8 @@ class FastSteps:
         self.readout = readout
         self.has_scores = has_scores(decoder.attention)
         self.padding = Padding.make(memory.mask) if self.has_scores else None
-        self.factors = Factors([], [])
+        # each step's weights of the sum if W_z is multiplied with the memory, otherwise its contexts
+        self.attended: list[Tensor] = []
 
     def run(self, inputs: Float[Tensor, "rows time inputs"], state: AttentiveState) -> AttendedSteps:
         """Compute all steps."""
@@ -111,18 +105,18 @@ class FastSteps:
             projected = torch.cat([projected, more], dim=-1)
         dtype = projected.dtype
         second = functional.linear(self.memory.values, of_context).to(dtype) if self.reorders else of_context
-        projected = defer_weight(projected, maps.weight, self.factors.hidden)
+        products = Deferred(maps.weight)
+        projected = products.defer(projected)
         defer = defer_memory if self.reorders else defer_weight
-        projected = defer(projected, second, self.factors.attended)
-        weight, second = maps.weight.detach().to(dtype).T, second.detach().to(dtype)
+        projected = defer(projected, second, self.attended)
+        second = second.detach().to(dtype)
         if self.has_scores:
             self.memory = self.memory._replace(keys=self.memory.keys.to(dtype))
         values = self.memory.values if self.reorders or not self.has_scores else self.memory.values.to(dtype)
         state = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.to(dtype))
         hidden, steps = [], []
         for before in projected.unbind(1):
-            self.factors.hidden.append(state.hidden.detach())
-            gates, query, beta = torch.addmm(before, state.hidden, weight).split(maps.sizes, dim=-1)
+            gates, query, beta = products.add(before, state.hidden).split(maps.sizes, dim=-1)
             beta = torch.sigmoid(beta) if maps.sizes[2] else None
             step = self.attend(query if maps.sizes[1] else state.hidden, beta, state, values, second)
             past = extend_past(state.past, step.drawn.weights)
@@ -149,7 +143,7 @@ class FastSteps:
             weights = drawn.weights.to(query.dtype)
             if self.reorders:
                 scaled = weights if beta is None else weights * beta.unflatten(0, (batch, -1))
-                self.factors.attended.append(scaled.detach())
+                self.attended.append(scaled.detach())
                 parts = (alpha, drawn, scaled, scaled @ second)
                 alpha, drawn, scaled, gates = map_tensors(lambda part: part.flatten(0, 1), parts)
                 return StepOutputs(alpha, drawn, scaled, None, gates)
@@ -163,7 +157,7 @@ class FastSteps:
                 context, drawn = sum_sampled(self.sampler, alpha, self.memory.values)
             context = context.to(query.dtype)
         context = context if beta is None else beta * context
-        self.factors.attended.append(context.detach())
+        self.attended.append(context.detach())
         return StepOutputs(alpha, drawn, None, context, functional.linear(context, second))
 
     def collect(

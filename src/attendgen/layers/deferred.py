@@ -36,6 +36,30 @@ def defer_memory(
     return _DeferredMemory.apply(summands, memory, weights)
 
 
+class Deferred:
+    """A weight that each step of a loop multiplies, and whose gradient is one product for all steps."""
+
+    def __init__(self, weight: Float[Tensor, "outputs factors"]) -> None:
+        self.weight = weight
+        self.factors: list[Tensor] = []
+        self.detached = weight.detach().T
+
+    def defer(self, summands: Float[Tensor, "rows time some"]) -> Float[Tensor, "rows time some"]:
+        """Return what the products of all steps are added to."""
+        self.detached = self.detached.to(summands.dtype)
+        return defer_weight(summands, self.weight, self.factors)
+
+    def add(
+        self, summand: Float[Tensor, "rows outputs"], factor: Float[Tensor, "rows factors"]
+    ) -> Float[Tensor, "rows outputs"]:
+        """Return a step's summand plus its product."""
+        self.factors.append(factor.detach())
+        size = self.detached.size(1)
+        if size == summand.size(1):
+            return torch.addmm(summand, factor, self.detached)
+        return torch.addmm(summand[:, :size], factor, self.detached)
+
+
 class _DeferredWeight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, summands: Tensor, weight: Tensor, factors: list[Tensor]) -> Tensor:

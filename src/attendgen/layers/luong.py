@@ -19,7 +19,7 @@ from attendgen.layers.attention import (
     uses_rows,
     weigh_scores,
 )
-from attendgen.layers.deferred import defer_memory, defer_weight
+from attendgen.layers.deferred import Deferred, defer_memory, defer_weight
 from attendgen.layers.lstm import read_lstm, step_lstm, update_cell
 from attendgen.layers.plain import is_plain
 from attendgen.layers.state import AttentionPast, LSTMState, Memory
@@ -188,9 +188,9 @@ class FedContexts:
         # with a longer memory that would be much more work
         self.reorders = has_scores(decoder.attention) and memory.values.size(1) <= 2 * time
         self.padding = Padding.make(memory.mask) if self.reorders else None
-        self.factors: list[Tensor] = []
         self.weights: list[Tensor] = []
-        self.of_read = self.values = decoder.combine.weight
+        self.of_read = Deferred(decoder.combine.weight)
+        self.values = decoder.combine.weight
 
     def start(self, gates: Float[Tensor, "rows time gates"]) -> Float[Tensor, "rows time hidden"]:
         """Return the summands to which the products of all steps are added: the bias, or zeros."""
@@ -204,8 +204,8 @@ class FedContexts:
             sums = defer_memory(sums, values, self.weights)
             self.values = values.detach()
             self.memory = self.memory._replace(keys=self.memory.keys.to(dtype))
-        self.of_read = weight.detach().to(dtype).T
-        return defer_weight(sums, weight, self.factors)
+        self.of_read = Deferred(weight)
+        return self.of_read.defer(sums)
 
     def __call__(
         self, before: Float[Tensor, "rows hidden"], hidden: Float[Tensor, "rows hidden"], past: AttentionPast | None
@@ -215,14 +215,12 @@ class FedContexts:
         if not self.reorders:
             contexts, alphas = look_at(self.decoder.attention, hidden.unsqueeze(1), self.memory, past)
             factor = torch.cat([contexts.squeeze(1).to(hidden.dtype), read], dim=-1)
-            self.factors.append(factor.detach())
-            return torch.addmm(before, factor, self.of_read), alphas.squeeze(1)
+            return self.of_read.add(before, factor), alphas.squeeze(1)
         attention: Any = self.decoder.attention
         query = hidden if attention.query_weight is None else functional.linear(hidden, attention.query_weight)
         batch = len(self.memory.values)
         alpha = weigh_scores(attention.score_keys(query.unflatten(0, (batch, -1)), self.memory.keys), self.padding)
         weights = alpha.to(hidden.dtype)
-        self.factors.append(read.detach())
         self.weights.append(weights.detach())
-        total = torch.addmm(before, read, self.of_read).unflatten(0, (batch, -1))
+        total = self.of_read.add(before, read).unflatten(0, (batch, -1))
         return torch.baddbmm(total, weights, self.values).flatten(0, 1), alpha.flatten(0, 1)

@@ -61,8 +61,8 @@ class Run:
         """
         require_run(name)
         path = Path(expand_home(str(name)))
-        if names_bundled(name) and str(name) in (bundled := bundled_models()):
-            path = bundled[str(name)]
+        if names_bundled(name):
+            path = bundled_models()[str(name)]
             config = read_config(read_yaml(path / CONFIG), path / CONFIG)
             config.paths.data = os.environ.get(DATA_VARIABLE, config.paths.data)
             outputs = Path(config.paths.run)  # the package itself is not written to

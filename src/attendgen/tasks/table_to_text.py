@@ -130,7 +130,7 @@ class TableTask(GeneratingTask[TableVocabulary]):
 def sum_switch_nll(
     log_odds: Float[Tensor, "batch time"], copied: Bool[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, ""]:
-    """Return the summed cross-entropy in nats of a switch that is observed."""
+    """Return the summed negative log-likelihood of a switch that is observed."""
     return functional.binary_cross_entropy_with_logits(
         log_odds.float(), copied.float(), weight=mask.float(), reduction="sum"
     )

@@ -1,4 +1,4 @@
-"""Attention weights, pictures and probabilities in the small form that the attention page holds."""
+"""Attention weights, images and probabilities in the small form that the attention page holds."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 from attendgen.visualization.regions import Boxes, Regions
 
 STEPS = 255  # of a row's weights, from 0 to the greatest
-PICTURE = 110_000  # bytes of a picture, at most
+PICTURE = 110_000  # bytes of an image, at most
 # pixels of the longer side, and quality of a JPEG file; the first with which it is small enough are used
 QUALITIES = ((720, 82), (720, 65), (560, 65), (420, 60), (320, 50), (240, 40))
 
@@ -36,7 +36,7 @@ def pack_weights(weights: Float[np.ndarray, "tokens source"]) -> list[Row]:
 
 
 def pack_picture(image: Image.Image) -> dict[str, Any]:
-    """Return a picture as a data URL of a small JPEG file, with its width and height."""
+    """Return an image as a data URL of a small JPEG file, with its width and height."""
     small, written = image.convert("RGB"), b""
     for side, quality in QUALITIES:
         small.thumbnail((side, side))
@@ -50,7 +50,7 @@ def pack_picture(image: Image.Image) -> dict[str, Any]:
 
 
 def pack_regions(regions: Regions) -> dict[str, Any] | None:
-    """Return where regions lie in a picture, as plain data."""
+    """Return where regions lie in an image, as plain data."""
     if regions is None:
         return None
     if isinstance(regions, Boxes):

@@ -1,4 +1,4 @@
-// A picture that is bright and colored where the model looked, dark and gray elsewhere.
+// An image that is bright and colored where the model looked, dark and gray elsewhere.
 
 const SIDE = 72; // pixels of a smooth map
 
@@ -12,7 +12,7 @@ function makeSmoothing(pixels, cells) {
   });
 }
 
-// Return [light, columns, rows]: the weights spread over the picture.
+// Return [light, columns, rows]: the weights spread over the image.
 function spreadWeights(weights, regions, smooth) {
   if (regions.boxes) return fillBoxes(weights, regions.boxes);
   const [rows, columns, leading] = regions.grid;
@@ -49,7 +49,7 @@ function makeShadow(weights, regions, smooth) {
   return canvas;
 }
 
-// Where a region lies: left, top, right, bottom as shares of the picture; null if it has no place.
+// Where a region lies: left, top, right, bottom as shares of the image; null if it has no place.
 function locate(region, regions) {
   if (regions.boxes) return regions.boxes[region] ?? null;
   const [rows, columns, leading] = regions.grid, cell = region - leading;

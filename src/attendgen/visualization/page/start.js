@@ -2,7 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const panels = [];
-const MANY = 20; // pictures; of more, those in view draw every word
+const MANY = 20; // images; of more, those in view draw every word
 
 function makeItem(item) {
   const models = make("div", { class: "models" });
@@ -38,7 +38,7 @@ if (pictured.length > MANY) {
     }
   }, { rootMargin: "600px" });
   for (const panel of pictured) observer.observe(panel.root);
-} else for (const panel of pictured) panel.view.isWaiting = false; // drawn when the picture is decoded
+} else for (const panel of pictured) panel.view.isWaiting = false; // drawn when the image is decoded
 addEventListener("beforeprint", () => {
   for (const panel of panels) {
     if (!panel.view.details.hidden) panel.view.details.open = true;
