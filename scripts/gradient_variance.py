@@ -25,7 +25,6 @@ import torch
 from hydra.utils import get_object
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 from attendgen.cli.script import script
 from attendgen.data.batch import CaptionBatch
@@ -45,6 +44,7 @@ from attendgen.optim.schedules import Constant
 from attendgen.runs.run import Run
 from attendgen.tasks.hard_attention import HardAttentionTask
 from attendgen.utils.errors import UserError
+from attendgen.utils.progress import track
 from attendgen.utils.tables import print_table
 from attendgen.visualization import plotting
 
@@ -115,7 +115,7 @@ def measure(task: HardAttentionTask, batch: CaptionBatch, samples: int) -> Estim
     cost = task.estimator.num_samples + task.estimator.soft
     repeats = max(2, samples // cost)
     total, squares = torch.zeros(()), 0.0
-    for _ in tqdm(range(repeats), leave=False):
+    for _ in track(range(repeats), "gradients", "repeats"):
         gradient = estimate_gradient(task, batch)
         total, squares = total + gradient, squares + gradient.square().sum().item()
     mean = total / repeats

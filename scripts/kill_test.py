@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from attendgen.cli.script import script
 from attendgen.runs.layout import CHECKPOINTS, CONFIG, FIT_METRICS, LAST
 from attendgen.utils.files import read_json
+from attendgen.utils.progress import track
 
 ATTENDGEN = Path(sys.executable).with_name("attendgen")
 SETTINGS = ["experiment=toy_chat", "epochs=30", "validate_every=4", "model.dropout=0.2"]
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         expected = read_result(reference)
         print(f"uninterrupted: {expected['global_step']} steps, {duration:.1f} s including the program's start")
         identical = kills = 0
-        for number in tqdm(range(options.runs), unit="run"):
+        for number in track(range(options.runs), "kill test", "runs"):
             folder = Path(work, str(number))
             kills += train_with_kills(folder, settings, duration, rng)
             identical += is_equal(expected, read_result(folder))

@@ -11,11 +11,11 @@ import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from tqdm import tqdm
 
 from attendgen.cli.script import script
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import write_text
+from attendgen.utils.progress import Progress
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial" / "attention.ipynb"
 LONGEST = 600  # seconds that a cell may take
@@ -39,14 +39,14 @@ def execute(path: Path) -> nbformat.NotebookNode:
         UserError: a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=len(notebook.cells), unit="cell", disable=None) as bar:
+    with tempfile.TemporaryDirectory() as folder, Progress("tutorial", "cells", len(notebook.cells)) as shown:
         client = NotebookClient(
             notebook,
             timeout=LONGEST,
             # sockets in the folder: no port is opened
             km=AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(Path(folder) / "kernel")),
             resources={"metadata": {"path": folder}},
-            on_cell_complete=lambda **_: bar.update(),
+            on_cell_complete=lambda **_: shown.add(1),
         )
         try:
             client.execute()

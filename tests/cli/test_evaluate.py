@@ -13,6 +13,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from attendgen.evaluation import evaluate
 from attendgen.runs.checkpoint import read_checkpoint
+from attendgen.utils import progress
 from attendgen.utils.resources import bundled_file
 from helpers import tiny_data
 from helpers.errors import Command, assert_mistake
@@ -63,13 +64,20 @@ def test_evaluate_scores_text_files(attendgen: Command, runs: SharedRuns, tmp_pa
     assert metrics["perplexity"] == pytest.approx(2 ** metrics["bits_per_character"], rel=1e-5)
 
 
-def test_dynamic_evaluation_adds_a_score(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
+def test_dynamic_evaluation_adds_a_score(
+    attendgen: Command, runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", -1.0)
     (tmp_path / "a.txt").write_text("It was the worst of times. " * 20)
     command = ("evaluate", runs("novels"), "--out", tmp_path, "--text", tmp_path / "a.txt")
     static = attendgen(*command)
     assert static.code == 0, static.err
     before = json.loads((tmp_path / "metrics_text.json").read_text())
-    assert attendgen(*command, "--dynamic-eval-lr", "0.5").code == 0
+    dynamic = attendgen(*command, "--dynamic-eval-lr", "0.5")
+    assert dynamic.code == 0
+    assert "\nevaluation: 1 of " in f"\n{dynamic.err}"
+    assert "\ndynamic evaluation: 1 of " in dynamic.err
+    assert "\r" not in dynamic.out + dynamic.err
     after = json.loads((tmp_path / "metrics_text.dynamic0.5.json").read_text())
     assert after["bits_per_character"] == pytest.approx(before["bits_per_character"], rel=1e-6)
     assert after["dynamic_bits_per_character"] < before["bits_per_character"]

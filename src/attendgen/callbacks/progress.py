@@ -5,7 +5,9 @@ import time
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+from attendgen.utils.progress import Progress as Counter
 
 EVERY = 30.0  # seconds between two lines within an epoch
 
@@ -35,6 +37,14 @@ class Progress(TQDMProgressBar):
         if time.monotonic() - self.shown > EVERY:
             self.print_line(trainer, pl_module)
 
+    def on_validation_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *rest: Any
+    ) -> None:
+        """Print a line now and then, also while a validation decodes."""
+        super().on_validation_batch_end(trainer, pl_module, *rest)
+        if trainer.state.fn == "fit" and time.monotonic() - self.shown > EVERY:
+            self.print_line(trainer, pl_module)
+
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Print a line with the scores."""
         super().on_validation_end(trainer, pl_module)
@@ -51,6 +61,39 @@ class Progress(TQDMProgressBar):
         seconds = self.shown - self.started
         place = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
         print(f"{place}, {seconds:.0f} s: {scores}" if scores else f"{place}, {seconds:.0f} s", flush=True)
+
+
+class ValidationProgress(Callback):
+    """The batches of a validation without training, on standard error, so that standard output holds scores alone."""
+
+    def __init__(self) -> None:
+        self.counter: Counter | None = None
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Begin to count, in the first process alone."""
+        if trainer.is_global_zero:
+            total = sum(trainer.num_val_batches)
+            self.counter = Counter("evaluation", "batches", None if total == float("inf") else int(total)).__enter__()
+
+    def on_validation_batch_end(self, *rest: Any) -> None:
+        """Count a batch."""
+        if self.counter is not None:
+            self.counter.add(1)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Remove the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Remove the bar, so that the message begins a line."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.counter is not None:
+            self.counter.__exit__()
+            self.counter = None
 
 
 def _format(value: object) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from attendgen.data.batch import StreamBatch, WindowBatch
 from attendgen.metrics.bits_per_token import BitsPerToken
 from attendgen.tasks.base import BaseTask
 from attendgen.utils.errors import UserError
+from attendgen.utils.progress import track
 from attendgen.utils.special_tokens import PAD
 
 
@@ -46,7 +46,7 @@ def measure_dynamic_bits(
     weights = dict(model.named_parameters())
     # cuDNN's recurrences have no gradient outside training mode
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        for given in tqdm(batches, desc="dynamic", leave=False):
+        for given in track(batches, "dynamic evaluation", "batches"):
             batch = task.transfer_batch_to_device(given, device, 0)
             if bool(begins_text(batch).any()):
                 model.load_state_dict(trained)

@@ -12,10 +12,10 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from attendgen.callbacks.progress import ValidationProgress
 from attendgen.config.instantiate import instantiate
 from attendgen.config.trust import trust as trust_packages
 from attendgen.data.captions.features import get_image_encoder
@@ -242,7 +242,8 @@ def run_validation(
         strategy="auto" if devices == 1 else "ddp",
         use_distributed_sampler=False,  # the data modules shard their own batches
         logger=False,
-        callbacks=[TQDMProgressBar(leave=False)],
+        callbacks=[ValidationProgress()],
+        enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
     )

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from attendgen.config.instantiate import instantiate
 from attendgen.data.batch import is_token
@@ -32,6 +31,7 @@ from attendgen.tasks.base import BaseTask
 from attendgen.utils.devices import find_device
 from attendgen.utils.errors import UserError
 from attendgen.utils.precision import autocast, require_precision, set_matmul_precision
+from attendgen.utils.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def fit_weights(task: BaseTask[Any], batches: Batches, precision: str = "32") ->
         raise UserError("--fit: a member's log-probabilities are not finite; leave that member out")
     gain = math.inf
     longest = 1.0  # the longest step that is tried; less after iterations in which even the shortest overshot
-    for _ in tqdm(range(ITERATIONS), desc="weights", leave=False):
+    for _ in track(range(ITERATIONS), "weights", "iterations"):
         step = best.newton_step()
         gain = best.predicted_gain(step)
         tried = expand(task, batches, [best.weights + longest * length * step for length in LENGTHS], precision)
@@ -216,7 +216,7 @@ def expand(
     """Expand the cross-entropy of all batches around each of several weights; the members read each batch once."""
     expansions = [Expansion(weights) for weights in candidates]
     with torch.no_grad():
-        for batch in tqdm(batches(), desc="predictions", leave=False):
+        for batch in track(batches(), "predictions", "batches"):
             with task.model.recording() as recorded, autocast(get_device(task), precision):
                 task.nll(batch)
             (log_probs,) = recorded

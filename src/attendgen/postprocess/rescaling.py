@@ -13,7 +13,6 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.func import functional_call
-from tqdm import tqdm
 
 from attendgen.data.batch import Batch
 from attendgen.data.module import require_split
@@ -24,6 +23,7 @@ from attendgen.tasks.base import BaseTask
 from attendgen.utils.devices import find_device
 from attendgen.utils.errors import UserError
 from attendgen.utils.precision import autocast, require_precision, set_matmul_precision
+from attendgen.utils.progress import Progress, track
 
 PASSES = 3  # over the split, at least
 STEPS = 60  # at least; a small split is passed over more often
@@ -92,8 +92,8 @@ def fit_gains(task: BaseTask[Any], batches: Batches, precision: str = "32") -> d
     predictions = Predictions(task)
     # cuDNN's recurrences have no gradient outside training mode
     without_cudnn = torch.backends.cudnn.flags(enabled=False)
-    with tqdm(total=steps, desc="gains", leave=False) as progress, without_cudnn:
-        while progress.n < steps:
+    with Progress("gains", "steps", steps) as progress, without_cudnn:
+        while progress.done < steps:
             for batch in batches():
                 scaled = {f"task.model.{name}": value for name, value in scale_rows(weights, gains).items()}
                 with autocast(device, precision):
@@ -102,7 +102,7 @@ def fit_gains(task: BaseTask[Any], batches: Batches, precision: str = "32") -> d
                 (nll / tokens.clamp(min=1)).backward()
                 optimizer.step()
                 schedule.step()
-                progress.update()
+                progress.add(1)
     return {name: gain.detach() for name, gain in gains.items()}
 
 
@@ -134,7 +134,7 @@ def cross_entropy(task: BaseTask[Any], batches: Batches, precision: str = "32") 
     """
     nll, tokens = 0.0, 0.0
     with torch.inference_mode(), autocast(get_device(task), precision):
-        for batch in tqdm(batches(), desc="predictions", leave=False):
+        for batch in track(batches(), "predictions", "batches"):
             more, count = task.nll(batch)
             nll, tokens = nll + float(more), tokens + float(count)
     if not tokens:

@@ -9,10 +9,9 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json, temporary_folder, write_json
+from attendgen.utils.progress import Progress, track
 
 LOCK = "downloads.lock.json"
 PIECE = 2**20
@@ -87,11 +86,11 @@ def receive(url: str, partial: Path, size: int | None = None) -> None:
 
 
 def copy(source: io.BufferedIOBase, out: io.BufferedIOBase, name: str, start: int, total: int | None) -> None:
-    """Copy a stream with a progress bar."""
-    with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name) as bar:
+    """Copy a stream and show the progress."""
+    with Progress(name, "bytes", total, start) as shown:
         while piece := source.read(PIECE):
             out.write(piece)
-            bar.update(len(piece))
+            shown.add(len(piece))
 
 
 def compute_digest(path: Path, algorithm: str) -> str:
@@ -114,7 +113,7 @@ def unpack(archive: Path, members: Mapping[str, str], folder: Path) -> None:
             wanted = [
                 name for name in file.namelist() if any(name == own or name.startswith(f"{own}/") for own in members)
             ]
-            for name in tqdm(wanted, desc=archive.name, unit="file"):
+            for name in track(wanted, archive.name, "files"):
                 file.extract(name, temporary)
             for own, name in members.items():
                 if not (temporary / own).exists():

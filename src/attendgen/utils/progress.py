@@ -2,9 +2,13 @@
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 EVERY = 10.0  # seconds between two plain lines
+DELAY = 0.5  # seconds before a bar is drawn: a short job has none
 
 
 class Progress:
@@ -27,7 +31,10 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(desc=what, unit=f" {unit}", total=total, initial=done, leave=False)
+            scaled = unit == "bytes"
+            self.bar = tqdm(
+                desc=what, unit=f" {unit}", unit_scale=scaled, total=total, initial=done, leave=False, delay=DELAY
+            )
 
     def __enter__(self) -> "Progress":
         return self
@@ -50,3 +57,16 @@ class Progress:
         rate = (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
         of = "" if self.total is None else f" of {self.total:,}"
         return f"{self.what}: {self.done:,}{of} {self.unit}, {rate:.3g} per second"
+
+
+def track(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
+    """Yield items, and show how many of them are done.
+
+    Args:
+        what: name of the job.
+        unit: what the items are, in the plural.
+    """
+    with Progress(what, unit, len(items) if isinstance(items, Sized) else None) as progress:
+        for item in items:
+            yield item
+            progress.add(1)

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from attendgen.data.captions.digests import digest_images
 from attendgen.data.captions.images import open_image
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json, write_json
+from attendgen.utils.progress import track
 
 READABLE = "readable_images.json"  # in the cache folder: digests of images that could be opened
 
@@ -23,7 +22,7 @@ def find_broken(images: Sequence[Path], folder: Path | None = None) -> list[Path
     store = folder / READABLE if folder else None
     known = _read_digests(store)
     before, broken = len(known), []
-    for path, digest in tqdm(list(zip(images, digests, strict=True)), "images", unit="image", delay=1, leave=False):
+    for path, digest in track(list(zip(images, digests, strict=True)), "checking", "images"):
         if digest in known:
             continue
         try:

@@ -9,10 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json, replacing
+from attendgen.utils.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ def digest_images(images: Sequence[Path], folder: Path | None = None) -> list[st
 
     saved, changed = time.monotonic(), False
     try:
-        for index, stamp, settled in tqdm(pending, desc="image digests", unit="image", delay=1, leave=False):
+        for index, stamp, settled in track(pending, "image digests", "images"):
             digests[index] = digest_file(images[index])
             if settled:
                 parent, name = os.path.split(images[index])

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm.auto import tqdm
 
 from attendgen.data.captions.digests import digest_images
 from attendgen.data.captions.images import PREPROCESSING, augment, open_image, to_pixels
@@ -22,6 +21,7 @@ from attendgen.layers.encoder import Features, ImageEncoder, average_regions, sp
 from attendgen.utils.arrays import is_whole, reserve_array
 from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.files import lock, read_json, write_json
+from attendgen.utils.progress import Progress, track
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +113,10 @@ class FeatureCache:
 
     def means(self, each: int = 256) -> Float[Tensor, "images dim"]:
         """Return the mean feature of every image, `each` images read at a time."""
-        starts = tqdm(range(0, len(self.rows), each), desc="mean features", leave=False)
+        starts = track(range(0, len(self.rows), each), "mean features", "batches")
         if self.mask is None:
             return torch.cat([torch.from_numpy(self.rows[i : i + each].mean(axis=1, dtype=np.float32)) for i in starts])
-        ranges = [range(i, min(i + each, len(self.rows))) for i in starts]
+        ranges = (range(i, min(i + each, len(self.rows))) for i in starts)
         return torch.cat([average_regions(*split_mask(to_single(self.take(indices)))) for indices in ranges])
 
     def take(self, indices: Sequence[int]) -> Float[Tensor, "batch regions dim"] | Features:
@@ -253,7 +253,7 @@ def fill_cache(
     size = batch_size or (256 if on_gpu else 32)
     loader = DataLoader(left, size, num_workers=workers, pin_memory=on_gpu)
     half = torch.autocast(device.type, torch.float16, enabled=on_gpu)  # as which features are stored
-    with tqdm(total=len(images), initial=done, unit="image", desc=f"{encoder.name} features") as bar:
+    with Progress(f"{encoder.name} features", "images", len(images), done) as shown:
         for number, pixels in enumerate(loader, 1):
             moved = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
             with half:
@@ -267,7 +267,7 @@ def fill_cache(
             if mask is not None and real is not None:
                 mask[done : done + len(pixels)] = real.cpu().numpy()
             done += len(pixels)
-            bar.update(len(pixels))
+            shown.add(len(pixels))
             if number % 8 == 0 or done == len(images):
                 rows.flush()
                 if mask is not None:

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from attendgen.data.captions.features import FeatureCache
 from attendgen.layers.encoder import Features
+from attendgen.utils.progress import track
 
 
 class ResidentFeatures:
@@ -32,7 +32,7 @@ def _copy_rows(arrays: Sequence[np.ndarray], device: torch.device, each: int) ->
     rows = sum(len(array) for array in arrays)
     whole = torch.empty(rows, *arrays[0].shape[1:], dtype=torch.from_numpy(arrays[0][:1].copy()).dtype, device=device)
     done = 0
-    for part in tqdm(parts, desc="features to the device", leave=False):
+    for part in track(parts, "features to the device", "parts"):
         whole[done : done + len(part)] = torch.from_numpy(part.copy())
         done += len(part)
     return whole

@@ -1,5 +1,6 @@
 """ResNet and VGG encoders from torchvision."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -43,7 +44,7 @@ class TorchvisionEncoder(GridEncoder):
         if family is None or name not in torchvision.models.list_models():
             raise UserError(f"model.encoder.name={name}: not a torchvision ResNet or VGG; try resnet101 or vgg19")
         try:
-            network = torchvision.models.get_model(name, weights=weights)
+            network = torchvision.models.get_model(name, weights=weights, progress=sys.stderr.isatty())
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"model.encoder.weights={weights}: cannot be loaded for {name}: {error}") from error
         backbone = nn.Sequential(*list(network.children())[:-2]) if family == "resnet" else network.features[:-1]
