@@ -18,7 +18,7 @@ from attendgen.cli.app import app
 from attendgen.cli.script import script
 from attendgen.utils.exit_codes import run_command
 
-NO_PROGRESS_BAR = ("callbacks.progress=null", "+trainer.enable_progress_bar=false")
+NO_PROGRESS_BAR = ("callbacks.progress=null",)
 
 
 def attendgen(*arguments: str | Path) -> None:

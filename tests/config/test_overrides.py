@@ -223,3 +223,12 @@ def test_home_folder_in_a_config_file_is_expanded(monkeypatch, tmp_path):
     assert list(config.data.train) == [str(tmp_path / "a.txt"), "b.txt"]
     assert config.data.val == str(tmp_path / "data" / "val")
     assert config.paths.outputs == str(tmp_path)
+
+
+def test_a_setting_that_is_newer_than_the_run_reaches_the_task(caplog: pytest.LogCaptureFixture) -> None:
+    """Bundled models were saved before `metrics.tokenize`, which only the task of sentence pairs takes."""
+    changed = Run.find("multi30k-fr-en", trained=False).override(["metrics.tokenize=zh"])
+    assert changed.task.tokenize == "zh"
+    assert not caplog.records, "Hydra logs a class that it does not find"
+    refused = refusal(Run.find("novels", trained=False).override, ["metrics.tokenize=zh"])
+    assert "metrics.tokenize: no such field" in refused

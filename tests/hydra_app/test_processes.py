@@ -1,6 +1,7 @@
 """Two processes that torchrun starts train one run, and say once what is wrong."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ import pytest
 
 from attendgen.hydra_app.app import run_hydra
 from attendgen.hydra_app.processes import LAUNCH, announce_folder, wait_for_folder
+from attendgen.runs.status import read_history
+from attendgen.utils.files import read_json
 from helpers import tiny_data
 from helpers.errors import refusal
 from helpers.processes import TWO, Name, name_by_srun, name_by_torchrun, run_ranks
+from helpers.runs import SharedRuns
 
 QUICK = ("steps=2", "decoding.max_length=4", "callbacks.samples=null", "logger=csv", "data.batch_size=2")
 
@@ -80,6 +84,27 @@ def test_launched_processes_leave_one_folder(
     assert "steps=2" in (run / ".hydra" / "overrides.yaml").read_text()
     assert (run / LAUNCH).is_file()
     assert capfd.readouterr().err.count("device: 2 x cpu") == 1
+
+
+def test_launched_processes_start_and_go_on_by_one_command(
+    tmp_path: Path, runs: SharedRuns, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The run was killed before its first checkpoint: all start it anew."""
+    command = [*tiny_data.arguments("toy_chat", tmp_path, *TWO, *QUICK), "resume=auto"]
+    run = shutil.copytree(runs("toy_chat"), tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RANK", "0")
+        assert "holds a run already" in refusal(run_hydra, command)  # it has its scores
+    (run / "metrics_fit.json").unlink()
+
+    def train(*changes: str) -> int:
+        run_ranks(lambda _: run_hydra([*command, *changes]))
+        return int(read_json(run / "metrics_fit.json")["steps"])
+
+    assert train() == 2
+    assert capfd.readouterr().err.count("no checkpoint yet") == 1
+    assert train("steps=3") == 3
+    assert read_history(run)[-1]["changes"] == ["steps=3"]
 
 
 @pytest.mark.slow

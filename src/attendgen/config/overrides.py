@@ -19,6 +19,9 @@ from attendgen.utils.errors import UserError
 # files and folders in a config: on a command line they are relative to the working directory
 PATHS = ("data.root", "data.train", "data.val", "data.test", "data.cache", "paths.cache", "paths.data")
 
+# settings that a group takes by reference: a run that was saved before one existed gets it and the reference
+SHARED = {"metrics.tokenize": "task.tokenize"}
+
 PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
 
 
@@ -62,6 +65,9 @@ def _apply(config: DictConfig, override: str) -> None:
     if isinstance(OmegaConf.select(config, key), DictConfig) and not value.startswith(("{", "[")):
         raise UserError(f"{override}: {key} is a group of fields; change one of them, as {key}.NAME=VALUE")
     _expand_references(config, key)
+    if key in SHARED and OmegaConf.select(config, key) is None and _is_parameter(config, SHARED[key]):
+        OmegaConf.update(config, key, None, force_add=True)
+        OmegaConf.update(config, SHARED[key], f"${{{key}}}", force_add=True)
     if _is_parameter(config, key):
         OmegaConf.update(config, key, None, force_add=True)
     try:

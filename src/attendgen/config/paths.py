@@ -15,6 +15,8 @@ def get_path_fields(target: object) -> set[str]:
 
     These are the names in the class's `path_fields`, and the parameters that are annotated as `Path`.
     """
+    if not target:  # a group of settings that make nothing; Hydra would log that "None" is not found
+        return set()
     try:
         found = get_object(str(target))
         parameters = inspect.signature(found).parameters.values()

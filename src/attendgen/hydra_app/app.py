@@ -27,7 +27,7 @@ from attendgen.config.overrides import expand_profiler, make_paths_absolute
 from attendgen.config.resolvers import register_resolvers
 from attendgen.config.saved import to_plain_dict
 from attendgen.config.trust import iterate_values, trust, trust_used
-from attendgen.hydra_app.auto import choose_resumed
+from attendgen.hydra_app.auto import AUTO, choose_resumed
 from attendgen.hydra_app.callbacks import RefusedError, RunFolder, SweepFolder, remove_unstarted_run
 from attendgen.hydra_app.like import is_like, make_hydra_overrides, refuse_folder_of_run, restore_config
 from attendgen.hydra_app.processes import report_once, require_one_folder
@@ -104,6 +104,7 @@ def _run_hydra(arguments: list[str]) -> Path | None:
     """Run the application with arguments without `--trust`."""
     # Lightning starts further processes with this argv: it must name a script that takes overrides alone
     sys.argv = [str(DDP_SCRIPT), *arguments]
+    is_auto = AUTO in arguments
     arguments = choose_resumed(arguments)
     sys.argv[1:] = arguments
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
@@ -117,7 +118,7 @@ def _run_hydra(arguments: list[str]) -> Path | None:
     sys.argv[1:] = order_arguments(arguments)
     if get_rank() > 0 and get_launch() is not None:
         sys.argv += ["hydra.output_subdir=null"]  # the first process writes Hydra's files
-    RunFolder.reset()
+    RunFolder.reset(restarts=is_auto)
     SweepFolder.path = None
     try:
         compose_and_run()

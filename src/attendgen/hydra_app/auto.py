@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from attendgen.config.literals import expand_home, unquote
-from attendgen.runs.layout import CHECKPOINTS, is_run_folder, read_arguments
+from attendgen.runs.layout import has_checkpoint, is_run_folder, read_arguments
 from attendgen.utils.errors import UserError
 from attendgen.utils.ranks import get_launch
 
@@ -38,11 +38,12 @@ def choose_resumed(arguments: list[str]) -> list[str]:
 def is_begun(folder: Path) -> bool:
     """Return whether a folder holds a run to go on with.
 
-    Of several processes that a launcher starts, the first may have begun the run by now: it has no checkpoint then.
+    Several processes that a launcher starts must agree, and the first may have written the config of a new run by now.
+    They go by checkpoints, of which none is written before all have joined. The first starts a run without one anew.
     """
     if get_launch() is None:
         return is_run_folder(folder)
-    return is_run_folder(folder) and any((folder / CHECKPOINTS).glob("*.ckpt"))
+    return is_run_folder(folder) and has_checkpoint(folder)
 
 
 def unquote_argument(argument: str) -> str:

@@ -16,9 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.hydra_app.processes import announce_folder, wait_for_folder
 from attendgen.runs.folder import require_free
-from attendgen.runs.layout import BEFORE_CONFIG, FILES, FOLDERS, HYDRA
+from attendgen.runs.layout import BEFORE_CONFIG, FILES, FIT_METRICS, FOLDERS, HYDRA, LOGS, has_checkpoint
 from attendgen.utils.errors import UserError
 from attendgen.utils.ranks import get_launch, get_rank
+
+log = logging.getLogger(__name__)
 
 SQLITE = "sqlite:///"
 
@@ -44,12 +46,14 @@ class RunFolder(Callback):
         claimed: the folder, which holds no files but those of this run and files that are not a run's.
         existed: whether the folder existed before.
         checked: whether a run may start in its folder.
+        restarts: whether a run that was killed before its first checkpoint starts anew in its folder.
     """
 
     path: ClassVar[Path | None] = None
     claimed: ClassVar[Path | None] = None
     existed: ClassVar[bool] = True
     checked: ClassVar[bool] = False
+    restarts: ClassVar[bool] = False
 
     def on_run_start(self, config: DictConfig, **rest: Any) -> None:
         """Check and claim the folder."""
@@ -63,9 +67,9 @@ class RunFolder(Callback):
         RunFolder.checked = True
 
     @classmethod
-    def reset(cls) -> None:
+    def reset(cls, restarts: bool = False) -> None:
         """Forget the last run."""
-        cls.path, cls.claimed, cls.existed, cls.checked = None, None, True, False
+        cls.path, cls.claimed, cls.existed, cls.checked, cls.restarts = None, None, True, False, restarts
 
 
 def _refuse_on_error(check: Callable[[Path], None], folder: Path) -> None:
@@ -78,7 +82,12 @@ def _refuse_on_error(check: Callable[[Path], None], folder: Path) -> None:
 
 def _begin(folder: Path) -> None:
     """Check and claim the folder, and tell the other processes."""
-    if _is_killed_start(folder):
+    killed = _is_killed_start(folder)
+    if killed and RunFolder.restarts and not has_checkpoint(folder) and not (folder / FIT_METRICS).exists():
+        log.warning("%s: no checkpoint yet; the run starts over", folder)
+        for name in LOGS:  # of steps that are trained again
+            shutil.rmtree(folder / name, ignore_errors=True)
+    elif killed:
         require_free(folder, "hydra.run.dir", ignored=BEFORE_CONFIG)
     else:
         _claim(folder)

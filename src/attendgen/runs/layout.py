@@ -46,6 +46,11 @@ def is_run_folder(folder: Path) -> bool:
     return (folder / CONFIG).exists() and (folder / VOCABULARY).exists()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a run has saved a checkpoint."""
+    return any((folder / CHECKPOINTS).glob("*.ckpt"))
+
+
 def clean_argument(argument: str) -> str:
     """Return an argument of `attendgen train` as the user wrote it, from what Hydra was given."""
     key, equals, value = argument.removeprefix(CHANGES).partition("=")

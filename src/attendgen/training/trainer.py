@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.strategies import DDPStrategy
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from attendgen.callbacks.batch_norm import SharedStatistics
 from attendgen.callbacks.finite_loss import FiniteLoss
@@ -63,6 +63,8 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
     settings = config.trainer.copy()
     compiles = settings.pop("compile", False)
     settings.pop("share", None)  # which sweeps read
+    with open_dict(settings):  # without a bar of the config, Lightning would add its own
+        settings.setdefault("enable_progress_bar", any(isinstance(callback, ProgressBar) for callback in callbacks))
     trainer: lightning.Trainer = instantiate(
         settings,
         "trainer",
