@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attendgen.cli.options import Device, Precision, Trust, with_decoding_options
+from attendgen.cli.options import Device, Precision, Trust, take_settings, with_decoding_options
 from attendgen.runs.folder import require_run
 from attendgen.utils.errors import UserError
 from attendgen.utils.tables import print_table
@@ -62,6 +62,7 @@ def evaluate(
     if dynamic_decay and dynamic_eval_lr is None:
         raise UserError("--dynamic-decay: needs --dynamic-eval-lr RATE")
     runs, overrides = split_arguments(arguments)
+    take_settings(overrides, decoding)  # refuses a setting that is given twice
     overrides += [f"decoding.{name}={value}" for name, value in decoding.items()]
     from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, take_boxes
 
@@ -96,6 +97,7 @@ def evaluate_one(run: str, options: "EvaluationOptions") -> int:
     scores = evaluate_run(Run.find(run), options)
     if not scores:  # a further process of several devices
         return 0
+    print_search(scores)
     print_table(["score", "value"], [[name, f"{value:.6g}"] for name, value in scores.items()])
     return 0
 
@@ -113,8 +115,15 @@ def evaluate_several(runs: list[str], options: "EvaluationOptions") -> int:
         else:
             done[run] = scores
             print(f"{number} of {len(runs)}: {run}", file=sys.stderr)
+            print_search(scores)
     if done:
         names = list(dict.fromkeys(name for scores in done.values() for name in scores))
         rows = [[run, *(f"{s[name]:.4g}" if name in s else "" for name in names)] for run, s in done.items()]
         print_table(["run", *names], rows)
     return 0 if len(done) == len(runs) else SOME_FAILED
+
+
+def print_search(scores: "Scores") -> None:
+    """Print by which search the outputs were decoded, if there are any."""
+    if "search" in scores.settings:
+        print(f"search: {scores.settings['search']}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
 from typing import Any
 
 from attendgen.text.tokenizers import JOINER
@@ -38,18 +37,8 @@ class UnknownTokens:
 
 
 def report_search(model: Any, options: dict[str, Any]) -> None:
-    """Print by which search outputs are decoded: the settings that differ from greedy decoding."""
-    from attendgen.decoding.config import DecodingConfig
+    """Print by which search outputs are decoded."""
+    from attendgen.decoding.config import describe_search
 
     decoding = model.make_decoding({name: value for name, value in options.items() if name != "on_token"})
-    if not isinstance(decoding, DecodingConfig):
-        print(f"search: {type(decoding).__name__}", file=sys.stderr)
-        return
-    plain = DecodingConfig()
-    settings = [
-        f"{field.name}={getattr(decoding, field.name)}"
-        for field in fields(DecodingConfig)
-        if getattr(decoding, field.name) != getattr(plain, field.name)
-    ]
-    kind = "greedy" if decoding.beam_size == 1 and not decoding.samples_outputs else ""
-    print(f"search: {' '.join(filter(None, [kind, *settings]))}", file=sys.stderr)
+    print(f"search: {describe_search(decoding)}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The settings of decoding, validated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -139,15 +139,27 @@ class DecodingConfig:
         for name in given:
             if name not in names:
                 raise UserError(f"decoding.{name}: no such setting; choose one of {', '.join(names)}")
+        return replace(self, **{**self.turn_off(given), **given})
+
+    def turn_off(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that given options turn off, with their values; see `override`.
+
+        Raises:
+            UserError: two options exclude each other.
+        """
         if given.get("temperature") == 0 and {"top_k", "top_p"} & given.keys():
             raise UserError("decoding.temperature=0: turns sampling off, which top_k and top_p are settings of")
-        return replace(self, **{**self._turn_off(given), **given})
-
-    def _turn_off(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the settings that given options turn off."""
         return self._turn_off_algorithm(given) | self._turn_off_penalty(given)
 
-    def _turn_off_algorithm(self, given: dict[str, Any]) -> dict[str, Any]:
+    def describe(self) -> str:
+        """Return the kind of search, and the settings that differ from greedy decoding."""
+        plain = DecodingConfig()
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        settings = [f"{name}={value}" for name, value in values.items() if value != getattr(plain, name)]
+        kind = "greedy" if self.is_greedy else "sampling" if self.samples_outputs else "beam search"
+        return " ".join(["re-ranked beam search" if self.reranks else kind, *settings])
+
+    def _turn_off_algorithm(self, given: Mapping[str, Any]) -> dict[str, Any]:
         no_sampling: dict[str, Any] = {"temperature": 0.0, "top_k": None, "top_p": None}
         no_beam = {"beam_size": 1, "mbr_samples": 0, "retrieval_captions": 0, "facts": False}
         greedy = no_beam | no_sampling | {"n_best": 1}
@@ -160,10 +172,15 @@ class DecodingConfig:
             return greedy if given["beam_size"] == 1 else ({} if mbr else no_sampling)
         return {}
 
-    def _turn_off_penalty(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _turn_off_penalty(self, given: Mapping[str, Any]) -> dict[str, Any]:
         if given.get("length_penalty_type") == "avg":
             return {"length_penalty": 0.0}
         return {"length_penalty_type": "gnmt"} if given.get("length_penalty") else {}
+
+
+def describe_search(decoding: object) -> str:
+    """Return by which search outputs are decoded; a search of the user's own is named by its class."""
+    return decoding.describe() if isinstance(decoding, DecodingConfig) else type(decoding).__name__
 
 
 def _require(name: str, value: Any, kind: Any, least: int) -> None:

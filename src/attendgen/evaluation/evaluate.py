@@ -21,8 +21,9 @@ from attendgen.config.trust import trust as trust_packages
 from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.loader import BatchSizes
 from attendgen.data.module import BaseDataModule, open_data, require_split
+from attendgen.decoding.config import describe_search
 from attendgen.evaluation.dynamic import measure_dynamic_bits
-from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, describe_evaluation
+from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, describe_evaluation, settle_search
 from attendgen.evaluation.pointing import make_pointing_game
 from attendgen.evaluation.recorder import AttentionSpool, Recorder
 from attendgen.evaluation.scores import Scores
@@ -159,7 +160,7 @@ def evaluate_run(
         pass
     silence_warnings()
     started = time.monotonic()
-    config = run.override(list(options.overrides))
+    config = settle_search(run, list(options.overrides))
     label = options.make_label(run, config)
     model = convert_precision(run.load_model(config), precision)
     task: BaseTask[Any] = instantiate(config.task, "task", model=model, vocabulary=run.vocabulary)
@@ -185,6 +186,8 @@ def evaluate_run(
     signatures = {f"{name}{SIGNATURE}": text for name, text in task.sign_scores().items()}
     write_outputs(task.export_outputs(), folder, label)
     settings = describe_evaluation(run, config, options, label, time.monotonic() - started)
+    if task.decodes:
+        settings["search"] = describe_search(task.decoding)
     write_json(folder / SETTINGS.format(split=label), settings)
     write_json(folder / METRICS.format(split=label), {**scores, **signatures})
     if slow := task.score_slowly():  # a program that fails or is interrupted must not cost the other scores

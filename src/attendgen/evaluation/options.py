@@ -1,6 +1,7 @@
 """What an evaluation is asked for, and the record of how it was made."""
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from attendgen.config.instantiate import instantiate
 from attendgen.config.saved import to_plain_dict
+from attendgen.decoding.config import DecodingConfig
 from attendgen.evaluation.tag import make_tag, require_tag
 from attendgen.runs.checkpoint import read_checkpoint
 from attendgen.runs.provenance import describe_environment
 from attendgen.runs.run import Run
 from attendgen.utils.errors import UserError
+
+SEARCH = re.compile(r"(?:task\.)?decoding\.(\w+)=")
 
 RECORDED = ("python", "packages", "commit", "changed", "own_packages", "device", "threads")  # of the environment
 
@@ -102,6 +107,32 @@ class EvaluationOptions:
         return f"{split}.{tag}" if tag else split
 
 
+def settle_search(run: Run, overrides: list[str]) -> DictConfig:
+    """Return a run's config with changes; those of the search turn off what they exclude, as for `attendgen generate`.
+
+    Raises:
+        UserError: a change is wrong, or two exclude each other.
+    """
+    config = run.override(overrides)
+    own, settings = get_search(run.config), get_search(config)
+    names = [found[1] for key in overrides if (found := SEARCH.match(key))]
+    if not names or not isinstance(own, DictConfig) or not isinstance(settings, DictConfig):
+        return config
+    saved = instantiate(own, "decoding")
+    if isinstance(saved, DecodingConfig):
+        given = {name: settings[name] for name in names if settings.get(name) is not None}
+        for name, value in saved.turn_off(given).items():
+            if name not in names and settings.get(name) != value:
+                OmegaConf.update(settings, name, value, force_add=True)
+    return config
+
+
+def get_search(config: DictConfig) -> object:
+    """Return the settings of the search by which a task decodes."""
+    own = OmegaConf.select(config, "task.decoding")
+    return OmegaConf.select(config, "decoding") if own is None else own
+
+
 BOXES = "attention="
 
 
@@ -123,8 +154,7 @@ def describe_evaluation(
 ) -> dict[str, Any]:
     """Return what `settings_<split>.json` says of an evaluation, as plain data."""
     split, _, tag = label.partition(".")
-    decoding: Any = OmegaConf.select(config, "task.decoding")
-    decoding = OmegaConf.select(config, "decoding") if decoding is None else decoding
+    decoding: Any = get_search(config)
     checkpoint = run.checkpoint
     if run.folder is not None and checkpoint.is_relative_to(run.folder):
         checkpoint = checkpoint.relative_to(run.folder)
