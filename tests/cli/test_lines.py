@@ -1,11 +1,15 @@
 """`attendgen generate --input`: a line in, a line out."""
 
+import contextlib
 import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from attendgen.cli import lines
+from attendgen.cli.app import main
 from attendgen.inference.load import load
 from helpers.errors import Command, assert_mistake
 from helpers.runs import SharedRuns
@@ -48,6 +52,20 @@ def test_killed_command_goes_on_where_it_was(attendgen: Command, sources: Path, 
     assert output.read_text() == whole
     output.write_text(whole + "one more\n")
     assert_mistake(attendgen("generate", "toy-chat", "--input", sources, *again), "outputs.txt", "7 lines")
+
+
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        monkeypatch.setattr(sys, "argv", ["attendgen", "generate", "toy-chat", "Salut"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+    assert [line for line in capfd.readouterr().err.splitlines() if not line.startswith("search: ")] == []
 
 
 def test_lines_of_unknown_tokens_stay_blank_and_are_named(attendgen: Command, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ SAMPLING = {"temperature": 0.9, "top_k": 5}
     [
         (MBR, {"beam_size": 2}, "re-ranked beam search beam_size=2 mbr_samples=4"),
         (MBR, {"beam_size": 1}, "greedy"),
-        (MBR, {"temperature": 0}, "greedy"),
+        (MBR, {"temperature": 0.0}, "greedy"),
         (MBR, {"temperature": 0.5}, "re-ranked beam search beam_size=3 temperature=0.5 mbr_samples=4"),
         (MBR, {"beam_size": 5, "mbr_samples": 0}, "beam search beam_size=5"),
         (SAMPLING, {"beam_size": 2}, "beam search beam_size=2"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
+from attendgen.metrics.bits_per_token import BitsPerToken, add_pairs, perplexity
 
 
 def test_a_uniform_model_needs_log2_of_the_vocabulary_size() -> None:
@@ -32,7 +32,28 @@ def test_long_sums_are_exact() -> None:
     metric.update(torch.tensor(2.0**24), 1)
     for _ in range(8):
         metric.update(torch.tensor(1.0), 0)
-    assert metric.nll.item() == 2**24 + 8
+    assert metric.nll.tolist() == [2**24 + 8, 0]
+    assert metric.nll.dtype == torch.float32, "not every device has double precision"
+
+
+def test_sums_are_as_precise_as_in_double_precision() -> None:
+    torch.manual_seed(1)
+    batches = torch.rand(3000) * 1e4
+    parts = [BitsPerToken() for _ in range(3)]
+    for index, nll in enumerate(batches):
+        parts[index % 3].update(nll, 100)
+    exact = math.fsum(batches.tolist())
+    found = add_pairs(torch.stack([part.nll for part in parts]))
+    assert abs(math.fsum(found.tolist()) / exact - 1) < 1e-13
+    assert abs(float(batches.cumsum(0)[-1]) / exact - 1) > 1e-10, "single precision alone is worse"
+
+
+def test_sums_that_are_not_finite_stay_so() -> None:
+    for wrong in (math.inf, math.nan):
+        metric = BitsPerToken()
+        for nll in (1.0, wrong, 2.0):
+            metric.update(torch.tensor(nll), 1)
+        assert str(metric.compute().item()) == str(wrong)
 
 
 def test_states_add_over_devices() -> None:

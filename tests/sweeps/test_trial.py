@@ -49,6 +49,19 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from attendgen.cli.app import main; main()", "train", *arguments]
 
 
+def test_experiments_are_compared_in_one_folder_and_one_table(tmp_path: Path, attendgen: Command) -> None:
+    experiments = ["toy_chat", "toy_chat_letters"]
+    given = [*IN_PROCESS[1:], f"hydra.sweep.dir={tmp_path}/both"]
+    done = attendgen("train", "-m", f"experiment={','.join(experiments)}", *given)
+    assert done.code == 0, done.err
+    trials = [tmp_path / "both" / str(number) for number in range(2)]
+    assert [yaml.safe_load((trial / "config.yaml").read_text())["name"] for trial in trials] == experiments
+    assert "2 of 2 trials trained" in done.out
+    for number, name in enumerate(experiments):
+        (row,) = [line for line in done.out.splitlines() if line.split()[:1] == [str(trials[number])]]
+        assert name in row.split()
+
+
 def test_a_failed_trial_is_reported_and_the_others_train(tmp_path: Path, attendgen: Command) -> None:
     done = attendgen("train", "-m", "seed=1,2", "model.hidden=8,-1", *IN_PROCESS, f"paths.outputs={tmp_path}")
     assert done.code == 1

@@ -86,6 +86,8 @@ class Sampler:
 
     def __call__(self, log_probs: Float[Tensor, "rows vocab"], rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
         """Draw a token for each row."""
+        if log_probs.device.type == "mps":  # which has no double precision
+            return self(log_probs.cpu(), rows.cpu()).to(log_probs.device)
         uniform = self._draw_uniform(rows)
         if self.top_k is None and self.top_p is None:
             return self._invert_fast(log_probs, uniform)

@@ -94,7 +94,7 @@ def test_nocaps_has_file_names_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(("image_id", "named"), [(7, "7"), ("7", 7), ("007", "007")])
-def test_ids_are_compared_as_they_are_written(tmp_path, image_id, named):
+def test_annotations_need_no_id_and_images_are_found_by_theirs_as_it_is_written(tmp_path, image_id, named):
     data = {"images": [{"id": image_id, "file_name": "a.jpg"}], "annotations": [{"image_id": named, "caption": "A"}]}
     write(tmp_path / "annotations/captions_val2014.json", json.dumps(data))
     assert [row.image_id for row in Coco(str(tmp_path), year=2014)("val")] == [image_id]
