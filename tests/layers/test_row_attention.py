@@ -12,17 +12,21 @@ from attendgen.utils.errors import UserError
 
 ROWS = torch.tensor([[1, 1, 2, 3, 3, 3], [1, 2, 2, 2, 0, 0]])
 MASK = ROWS > 0
+UNEVEN = torch.tensor([[1, 1, 1, 1, 1, 2], [3, 1, 1, 2, 0, 0]])  # a grid of them would be mostly empty
 
 
 @pytest.mark.parametrize("kind", [AdditiveAttention, GeneralAttention])
-def test_weights_are_those_of_the_row_times_those_within_it(kind):
+@pytest.mark.parametrize(("rows", "is_grid"), [(ROWS, True), (UNEVEN, False)])
+def test_weights_are_those_of_the_row_times_those_within_it(kind, rows, is_grid):
     layer = RowAttention(5, 4, cells=partial(kind), rows=GeneralAttention)
     query, memory = torch.randn(2, 3, 5), torch.randn(2, 6, 4)
-    context, alpha = layer(query, layer.keys(memory, ROWS), memory, MASK)
+    keys = layer.keys(memory, rows)
+    assert (keys.grid is not None) == is_grid
+    context, alpha = layer(query, keys, memory, rows > 0)
     torch.testing.assert_close(alpha.sum(dim=-1), torch.ones(2, 3))
-    for b, rows in enumerate(ROWS.tolist()):
-        numbers = sorted(set(rows) - {0})
-        members = [[j for j, row in enumerate(rows) if row == number] for number in numbers]
+    for b, row_of in enumerate(rows.tolist()):
+        numbers = sorted(set(row_of) - {0})
+        members = [[j for j, row in enumerate(row_of) if row == number] for number in numbers]
         means = torch.stack([memory[b, cells].mean(dim=0) for cells in members]).unsqueeze(0)
         beta = layer.rows(query[b : b + 1], layer.rows.keys(means), means)[1][0]  # query rows
         expected = torch.zeros(3, 6)

@@ -9,6 +9,7 @@ from attendgen.losses.cross_entropy import (
     cross_entropy_per_caption,
     doubly_stochastic,
     masked_cross_entropy,
+    masked_nll,
     token_nll,
 )
 from attendgen.utils.special_tokens import PAD
@@ -46,6 +47,13 @@ def test_label_smoothing_is_cross_entropy_to_the_smoothed_distribution(logits, s
     nll, count = masked_cross_entropy(logits, TARGETS, smoothing)
     assert nll.item() == pytest.approx(expected, rel=1e-5)
     assert count.item() == len(REAL)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_log_probabilities_have_the_cross_entropy_of_their_logits(logits, smoothing):
+    found = masked_nll(logits.log_softmax(dim=-1), TARGETS, smoothing)
+    expected = masked_cross_entropy(logits.double(), TARGETS, smoothing)
+    torch.testing.assert_close(found, expected, check_dtype=False)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attendgen.layers.devices import is_on_gpu
 from attendgen.utils.special_tokens import PAD
 
 TINY = 1e-30  # a smaller probability counts as this one, so that its logarithm and its gradient are finite
@@ -109,21 +110,29 @@ def mix_copies(
     Args:
         copies: the id of each cell's word; <pad> if it has none.
     """
-    can_copy = copies != PAD
     # hard attention may have chosen a cell that cannot be copied
     log_odds = switch.log_odds.masked_fill(~switch.cells.any(dim=2), NEVER)
-    logits = logits.float()
-    # log(1 - s) softmax(o)
-    log_probs = logits - (logits.logsumexp(dim=-1) + functional.softplus(log_odds)).unsqueeze(-1)
-    is_same = (copies.unsqueeze(2) == copies.unsqueeze(1)) & can_copy.unsqueeze(1)  # batch cells cells
-    copied = switch.cells @ is_same.to(switch.cells.dtype)  # of each cell's word, by all cells that have it
+    # log(1 - s) softmax(o); the sum's gradient is that of the output, a difference's would be another copy of it
+    log_probs = logits.float().log_softmax(dim=-1) + (-functional.softplus(log_odds)).unsqueeze(-1)
+    words, belongs = find_words(copies)
+    copied = switch.cells @ belongs.to(switch.cells.dtype)  # of each word, by all cells that have it
     log_copied = copied.clamp_min(TINY).log() - functional.softplus(-log_odds).unsqueeze(-1)
-    where = copies.unsqueeze(1).expand_as(log_copied)
+    where = words.unsqueeze(1).expand_as(log_copied)
     # log(e^a + e^b) - a
     increase = functional.softplus(log_copied - log_probs.gather(2, where))
-    # a word of several cells is increased once
-    is_first = can_copy & ~is_same.tril(-1).any(dim=2)
-    return log_probs.scatter_add(2, where, increase * is_first.unsqueeze(1))
+    return log_probs.scatter_add(2, where, increase * (words != PAD).unsqueeze(1))
+
+
+def find_words(
+    copies: Int[Tensor, "batch cells"],
+) -> tuple[Int[Tensor, "batch words"], Bool[Tensor, "batch cells words"]]:
+    """Return the different words of each table, <pad> where it has fewer than others, and which cells have each."""
+    ordered = copies.sort(dim=1).values
+    is_new = torch.cat([ordered[:, :1] != PAD, ordered[:, 1:] != ordered[:, :-1]], dim=1)
+    # a GPU is not asked for their number, which would make the host wait
+    number = copies.size(1) if is_on_gpu(copies) else max(1, int(is_new.sum(dim=1).max()))
+    words = ordered.masked_fill(~is_new, PAD).sort(dim=1, descending=True).values[:, :number]
+    return words, (copies.unsqueeze(2) == words.unsqueeze(1)) & (words != PAD).unsqueeze(1)
 
 
 def find_copied(outputs: Int[Tensor, "batch time"], copies: Int[Tensor, "batch cells"]) -> Bool[Tensor, "batch time"]:

@@ -12,20 +12,36 @@ from attendgen.layers.attention import AdditiveAttention, Attention, has_scores,
 from attendgen.layers.devices import is_on_gpu
 from attendgen.utils.errors import UserError
 
+SPARSE = 2  # times as many places as cells: with more a grid saves no time
+
 
 class RowKeys(NamedTuple):
     """The keys of a table.
 
     Attributes:
-        cells, rows: keys of the cells, and of the rows' mean vectors.
-        row_of: the number of each cell's row, from 0; padding is counted to row 0.
+        cells, rows: keys of the cells, in the places of the grid if there is one, and of the rows' mean vectors.
+        row_of: the number of each cell's row, from 0; padding is counted to the last row, which is not real.
         is_row: False for the rows that a table does not have.
+        grid: None if the cells are not in one.
     """
 
-    cells: Float[Tensor, "batch cells key"]
+    cells: Float[Tensor, "batch places key"]
     rows: Float[Tensor, "batch rows row_key"]
     row_of: Int[Tensor, "batch cells"]
     is_row: Bool[Tensor, "batch rows"]
+    grid: "Grid | None" = None
+
+
+class Grid(NamedTuple):
+    """The cells of a table in rows of equal length, so that a softmax over each row needs no index.
+
+    Attributes:
+        place_of: of each cell, row by row; that of padding is the first of the last row, which is not real.
+        is_cell: False where a row is shorter.
+    """
+
+    place_of: Int[Tensor, "batch cells"]
+    is_cell: Bool[Tensor, "batch rows length"]
 
 
 class RowAttention(nn.Module):
@@ -71,10 +87,15 @@ class RowAttention(nn.Module):
         Args:
             rows: the row of each cell, from 1, and 0 for padding; one row unless given.
         """
-        if rows is None:
-            rows = torch.ones(memory.shape[:2], dtype=torch.long, device=memory.device)
-        means, is_row = average_rows(memory, rows)
-        return RowKeys(self.cells.keys(memory), self.rows.keys(means), (rows - 1).clamp(min=0), is_row)
+        row = torch.ones(memory.shape[:2], dtype=torch.long, device=memory.device) if rows is None else rows
+        means, is_row = average_rows(memory, row)
+        keys, last = self.cells.keys(memory), is_row.size(1) - 1
+        row_of = torch.where(row > 0, row - 1, last)
+        grid = None if rows is None else arrange(row_of, last + 1)  # a mask may leave out more than the rows do
+        if grid is not None:
+            places = keys.new_zeros(len(keys), grid.is_cell[0].numel(), keys.size(2))
+            keys = places.scatter(1, grid.place_of.unsqueeze(2).expand_as(keys), keys)
+        return RowKeys(keys, self.rows.keys(means), row_of, is_row, grid)
 
     def forward(
         self,
@@ -86,8 +107,11 @@ class RowAttention(nn.Module):
         """Return the context of each query, and the weights of all cells."""
         scores = score_queries(self.cells, query, keys.cells)
         beta = weigh_scores(score_queries(self.rows, query, keys.rows), keys.is_row)
-        within = weigh_within_rows(scores, keys.row_of, keys.rows.size(1), mask)
-        alpha = within * beta.gather(2, keys.row_of.unsqueeze(1).expand_as(scores)).to(within.dtype)
+        if keys.grid is None:
+            within = weigh_within_rows(scores, keys.row_of, keys.rows.size(1), mask)
+            alpha = within * beta.gather(2, keys.row_of.unsqueeze(1).expand_as(scores)).to(within.dtype)
+        else:
+            alpha = weigh_grid(scores, beta, keys.grid)
         return alpha.to(scores.dtype) @ memory.to(scores.dtype), alpha
 
 
@@ -104,17 +128,60 @@ def average_rows(
 ) -> tuple[Float[Tensor, "batch rows dim"], Bool[Tensor, "batch rows"]]:
     """Return the mean vector of each row's cells (Gong et al. 2019), and which rows a table has.
 
+    The last row is not real; padding belongs to it.
+
     Args:
         rows: the row of each cell, from 1; 0 for padding.
     """
     # a GPU is not asked, which would make the host wait: no table has more rows than cells
-    number = rows.size(1) if is_on_gpu(rows) else max(1, int(rows.max()))
-    # padding is added up in a row of its own, which is dropped
-    sums = values.new_zeros(len(values), number + 1, values.size(2))
-    sums = sums.scatter_add(1, rows.unsqueeze(2).expand_as(values), values)[:, 1:]
-    counts = torch.zeros(len(values), number + 1, device=values.device)
-    counts = counts.scatter_add(1, rows, torch.ones_like(rows, dtype=counts.dtype))[:, 1:]
+    number = 1 + (rows.size(1) if is_on_gpu(rows) else int(rows.max()))
+    row_of = torch.where(rows > 0, rows - 1, number - 1)
+    sums = values.new_zeros(len(values), number, values.size(2))
+    sums = sums.scatter_add(1, row_of.unsqueeze(2).expand_as(values), values)
+    counts = torch.zeros(len(values), number, device=values.device)
+    counts = counts.scatter_add(1, row_of, (rows > 0).to(counts.dtype))
     return sums / counts.clamp(min=1).unsqueeze(2).to(sums.dtype), counts > 0
+
+
+def arrange(row_of: Int[Tensor, "batch cells"], number: int) -> Grid | None:
+    """Return the grid of tables; None if most of its places would be empty.
+
+    A GPU is not asked how long the rows are, which would make the host wait.
+
+    Args:
+        row_of: the number of each cell's row, from 0; that of padding is the last.
+        number: of rows.
+    """
+    if is_on_gpu(row_of):
+        return None
+    is_cell = row_of < number - 1
+    counts = row_of.new_zeros(len(row_of), number).scatter_add(1, row_of, is_cell.long())
+    length = max(1, int(counts.max()))
+    if number * length > SPARSE * row_of.size(1):
+        return None
+    numbers = torch.arange(row_of.size(1), device=row_of.device)
+    order = row_of.argsort(dim=1, stable=True)
+    starts = (counts.cumsum(dim=1) - counts).gather(1, row_of.gather(1, order))
+    column_of = torch.empty_like(row_of).scatter(1, order, numbers - starts)
+    place_of = row_of * length + torch.where(is_cell, column_of, 0)
+    return Grid(place_of, numbers[:length] < counts.unsqueeze(2))
+
+
+def weigh_grid(
+    scores: Float[Tensor, "batch query places"], beta: Float[Tensor, "batch query rows"], grid: Grid
+) -> Float[Tensor, "batch query cells"]:
+    """Return beta_i softmax_i(scores) of the cells, in single precision; zeros for padding.
+
+    Args:
+        scores: of the places of a grid.
+        beta: of the rows; zero for those that are not real.
+    """
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        scores = scores.float()
+    scores = scores.unflatten(2, grid.is_cell.shape[1:])
+    within = scores.masked_fill(~grid.is_cell.unsqueeze(1), torch.finfo(scores.dtype).min).softmax(dim=-1)
+    alpha = (within * beta.to(within.dtype).unsqueeze(3)).flatten(2)
+    return alpha.gather(2, grid.place_of.unsqueeze(1).expand(-1, alpha.size(1), -1))
 
 
 def weigh_within_rows(

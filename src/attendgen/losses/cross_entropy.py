@@ -8,6 +8,17 @@ from torch.nn import functional
 from attendgen.utils.special_tokens import PAD
 
 
+def masked_nll(
+    log_probs: Float[Tensor, "*batch vocab"], targets: Int[Tensor, "*batch"], label_smoothing: float = 0.0
+) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
+    """Return `masked_cross_entropy` of log-probabilities, which are not normalized again."""
+    mask = targets != PAD
+    nll = -log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    if label_smoothing:
+        nll = (1 - label_smoothing) * nll - label_smoothing / log_probs.size(-1) * log_probs.sum(dim=-1)
+    return nll.masked_fill(~mask, 0.0).sum(), mask.sum()
+
+
 def masked_cross_entropy(
     logits: Float[Tensor, "*batch vocab"], targets: Int[Tensor, "*batch"], label_smoothing: float = 0.0
 ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:

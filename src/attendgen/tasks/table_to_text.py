@@ -15,7 +15,7 @@ from attendgen.decoding.facts import FactCheck, make_fact_check
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.layers.copying import find_copied
 from attendgen.layers.tables import CellIds, Table
-from attendgen.losses.cross_entropy import masked_cross_entropy
+from attendgen.losses.cross_entropy import masked_cross_entropy, masked_nll
 from attendgen.metrics.protocol import AnyMetric
 from attendgen.metrics.table_scores import TableScores
 from attendgen.models.table_to_text import TablePredictions
@@ -65,6 +65,8 @@ class TableTask(GeneratingTask[TableVocabulary]):
             require_parts(model, "task.switch_weight", "force")
             if getattr(model, "copying", None) is None:
                 raise UserError(f"task.switch_weight={switch_weight}: the model does not copy; set model.copy=mixture")
+        copies = getattr(model, "copying", None) is not None
+        self.sum_nll = masked_nll if copies else masked_cross_entropy
         self.label_smoothing = label_smoothing
         self.switch_weight = switch_weight
 
@@ -84,7 +86,7 @@ class TableTask(GeneratingTask[TableVocabulary]):
     def loss_terms(self, batch: TableBatch, predictions: Predictions | TablePredictions) -> dict[str, LossTerm]:
         """Return the mean cross-entropy per word of the step, and that of the copy switch."""
         tokens = self.loss_denominators(batch).tokens
-        nll, _ = masked_cross_entropy(predictions.logits, batch.outputs, self.label_smoothing)
+        nll, _ = self.sum_nll(predictions.logits, batch.outputs, self.label_smoothing)
         terms = {"cross_entropy": LossTerm(nll / tokens)}
         if isinstance(predictions, TablePredictions) and predictions.switch is not None:
             copied = find_copied(batch.outputs, batch.cells.copies)
