@@ -1,7 +1,7 @@
 """Files of texts in, files of outputs out: one line for each line, decoded in batches."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from attendgen.utils.lines import LineWriter, count_lines
 from attendgen.utils.progress import Progress
 
 CHUNK = 1024  # lines whose results are in memory together
+REASONS = 2  # that the message about unread lines gives
 
 
 def generate_file(model: Any, source: str, output: Path | None, resume: bool, decoding: dict[str, Any]) -> int:
     """Write one output for each line of a file, in order; memory does not grow with the file.
 
-    A blank line gives a blank one, except for a language model, which begins a text. So does a line of which the model
-    knows no token; standard error names these lines at the end.
+    A blank line gives a blank one, except for a language model, which begins a text. So does a line that the model
+    cannot read; standard error names these lines at the end, and the reasons of the first ones.
 
     Args:
         model: one with `generate_all`, `encode_text` and `read_line_blocks`.
@@ -27,7 +28,7 @@ def generate_file(model: Any, source: str, output: Path | None, resume: bool, de
         resume: go on after the lines that the output has.
 
     Returns:
-        The exit code: 3 if there were lines without a known token.
+        The exit code: 3 if there were lines that the model cannot read.
 
     Raises:
         UserError: a file cannot be read or written, the output has more lines than the input, or an option is wrong.
@@ -35,7 +36,7 @@ def generate_file(model: Any, source: str, output: Path | None, resume: bool, de
     if getattr(model.make_decoding(decoding), "n_best", 1) > 1:
         raise UserError("--input: writes one output for each line; leave --n-best out")
     report_search(model, decoding)
-    unknown: list[int] = []
+    unread: dict[int, str] = {}
     tokens = UnknownTokens()
     with (
         LineWriter(output, resume) as writer,
@@ -43,19 +44,25 @@ def generate_file(model: Any, source: str, output: Path | None, resume: bool, de
     ):
         number = writer.done
         for lines in skip_lines(split_chunks(model.read_line_blocks(source)), writer.done, output):
-            results, unread = generate_lines(model, lines, decoding)
+            results, reasons = generate_lines(model, lines, decoding)
             writer.write(results)
             tokens.add(model, lines)
-            unknown += [number + index + 1 for index in unread]
+            unread |= {number + index + 1: reason for index, reason in reasons.items()}
             number += len(lines)
             progress.add(len(lines))
     tokens.report(get_unit(model))
-    if unknown:
+    if unread:
         sys.stdout.flush()  # before the message, where both go to one place
-        what = "1 line has" if len(unknown) == 1 else f"{len(unknown)} lines have"
-        numbers = f"line{'' if len(unknown) == 1 else 's'} {format_some(unknown)}"
-        print(f"attendgen: {source}: {what} no token that the model knows, and no output: {numbers}", file=sys.stderr)
-    return PARTLY if unknown else 0
+        print(f"attendgen: {source}: {describe_unread(unread)}", file=sys.stderr)
+    return PARTLY if unread else 0
+
+
+def describe_unread(reasons: Mapping[int, str]) -> str:
+    """Return which lines have no output, and why the first ones have none."""
+    several = len(reasons) > 1
+    lines = f"{len(reasons)} lines have no output: lines" if several else "1 line has no output: line"
+    why = "; ".join(list(dict.fromkeys(reasons.values()))[:REASONS])
+    return f"{lines} {format_some(list(reasons))}: {why}"
 
 
 def get_unit(model: Any) -> str:
@@ -86,15 +93,15 @@ def skip_lines(blocks: Iterable[list[str]], count: int, output: Path | None) -> 
         raise UserError(f"--output {output}: has {count} lines, the input only {count - left}; give another file")
 
 
-def generate_lines(model: Any, lines: list[str], decoding: dict[str, Any]) -> tuple[list[str], list[int]]:
-    """Return the output of each line, and the indices of lines without a known token, whose output is empty."""
-    usable, unread = [], []
+def generate_lines(model: Any, lines: list[str], decoding: dict[str, Any]) -> tuple[list[str], dict[int, str]]:
+    """Return the output of each line, and why the model cannot read some, whose output is empty, by their indices."""
+    usable, unread = [], {}
     for index, line in enumerate(lines):
         try:
             model.encode_text(line)
-        except UserError:
+        except UserError as error:
             if line.strip():
-                unread.append(index)
+                unread[index] = str(error).removeprefix("text: ")
         else:
             usable.append(index)
     outputs = [""] * len(lines)

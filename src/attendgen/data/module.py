@@ -45,11 +45,14 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
     Attributes:
         path_fields: names of arguments that are files or folders, which a run keeps as absolute paths; arguments that
             are annotated as `Path` need not be named.
+        vocabulary_fields: names of arguments of which only `build_vocabulary` makes use, so that an evaluation cannot
+            change them.
         vocabulary: given by `connect`; None before.
         eval_split: the split that the validation loop reads.
     """
 
     path_fields: ClassVar[tuple[str, ...]] = ()
+    vocabulary_fields: ClassVar[tuple[str, ...]] = ("level", "vocab_size", "tokenizer", "min_frequency")
 
     def __init__(self) -> None:
         super().__init__()

@@ -70,6 +70,13 @@ class ParallelDataModule(BaseDataModule[PairVocabulary]):
         encoding: of the files; None is UTF-8.
     """
 
+    vocabulary_fields = (
+        *BaseDataModule.vocabulary_fields,
+        "source_normalizer",
+        "target_normalizer",
+        "shared_vocabulary",
+    )
+
     def __init__(
         self,
         train: Files,

@@ -23,7 +23,13 @@ from attendgen.data.loader import BatchSizes
 from attendgen.data.module import BaseDataModule, open_data, require_split
 from attendgen.decoding.config import describe_search
 from attendgen.evaluation.dynamic import measure_dynamic_bits
-from attendgen.evaluation.options import DynamicEvaluation, EvaluationOptions, describe_evaluation, settle_search
+from attendgen.evaluation.options import (
+    DynamicEvaluation,
+    EvaluationOptions,
+    describe_evaluation,
+    require_own_vocabulary,
+    settle_search,
+)
 from attendgen.evaluation.pointing import make_pointing_game
 from attendgen.evaluation.recorder import AttentionSpool, Recorder
 from attendgen.evaluation.scores import Scores
@@ -166,6 +172,7 @@ def evaluate_run(
     task: BaseTask[Any] = instantiate(config.task, "task", model=model, vocabulary=run.vocabulary)
     require_packages(task.packages)
     data = (source or DataSource()).open(config, run, task.model)
+    require_own_vocabulary(run, config, data.vocabulary_fields)
     _require_options(task, options)
     if options.texts:
         data.read_files(options.texts)

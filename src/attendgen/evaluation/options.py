@@ -127,6 +127,25 @@ def settle_search(run: Run, overrides: list[str]) -> DictConfig:
     return config
 
 
+def require_own_vocabulary(run: Run, config: DictConfig, fields: Sequence[str]) -> None:
+    """Check that changes of a run's config leave the settings alone that its vocabulary was built with.
+
+    Args:
+        fields: names of these settings in `data`.
+
+    Raises:
+        UserError: they do not.
+    """
+    for name in fields:
+        own, given = (OmegaConf.select(settings.data, name) for settings in (run.config, config))
+        if own != given:
+            shown = "null" if given is None else given
+            raise UserError(
+                f"data.{name}={shown}: belongs to the vocabulary, which was built with {name}={own}; leave it out, or "
+                "train another run with it"
+            )
+
+
 def get_search(config: DictConfig) -> object:
     """Return the settings of the search by which a task decodes."""
     own = OmegaConf.select(config, "task.decoding")

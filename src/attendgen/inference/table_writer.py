@@ -30,7 +30,7 @@ class TableWriter(TrainedModel):
         """Return the outputs for one table, best first.
 
         Args:
-            table: `name[The Eagle], food[French]`, `Al_Horford PTS 17; Boston PTS 103`, or `{"rows": ...}` in JSON.
+            table: `name[The Eagle], food[French]`, `Al Horford PTS 17; Boston PTS 103`, or `{"rows": ...}` in JSON.
             alternatives: how many of the likeliest tokens at each step each result keeps; they cost one more pass over
                 the outputs.
             options: those of `DecodingConfig`.

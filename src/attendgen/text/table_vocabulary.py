@@ -1,5 +1,6 @@
 """The vocabularies of tables and of the texts about them."""
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -38,6 +39,14 @@ class ClosedVocabulary:
     def encode(self, name: str) -> int:
         """Return the id of a name; that of <unk> if it is unknown."""
         return self.ids.get(name, UNK)
+
+    def find(self, name: str) -> str:
+        """Return the known name that is spelled alike, see `fold_name`; the name as it is if there is none."""
+        return name if name in self else self._folded.get(fold_name(name), name)
+
+    @functools.cached_property
+    def _folded(self) -> dict[str, str]:
+        return {fold_name(name): name for name in reversed(self.names)}
 
 
 class TableVocabulary:
@@ -181,6 +190,11 @@ def split_value(value: str, vocabulary: SplittingVocabulary) -> list[str]:
     """Return the tokens of a value as they are within a text, where subwords begin with a space."""
     tokens = vocabulary.split(f" {value}")
     return tokens[1:] if tokens[:1] == [" "] else tokens
+
+
+def fold_name(name: str) -> str:
+    """Return a name in small letters and with blanks in place of underscores."""
+    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def shorten_kind(kind: str) -> str:

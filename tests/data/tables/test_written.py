@@ -29,8 +29,9 @@ def build(*tables, **options):
 SLOTS, RECORDS = build(EAGLE, parse_slots("name[Aromi], food[Fast food], area[riverside]")), build(GAME)
 
 
-def test_a_meaning_representation_is_a_table():
-    assert parse_table("name[The Eagle], food[French]", SLOTS) == EAGLE
+@pytest.mark.parametrize("text", ["name[The Eagle], food[French]", "Name[the eagle], FOOD[french]"])
+def test_a_meaning_representation_is_a_table(text):
+    assert parse_table(text, SLOTS) == EAGLE
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ def test_a_meaning_representation_is_a_table():
     [
         "Al_Horford PTS 17; New_York PTS 103; New_York WINS 9",
         "Al Horford PLAYER-PTS 17 ;New York PTS 103; New York TEAM-WINS 9;",
+        "al horford pts 17; NEW_YORK team-pts 103; new york wins 9",
         "Al_Horford NAME Al Horford; Al_Horford PTS 17; New_York NAME New_York; New_York PTS 103; New_York WINS 9",
     ],
 )
@@ -59,6 +61,11 @@ def test_a_line_of_json_is_the_table_it_was_written_from(table, vocabulary):
         ("", SLOTS, "text: empty table"),
         ('{"rows": 5}', SLOTS, "text: field 'rows': expected a list or an object, found int"),
         ("Al_Horford", RECORDS, "text: expected ENTITY KIND VALUE; ENTITY KIND VALUE, found 'Al_Horford'"),
+        (
+            "Al Horford PTS",
+            RECORDS,
+            "text: record 'Al Horford PTS' has no value; expected ENTITY KIND VALUE; ENTITY KIND VALUE",
+        ),
         ("Al_Horford STL 5", RECORDS, "text: kind 'STL': unknown; known ones are PTS, NAME, WINS"),
         ("Al_Horfor PTS 17", RECORDS, "text: 'Al_Horfor': unknown; known ones are Al_Horford, New_York"),
         (
@@ -86,10 +93,12 @@ def test_files_hold_tables_without_texts(tmp_path):
     one.write_text(write_line(GAME), encoding="utf-8")
     several.write_text(json.dumps([json.loads(write_line(table)) for table in (EAGLE, GAME)]), encoding="utf-8")
     assert read_tables(csv) == [EAGLE]
+    csv.write_text('mr\n"name[The Eagle], food[French]"\nname[]\n', encoding="utf-8")
+    assert refusal(read_tables, csv) == f"{csv}: line 3: slot 'name' has no value"
     assert read_tables(one) == [GAME]
     assert read_tables(several) == [EAGLE, GAME]
     assert "no column 'ref'" in refusal(lambda: MeaningRepresentations()([csv]))
     one.write_text("[5]", encoding="utf-8")
-    assert refusal(read_tables, one) == f"{one}: expected an object with 'rows', found int"
+    assert refusal(read_tables, one) == f"{one}: table 1: expected an object with 'rows', found int"
     one.write_text("[]", encoding="utf-8")
     assert refusal(read_tables, one) == f"{one}: no tables"

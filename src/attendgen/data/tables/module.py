@@ -79,6 +79,8 @@ class TableDataModule(BaseDataModule[TableVocabulary]):
         UserError: a number is out of range, or delexicalised texts would be normalized.
     """
 
+    vocabulary_fields = (*BaseDataModule.vocabulary_fields, "normalizer", "delexicalise")
+
     def __init__(
         self,
         source: TableSource | Callable[[Sequence[Path]], list[TableText]],

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,21 @@ from attendgen.data.tables.meaning_representations import read_columns
 from attendgen.data.tables.rotowire import read_game
 from attendgen.data.tables.table import group_records, parse_slots, shorten
 from attendgen.layers.tables import Cell, Table
-from attendgen.text.table_vocabulary import ClosedVocabulary, TableVocabulary, shorten_kind, split_value
+from attendgen.text.table_vocabulary import ClosedVocabulary, TableVocabulary, fold_name, shorten_kind, split_value
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json
 
 TABLE_FILES = (".csv", ".json")  # files that hold tables in another form than one per line
 SHOWN = 5  # names that a message lists
+RECORDS = "ENTITY KIND VALUE; ENTITY KIND VALUE"
 
 
 def parse_table(text: str, vocabulary: TableVocabulary) -> Table:
-    """Return the table of a text: `name[The Eagle], food[French]`, `Al_Horford PTS 17; Boston PTS 103`, or JSON.
+    """Return the table of a text: `name[The Eagle], food[French]`, `Al Horford PTS 17; Boston PTS 103`, or JSON.
 
     The second form is that of tables with entities. A record type may be written without PLAYER- or TEAM-; the cell
-    that states the name of a player or team is added. The third form is that of `TableLines`.
+    that states the name of a player or team is added. The third form is that of `TableLines`. Names and values are
+    found however they are capitalized, and with blanks or underscores between their words.
 
     Raises:
         UserError: it has another form, or a kind, entity or value is unknown.
@@ -38,8 +40,29 @@ def parse_table(text: str, vocabulary: TableVocabulary) -> Table:
             table = parse_records(text, vocabulary)
     except BadRowError as error:
         raise UserError(f"text: {error}") from error
+    table = spell_names(table, vocabulary)
     require_known(table, vocabulary)
     return table
+
+
+def spell_names(table: Table, vocabulary: TableVocabulary) -> Table:
+    """Return a table with the names and values that a vocabulary knows, where those of the table are spelled alike."""
+    rows = []
+    for row in table:
+        cells = []
+        for cell in row.cells:
+            kind = vocabulary.kinds.find(cell.kind)
+            value = cell.value if kind in vocabulary.delexicalised else _spell_value(cell.value, vocabulary.values)
+            cells.append(Cell(kind, vocabulary.entities.find(cell.entity) if cell.entity else "", value))
+        names = vocabulary.kinds if not any(cell.entity for cell in cells) else vocabulary.entities
+        rows.append(row._replace(name=names.find(row.name), cells=tuple(cells)))
+    return tuple(rows)
+
+
+def _spell_value(value: str, known: ClosedVocabulary) -> str:
+    """Return a known value that is spelled alike, or the value with each of its words so."""
+    found = known.find(value)
+    return found if found in known else " ".join(map(known.find, value.split()))
 
 
 def parse_records(text: str, vocabulary: TableVocabulary) -> Table:
@@ -61,29 +84,25 @@ def parse_records(text: str, vocabulary: TableVocabulary) -> Table:
 
 
 def _parse_record(words: Sequence[str], vocabulary: TableVocabulary) -> Cell:
-    for place in range(1, len(words) - 1):
-        entity = _spell(words[:place], vocabulary.entities)
+    for place in range(1, len(words)):
+        entity = vocabulary.entities.find(" ".join(words[:place]))
         if found := _find_kinds(words[place], entity, vocabulary):
             if len(found) > 1 and entity in vocabulary.entities:
                 raise UserError(f"text: kind {words[place]!r} of {entity!r}: {' or '.join(found)}; give one of them")
-            return Cell(found[0], entity, _spell(words[place + 1 :], vocabulary.values))
+            if place == len(words) - 1:
+                raise BadRowError(f"record {shorten(' '.join(words))!r} has no value; expected {RECORDS}")
+            return Cell(found[0], entity, " ".join(words[place + 1 :]))
     if len(words) < 3:
-        raise BadRowError(f"expected ENTITY KIND VALUE; ENTITY KIND VALUE, found {shorten(' '.join(words))!r}")
+        raise BadRowError(f"expected {RECORDS}, found {shorten(' '.join(words))!r}")
     kinds = list(dict.fromkeys(map(shorten_kind, vocabulary.kinds.names)))
     raise UserError(f"text: kind {words[-2]!r}: unknown; known ones are {_choose(words[-2], kinds)}")
 
 
-def _spell(words: Sequence[str], known: ClosedVocabulary) -> str:
-    """Return words with blanks between, or with underscores if that is a known name and the first is not."""
-    joined = "_".join(words)
-    return joined if joined in known else " ".join(words)
-
-
 def _find_kinds(word: str, entity: str, vocabulary: TableVocabulary) -> list[str]:
     """Return the kinds that a word can mean; those of a player if the entity is one, and of a team likewise."""
-    if word in vocabulary.kinds:
-        return [word]
-    found = [kind for kind in vocabulary.kinds.names if shorten_kind(kind) == word]
+    if vocabulary.kinds.find(word) in vocabulary.kinds:
+        return [vocabulary.kinds.find(word)]
+    found = [kind for kind in vocabulary.kinds.names if fold_name(shorten_kind(kind)) == fold_name(word)]
     heading = vocabulary.headings.get(entity, "")
     own = [kind for kind in found if heading and kind[:4] == heading[:4]]  # PLAYER_NAME and PLAYER-PTS
     return own or found
@@ -126,17 +145,23 @@ def read_tables(path: Path) -> list[Table]:
     Raises:
         UserError: the file is missing or broken, or holds no table.
     """
-    try:
-        if path.suffix == ".csv":
-            tables = [parse_slots(text) for _, (text,) in read_columns(path, ("mr",))]
-        else:
-            found = read_json(path)
-            tables = [_read_json(part) for part in (found if isinstance(found, list) else [found])]
-    except BadRowError as error:
-        raise UserError(f"{path}: {error}") from error
+    if path.suffix == ".csv":
+        rows = [(f"line {number}", text) for number, (text,) in read_columns(path, ("mr",))]
+        tables = [_read_part(path, where, parse_slots, text) for where, text in rows]
+    else:
+        found = read_json(path)
+        parts = found if isinstance(found, list) else [found]
+        tables = [_read_part(path, f"table {number}", _read_json, part) for number, part in enumerate(parts, 1)]
     if not tables:
         raise UserError(f"{path}: no tables")
     return tables
+
+
+def _read_part(path: Path, where: str, read: Callable[[Any], Table], part: object) -> Table:
+    try:
+        return read(part)
+    except BadRowError as error:
+        raise UserError(f"{path}: {where}: {error}") from error
 
 
 def _read_json(found: object) -> Table:
