@@ -1,21 +1,25 @@
 """Variance of each estimator of hard attention's gradient, on one batch, at equal cost.
 
-python scripts/gradient_variance.py RUN --out docs/gradient_variance.png data.root=DIR
+python scripts/gradient_variance.py flickr8k-hard data.root=DIR data.max_samples=16 data.captions_per_image=1
 
-RUN is a trained captioner. The gradient of the attention's parameters is estimated many times for the same batch, each
-time with new samples of locations and without dropout. The variance is summed over the parameters and multiplied by the
-number of samples per estimate (soft attention counts as one), which gives the variance of an average of as many
+The run is a trained captioner. The gradient of the attention's parameters is estimated many times for the same batch,
+each time with new samples of locations and without dropout. The variance is summed over the parameters and multiplied
+by the number of samples per estimate (soft attention counts as one), which gives the variance of an average of as many
 estimates as the same computation allows.
 
 An estimate may be a multiple of the gradient: the weight of the authors' estimator is a hyperparameter. Its variance
 can be compared only after division by the square of this factor, which is measured, too: the projection of the mean
-estimate onto the gradient. The gradient is taken to be the mean of all unbiased estimates.
+estimate onto the gradient. The gradient is taken to be the mean of all other unbiased estimates.
+
+What follows a "±" is a standard error, by the jackknife: the estimates are put into ten blocks, and every figure is
+computed again without each of them.
 """
 
 import argparse
 import inspect
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +27,7 @@ from typing import NamedTuple
 import lightning
 import torch
 from hydra.utils import get_object
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -49,6 +54,7 @@ from attendgen.utils.tables import print_table
 from attendgen.visualization import plotting
 
 UNBIASED = (LeaveOneOutEstimator, SoftBaselineEstimator)
+BLOCKS = 10  # of the jackknife
 
 
 def build_estimators(nll: float) -> dict[str, Estimator]:
@@ -96,50 +102,110 @@ def build_task(model: Captioner, run: Run, estimator: Estimator) -> HardAttentio
 
 def estimate_gradient(task: HardAttentionTask, batch: CaptionBatch) -> Tensor:
     """Return one estimate of the gradient of the attention's parameters, as a vector."""
-    task.zero_grad(set_to_none=True)
-    task.training_step(batch, 0).backward()
-    parameters = [p for name, p in task.model.named_parameters() if name.startswith("decoder.attention.")]
-    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]).double()
+    parameters = [parameter for parameter in task.model.decoder.attention.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(task.training_step(batch, 0), parameters, materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in gradients]).double()
 
 
-class Estimate(NamedTuple):
-    """Mean of several estimates, their variance summed over the parameters, and the samples that each of them needs."""
+class Estimates(NamedTuple):
+    """Sums over estimates of one gradient, in blocks.
 
-    mean: Tensor
-    variance: float
+    Attributes:
+        sums: of the estimates.
+        squares: sum of their squared norms.
+        counts: estimates per block.
+        cost: samples that an estimate needs.
+    """
+
+    sums: Float[Tensor, "blocks parameters"]
+    squares: Float[Tensor, " blocks"]
+    counts: Float[Tensor, " blocks"]
     cost: int
 
+    def leave_out(self, block: int) -> "Estimates":
+        """Return all blocks but one."""
+        kept = torch.arange(len(self.counts)) != block
+        return Estimates(self.sums[kept], self.squares[kept], self.counts[kept], self.cost)
 
-def measure(task: HardAttentionTask, batch: CaptionBatch, samples: int) -> Estimate:
-    """Estimate the gradient of one batch as often as `samples` samples allow, at least twice."""
+    def mean(self) -> Float[Tensor, " parameters"]:
+        """Return the mean estimate."""
+        return self.sums.sum(dim=0) / self.counts.sum()
+
+    def variance(self) -> float:
+        """Return the variance of one estimate, summed over the parameters."""
+        number = self.counts.sum()
+        return ((self.squares.sum() / number - self.mean().square().sum()) * number / (number - 1)).item()
+
+
+def measure(task: HardAttentionTask, batch: CaptionBatch, samples: int, name: str) -> Estimates:
+    """Estimate the gradient of one batch as often as `samples` samples allow, at least three times."""
     cost = task.estimator.num_samples + task.estimator.soft
-    repeats = max(2, samples // cost)
-    total, squares = torch.zeros(()), 0.0
-    for _ in track(range(repeats), "gradients", "repeats"):
-        gradient = estimate_gradient(task, batch)
-        total, squares = total + gradient, squares + gradient.square().sum().item()
-    mean = total / repeats
-    variance = (squares / repeats - mean.square().sum().item()) * repeats / (repeats - 1)
-    return Estimate(mean, variance, cost)
+    repeats = max(3, samples // cost)
+    blocks = min(BLOCKS, repeats)
+    first = estimate_gradient(task, batch)
+    made = Estimates(first.new_zeros(blocks, len(first)), first.new_zeros(blocks), first.new_zeros(blocks), cost)
+    for index in track(range(repeats), name, "estimates"):
+        gradient = estimate_gradient(task, batch) if index else first
+        made.sums[index % blocks] += gradient
+        made.squares[index % blocks] += gradient.square().sum()
+        made.counts[index % blocks] += 1
+    return made
 
 
-def pool(estimates: Sequence[Estimate]) -> Tensor:
-    """Return the mean of unbiased estimates, weighted by their inverse variance."""
-    weights = torch.tensor([1 / estimate.variance for estimate in estimates], dtype=torch.double)
-    return (weights / weights.sum()) @ torch.stack([estimate.mean for estimate in estimates])
+def pool(estimates: Sequence[Estimates]) -> tuple[Tensor, float]:
+    """Return the mean of unbiased estimates, weighted by their inverse variance, and the gradient's squared norm.
+
+    The squared norm of a noisy mean is too large by its variance, which is subtracted.
+    """
+    weights = torch.stack([estimate.counts.sum() / estimate.variance() for estimate in estimates])
+    mean = (weights / weights.sum()) @ torch.stack([estimate.mean() for estimate in estimates])
+    return mean, (mean.square().sum() - 1 / weights.sum()).item()
 
 
-def plot_variances(names: Sequence[str], variances: Sequence[float], path: Path) -> None:
-    """Draw the variances relative to the first, as bars on a logarithmic axis."""
+def compare(estimates: Mapping[str, Estimates], unbiased: Collection[str]) -> Float[Tensor, "estimators 4"]:
+    """Return the variance, how many times it is below the first's at equal cost, the factor, and the former at scale.
+
+    Args:
+        unbiased: names of those whose mean is the gradient.
+    """
+    rows = []
+    for name, estimate in estimates.items():
+        others = [estimates[other] for other in unbiased if other != name]
+        gradient, norm = pool(others)
+        variance, factor = estimate.variance(), (estimate.mean() @ gradient).item() / norm
+        cost = variance * estimate.cost
+        rows.append([variance, 1 / cost, factor, factor**2 / cost])
+    table = torch.tensor(rows, dtype=torch.double)
+    table[:, [1, 3]] /= table[0, [1, 3]].clone()
+    return table
+
+
+def compute_errors(estimates: Mapping[str, Estimates], unbiased: Collection[str]) -> Float[Tensor, "estimators 4"]:
+    """Return the standard errors of what `compare` returns, by the jackknife over blocks (Efron 1982)."""
+    blocks = min(len(estimate.counts) for estimate in estimates.values())
+    parts = ({name: each.leave_out(block) for name, each in estimates.items()} for block in range(blocks))
+    without = torch.stack([compare(part, unbiased) for part in parts])
+    return ((blocks - 1) * without.var(dim=0, correction=0)).sqrt()
+
+
+def plot_ratios(names: Sequence[str], ratios: Sequence[float], errors: Sequence[float], path: Path) -> None:
+    """Draw how many times each variance is below the first, as bars on a logarithmic axis."""
     figure = Figure(figsize=(7.5, 0.45 * len(names) + 1.0), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    axes.barh(names, [variance / variances[0] for variance in variances], color="#4878a8")
+    axes.barh(names, ratios, xerr=errors, color="#4878a8", ecolor="0.3", capsize=3)
     axes.set_xscale("log")
+    axes.set_xlim(left=min(1.0, *ratios) / 2)
     axes.invert_yaxis()
-    axes.set_xlabel("variance at equal cost and scale, relative to the authors' estimator")
-    axes.axvline(0.1, color="0.5", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("times below the variance of the authors' estimator, at equal cost and scale")
+    axes.axvline(1, color="0.5", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
     plotting.save(figure, path)
+
+
+def format_figure(value: float, error: float) -> str:
+    """Format a figure with its standard error, both to the place of the error's first digit."""
+    places = max(0, -math.floor(math.log10(error))) if error > 0 else 2
+    return f"{value:.{places}f}" + (f" ± {error:.{places}f}" if error > 0 else "")
 
 
 @script
@@ -173,42 +239,22 @@ def main(arguments: list[str] | None = None) -> None:
     mean_nll = (nll / words).item()
     estimators = {**build_estimators(mean_nll), **{name: build_own(name) for name in options.estimator}}
     estimates = {
-        name: measure(build_task(model, run, estimator), batch, options.samples)
+        name: measure(build_task(model, run, estimator), batch, options.samples, name)
         for name, estimator in estimators.items()
     }
-    gradient = pool([estimates[name] for name, estimator in estimators.items() if isinstance(estimator, UNBIASED)])
-    norm = gradient.square().sum().item()
-    rows, costs, variances = [], [], []
-    for name, estimate in estimates.items():
-        factor = (estimate.mean @ gradient).item() / norm
-        costs.append(estimate.variance * estimate.cost)
-        variances.append(costs[-1] / factor**2)
-        rows.append(
-            [
-                name,
-                str(estimate.cost),
-                f"{estimate.variance:.3g}",
-                f"{costs[0] / costs[-1]:.2g}",
-                f"{factor:.2f}",
-                f"{variances[-1]:.3g}",
-                f"{variances[0] / variances[-1]:.2g}",
-            ]
-        )
+    unbiased = [name for name, estimator in estimators.items() if isinstance(estimator, UNBIASED)]
+    figures, errors = compare(estimates, unbiased), compute_errors(estimates, unbiased)
+    _, norm = pool([estimates[name] for name in unbiased])
     print(
         f"{len(batch.images)} images, {mean_nll:.2f} nats per word, {options.samples} samples per estimator; "
         f"squared norm of the gradient {norm:.3g}"
     )
-    header = [
-        "estimator",
-        "samples",
-        "variance",
-        "times less at equal cost",
-        "factor",
-        "at equal cost and scale",
-        "times less",
+    rows = [
+        [name, str(estimates[name].cost), *map(format_figure, values, error)]
+        for name, values, error in zip(estimators, figures.tolist(), errors.tolist(), strict=True)
     ]
-    print_table(header, rows)
-    plot_variances(list(estimators), variances, options.out)
+    print_table(["estimator", "samples", "variance", "times less at equal cost", "factor", "and at equal scale"], rows)
+    plot_ratios(list(estimators), figures[:, 3].tolist(), errors[:, 3].tolist(), options.out)
     print(options.out)
 
 

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes of the run's config")
     parser.add_argument("--split", default="dev", choices=(*SPLITS, "dev"), help="of the captions (default dev)")
     parser.add_argument("--captions", type=Path, help="file that evaluate wrote; default: the one in the run directory")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     run = Run.find(options.run)
     data = open_data(run.override(options.overrides).data, run.vocabulary)
     if not isinstance(data, CaptionDataModule):

@@ -55,16 +55,17 @@ def test_multi30k_is_written_as_pairs(script, server, tmp_path, monkeypatch, cap
     monkeypatch.setattr(script, "MULTI30K", server.url)
     server.files = {
         f"{split}.{language}.gz": gzip.compress(text.encode())
-        for split in ("train", "val")
+        for split in ("train", "val", "test_2016_flickr")
         for language, text in (("fr", "Un chien.\nDeux \n"), ("en", "A dog.\nTwo\n"))
     }
     script.main(["multi30k", "--root", str(tmp_path)])
     assert (tmp_path / "train.fr-en.tsv").read_text() == "Un chien.\tA dog.\nDeux\tTwo\n"
-    assert "not the pairs that the README's results come from" in capsys.readouterr().err
+    assert "not the pairs that the results come from" in capsys.readouterr().err
 
 
 def test_shared_pairs_have_the_expected_digests(script, shared):
-    for split, digest in script.PAIRS.items():
+    for split in ("train", "val"):
+        digest = script.PAIRS[split]
         assert sha256((shared / f"data/multi30k/{split}.fr-en.tsv").read_bytes()) == digest
 
 
@@ -99,13 +100,18 @@ def test_an_archive_of_games_without_a_split_is_refused(script, server, tmp_path
     assert "rotowire.tar.bz2: there is no test.json in it" in capsys.readouterr().err
 
 
-def test_license_of_novels_is_removed(script, server, tmp_path, monkeypatch):
+def test_novels_lose_their_license_and_their_last_paragraphs_are_held_out(script, server, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "GUTENBERG", server.url)
-    book = "Title\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\nCall me.\n\n*** END OF THE PROJECT ***\nlicense\n"
+    paragraphs = [f"Paragraph {number}.\n" for number in range(10, 50)]
+    book = "\n".join(
+        ["Title\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n", *paragraphs, "*** END OF THE PROJECT ***"]
+    )
     server.files = {f"pg{number}.txt": book.encode() for number in script.NOVELS.values()}
     script.main(["novels", "--root", str(tmp_path)])
     assert {path.stem for path in tmp_path.glob("*.txt")} == set(script.NOVELS)
-    assert (tmp_path / "dracula.txt").read_text() == "Call me.\n"
+    # 40 paragraphs of equal length: 95 % are 38, and the last of these ends a character later than 95 %
+    assert (tmp_path / "dracula.txt").read_text() == "\n".join(paragraphs[:37])
+    assert (tmp_path / "held_out" / "dracula.txt").read_text() == "\n".join(paragraphs[37:])
 
 
 def test_missing_book_ends_with_one_line(script, server, tmp_path, monkeypatch, capsys):

@@ -64,5 +64,7 @@ def test_wandb_has_everything_and_a_resumed_run_continues_it(train: Callable[...
         assert name in stored
     assert f"log: wandb sync {part}" in (folder / "train.log").read_text()
     run_hydra([f"resume={folder}", "epochs=2"])
-    assert len(list((folder / "wandb").glob(f"offline-run-*-{run_id}"))) == 2  # `wandb sync` joins them by the id
+    parts = folder / "wandb" / f"offline-run-*-{run_id}"  # which `wandb sync` joins by their id
+    assert len(list(parts.parent.glob(parts.name))) == 2
+    assert f"log: wandb sync {parts}" in (folder / "train.log").read_text()
     assert json.loads((folder / "loggers.json").read_text()) == {"wandb": run_id}

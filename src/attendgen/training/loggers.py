@@ -95,11 +95,18 @@ def _describe_place(logger: Logger) -> str | None:
     if isinstance(logger, CSVLogger):
         return str(Path(logger.log_dir, ExperimentWriter.NAME_METRICS_FILE))
     if isinstance(logger, WandbLogger):
-        return logger.experiment.url or f"wandb sync {Path(logger.experiment.dir).parent}"
+        return logger.experiment.url or f"wandb sync {_describe_parts(logger)}"
     if isinstance(logger, MLFlowLogger):
         return f"mlflow ui --backend-store-uri {logger._tracking_uri}"
     place = logger.log_dir or logger.save_dir
     return None if place is None else str(place)
+
+
+def _describe_parts(logger: WandbLogger) -> str:
+    """Return the folder that W&B has written without a network, or a pattern for the folders of a resumed run."""
+    part = Path(logger.experiment.dir).parent
+    pattern = f"offline-run-*-{logger.experiment.id}"  # each start writes one; they have one id
+    return str(part if len(list(part.parent.glob(pattern))) < 2 else part.parent / pattern)
 
 
 def close_loggers(loggers: Sequence[Logger]) -> None:

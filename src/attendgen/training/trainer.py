@@ -151,7 +151,8 @@ def describe_device(trainer: lightning.Trainer) -> str:
     if device.type == "cuda":
         return f"{count}{torch.cuda.get_device_name(device)}, precision {trainer.precision}"
     name = get_processor() if device.type == "cpu" else device.type
-    return f"{count}{device.type} ({name}), {torch.get_num_threads()} threads, precision {trainer.precision}"
+    threads = torch.get_num_threads()
+    return f"{count}{device.type} ({name}), {threads} thread{'s' * (threads != 1)}, precision {trainer.precision}"
 
 
 def describe_unused_gpu(device: torch.device) -> str | None:
