@@ -1,4 +1,4 @@
-"""Checks of models' interfaces: `encode` and `step` of all, `initial_state` and `read` of language models."""
+"""What `attendgen.testing.check_model` does not check: texts in parts of given sizes, and `continue_from`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,28 +7,6 @@ import torch
 from torch import Tensor
 
 from attendgen.layers.state import iterate_tensors, take_rows
-
-
-def assert_stepping_equals_teacher_forcing(
-    model: Any, source: Tensor, inputs: Tensor, forced: tuple, **tolerance: float
-) -> None:
-    """Check that `step` gives the logits and the attention of teacher forcing.
-
-    Args:
-        source: what the model encodes: contexts, sources or images.
-        forced: the logits and the attention of `inputs`.
-    """
-    assert_steps_equal(model, *model.encode(source), inputs, forced, **tolerance)
-
-
-def assert_steps_equal(model: Any, memory: Any, state: Any, inputs: Tensor, forced: tuple, **tolerance: float) -> None:
-    """Check that `step`, from a memory and a state, gives the logits and the attention of teacher forcing."""
-    logits, alphas = forced
-    for t in range(inputs.size(1)):
-        log_probs, alpha, state = model.step(inputs[:, t], state, memory)
-        # `step` returns single precision
-        torch.testing.assert_close(log_probs, logits[:, t].log_softmax(dim=-1).to(log_probs.dtype), **tolerance)
-        torch.testing.assert_close(alpha, alphas[:, t], **tolerance)
 
 
 def assert_rows_share_their_memory(model: Any, source: Tensor, tokens: Tensor, run: Callable[..., tuple]) -> None:
@@ -60,14 +38,3 @@ def assert_several_reads_equal_one(model: Any, inputs: Tensor, sizes: tuple[int,
     for expected, found in zip((whole, alphas), zip(*parts, strict=True), strict=True):
         torch.testing.assert_close(torch.cat(found, dim=1), expected)
     torch.testing.assert_close(list(iterate_tensors(state)), list(iterate_tensors(last)))
-
-
-def assert_no_future_token_leaks(model: Any, inputs: Tensor, vocab_size: int) -> None:
-    """Check that changing all tokens from a position on changes its prediction, and nothing before it."""
-    logits, alphas, _ = model.read(inputs, model.initial_state(len(inputs)))
-    for t in range(inputs.size(1)):
-        changed = inputs.clone()
-        changed[:, t:] = changed[:, t:] % (vocab_size - 1) + 1
-        other, alpha, _ = model.read(changed, model.initial_state(len(inputs)))
-        torch.testing.assert_close((other[:, :t], alpha[:, :t]), (logits[:, :t], alphas[:, :t]), rtol=0, atol=0)
-        assert not torch.allclose(other[:, t], logits[:, t])

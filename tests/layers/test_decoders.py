@@ -6,7 +6,7 @@ import torch
 from attendgen.layers.attention import AdditiveAttention, GeneralAttention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.luong import LuongDecoder
-from attendgen.layers.state import Memory, iterate_tensors, repeat_rows
+from attendgen.layers.state import Memory, repeat_rows
 
 INPUTS, HIDDEN, MEMORY, SOURCE, TIME, BATCH = 3, 5, 4, 6, 7, 3
 DECODERS = {
@@ -32,25 +32,6 @@ def make_state(decoder: torch.nn.Module, memory: Memory, times: int = 1):
     rows = len(memory.values)
     first = [torch.randn(rows, decoder.layers, HIDDEN) for _ in range(2)]
     return repeat_rows(decoder.initial_state(*first, memory), times)
-
-
-def test_single_steps_equal_all_steps_at_once(decoder):
-    memory, inputs = make_memory(decoder), torch.randn(BATCH, TIME, INPUTS)
-    state = make_state(decoder, memory)
-    features, alphas, last = decoder(inputs, state, memory)
-    assert features.shape == (BATCH, TIME, decoder.features)
-    for t in range(TIME):
-        feature, alpha, state = decoder.step(inputs[:, t], state, memory)
-        torch.testing.assert_close((feature, alpha), (features[:, t], alphas[:, t]))
-    torch.testing.assert_close(tuple(iterate_tensors(state)), tuple(iterate_tensors(last)))
-
-
-def test_rows_that_share_a_memory_equal_a_repeated_memory(decoder):
-    memory, inputs = make_memory(decoder), torch.randn(2 * BATCH, TIME, INPUTS)
-    state = make_state(decoder, memory, times=2)
-    found = [decoder(inputs, state, given) for given in (memory, repeat_rows(memory, 2))]
-    for left, right in zip(*map(iterate_tensors, found), strict=True):
-        torch.testing.assert_close(left, right)
 
 
 @pytest.mark.parametrize("input_feeding", [False, True])

@@ -10,14 +10,13 @@ from attendgen.data.batch import pad
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.processors import Constraints
 from attendgen.layers.attention import DotAttention
-from attendgen.layers.state import take_rows, to_float32
 from attendgen.models.encoders.base import GridEncoder
 from attendgen.models.ensemble import Ensemble
 from attendgen.models.seq2seq import Seq2Seq
 from attendgen.models.transformer import TransformerSeq2Seq
 from attendgen.models.transformer_captioner import TransformerCaptioner
+from attendgen.testing import check_model
 from attendgen.utils.special_tokens import PAD, SOS
-from helpers.stepping import assert_rows_share_their_memory, assert_stepping_equals_teacher_forcing
 
 SOURCE_VOCAB_SIZE, TARGET_VOCAB_SIZE = 9, 7
 REGIONS, FEATURES = 5, 6
@@ -49,12 +48,8 @@ def captioner(request):
     return TransformerCaptioner(TARGET_VOCAB_SIZE, encoder, memory_dropout=0.5, **SIZES, **options).eval()
 
 
-def test_a_padded_batch_equals_its_rows_one_by_one(model):
-    logits, alphas = model(pad(SOURCES), pad(INPUTS))
-    for row, (source, inputs) in enumerate(zip(SOURCES, INPUTS, strict=True)):
-        alone, alpha = model(pad([source]), pad([inputs]))
-        torch.testing.assert_close(logits[row, : len(inputs)], alone[0], **CLOSE)
-        torch.testing.assert_close(alphas[row, : len(inputs), : len(source)], alpha[0], **CLOSE)
+def test_it_computes_one_function(model):
+    check_model(model, pad(SOURCES), torch.randint(1, TARGET_VOCAB_SIZE, (3, 5)))
 
 
 def test_attention_weights_are_a_distribution_over_the_real_positions(model):
@@ -64,26 +59,6 @@ def test_attention_weights_are_a_distribution_over_the_real_positions(model):
     padding = (source == PAD).unsqueeze(1).expand_as(alphas)
     assert padding.any()
     assert not alphas[padding].any()
-
-
-def test_step_by_step_equals_teacher_forcing(model):
-    source, inputs = pad(SOURCES), torch.randint(1, TARGET_VOCAB_SIZE, (3, 5))
-    assert_stepping_equals_teacher_forcing(model, source, inputs, model(source, inputs), **CLOSE)
-
-
-def test_hypotheses_share_the_memory_of_their_source(model):
-    assert_rows_share_their_memory(model, pad(SOURCES), torch.randint(1, TARGET_VOCAB_SIZE, (6,)), model.step)
-
-
-def test_no_prediction_depends_on_a_later_token(model):
-    source, inputs = pad([SOURCES[0]]), torch.randint(1, TARGET_VOCAB_SIZE, (1, 6))
-    logits, _ = model(source, inputs)
-    for t in range(6):
-        changed = inputs.clone()
-        changed[0, t] = (changed[0, t] + 1) % TARGET_VOCAB_SIZE
-        other, _ = model(source, changed)
-        torch.testing.assert_close(other[:, :t], logits[:, :t])
-        assert not torch.allclose(other[:, t], logits[:, t])
 
 
 def test_an_empty_source_gives_finite_logits_and_no_attention(model):
@@ -130,16 +105,6 @@ def test_every_parameter_has_a_gradient(model):
     assert {name for name in silent if not name.endswith("key.bias")} == set()
 
 
-def test_steps_in_half_precision_are_close(model):
-    source, inputs = pad(SOURCES), torch.randint(1, TARGET_VOCAB_SIZE, (3, 5))
-    expected, _ = model(source, inputs)
-    model.bfloat16()
-    memory, state = (to_float32(tree) for tree in model.encode(source))  # as in decoding
-    for t in range(inputs.size(1)):
-        log_probs, _, state = model.step(inputs[:, t], state, memory)
-        torch.testing.assert_close(log_probs, expected[:, t].log_softmax(dim=-1), atol=0.1, rtol=0.1)
-
-
 def test_tied_embeddings_are_one_parameter():
     model = Translator(tied=True)
     assert model.output.weight is model.target_embedding.weight
@@ -157,30 +122,15 @@ def test_an_ensemble_may_hold_an_lstm_and_a_transformer():
     mean = (one[0].log_softmax(dim=-1) + other[0].log_softmax(dim=-1)) / 2
     torch.testing.assert_close(logits, mean.log_softmax(dim=-1), **CLOSE)
     torch.testing.assert_close(alphas, (one[1] + other[1]) / 2, **CLOSE)
-    assert_stepping_equals_teacher_forcing(pair, source, inputs, (logits, alphas), **CLOSE)
+    check_model(pair, source, inputs)
     assert beam_search(pair, *pair.encode(source), max_length=4, width=3).scores.isfinite().all()
 
 
-def test_captions_share_the_features_of_their_image(captioner):
+def test_a_captioner_computes_one_function(captioner):
     features, inputs = torch.randn(2, REGIONS, FEATURES), torch.randint(1, TARGET_VOCAB_SIZE, (2, 3, 4))
-    logits, alphas = captioner(features, inputs)
-    assert alphas.shape == (2, 3, 4, REGIONS)
+    check_model(captioner, features, inputs)
+    _, alphas = captioner(features, inputs)
     torch.testing.assert_close(alphas.sum(dim=-1), torch.ones(2, 3, 4))
-    for caption in range(3):
-        alone, alpha = captioner(features, inputs[:, [caption]])
-        torch.testing.assert_close(logits[:, caption], alone[:, 0], **CLOSE)
-        torch.testing.assert_close(alphas[:, caption], alpha[:, 0], **CLOSE)
-
-
-def test_a_captioners_steps_equal_teacher_forcing(captioner):
-    features, inputs = torch.randn(2, REGIONS, FEATURES), torch.randint(1, TARGET_VOCAB_SIZE, (2, 3, 4))
-    forced = tuple(part.flatten(0, 1) for part in captioner(features, inputs))
-    memory, state = captioner.encode(features)
-    state = take_rows(state, torch.arange(2).repeat_interleave(3))
-    for t in range(4):
-        log_probs, alpha, state = captioner.step(inputs[:, :, t].flatten(), state, memory)
-        torch.testing.assert_close(log_probs, forced[0][:, t].log_softmax(dim=-1), **CLOSE)
-        torch.testing.assert_close(alpha, forced[1][:, t], **CLOSE)
 
 
 def test_a_captioner_reads_pixels_through_its_encoder(captioner):
