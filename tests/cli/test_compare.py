@@ -69,7 +69,7 @@ def test_runs_makes_a_table_of_evaluations(attendgen: Command, evaluated: list[P
     (evaluated[1] / "metrics_val.beam3.json").unlink()
     outcome = attendgen(*command, "--tag", "beam3", "--format", "latex", "--commands")
     assert outcome.code == 0, outcome.err
-    assert "b: no metrics_val.beam3.json; left out" in outcome.err
+    assert "b: no metrics_val.beam3.json; left out; attendgen evaluate writes it" in outcome.err
     assert r"\bottomrule" in outcome.out
     assert_mistake(attendgen(*command, "--split", "test"), "no run with metrics_test.json")
     assert_mistake(attendgen("runs", folder, "--format", "md"), "--metrics")

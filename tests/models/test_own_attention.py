@@ -120,13 +120,17 @@ def any_attention(request):
     return request.param
 
 
-@pytest.fixture(params=MODELS)
-def model(request, any_attention):
-    model = MODELS[request.param](any_attention).double().eval()
+def make_model(name, attention):
+    model = MODELS[name](attention).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():  # an untrained model hardly depends on its context
             parameter.mul_(4)
     return model
+
+
+@pytest.fixture(params=MODELS)
+def model(request, any_attention):
+    return make_model(request.param, any_attention)
 
 
 def make_source(model: nn.Module) -> torch.Tensor:
@@ -135,7 +139,9 @@ def make_source(model: nn.Module) -> torch.Tensor:
     return pad([[3, 4, 5, 6], [7, 8]])
 
 
-def test_it_computes_one_function(model):
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_computes_one_function(name, attention):
+    model = make_model(name, attention)
     tokens = torch.randint(1, VOCAB_SIZE, (2, TIME))
     several = tokens.unsqueeze(1) if isinstance(model, Captioner) else tokens
     check_model(model, make_source(model), several, tolerance=1e-5, half_tolerance=None)

@@ -75,7 +75,7 @@ def write_score_table(
     scored = [run for run in found if find_scores(run, label) is not None]
     for run in found:
         if run not in scored:
-            print(f"{run.folder}: no {missing}; left out", file=sys.stderr)
+            print(f"{run.folder}: no {missing}; left out; attendgen evaluate writes it", file=sys.stderr)
     if not scored:
         raise UserError(f"{folder}: no run with {missing}; evaluate one first")
     text = make_score_table(scored, metrics, label, by).render(style)
