@@ -31,9 +31,9 @@ def main() -> None:
     answers = {question: model.generate(question)[0].text for question, _ in pairs}
     new = model.generate(NEW_QUESTION)[0]
     rows = [[question, answers[question], "yes" if answers[question] == answer else "no"] for question, answer in pairs]
-    print_table(["question", "answer", "exact"], [*rows, [NEW_QUESTION, new.text, ""]])
+    print_table(["question", "answer", "exact"], [*rows, [NEW_QUESTION, new.text, "new"]])
     exact = sum(answers[question] == answer for question, answer in pairs)
-    print(f"{exact} of {len(pairs)} answers are exact")
+    print(f"{exact} of {len(pairs)} answers are exact; the last question was not in the training")
 
     image = folder / "attention.png"
     plotting.save(plotting.plot_alignment(new.source, new.tokens, new.attention), image)
