@@ -70,13 +70,13 @@ def test_a_hypothesis_that_says_the_slots_is_chosen(table):
     rows = tuple(Row(slot, (Cell(slot, "", value),)) for slot, value in slots)
     config = DecodingConfig(4, beam_size=20, facts=True)
     check = make_fact_check(
-        config, [SlotErrors()], [rows], lambda row, ids: " ".join(words.get(token, "") for token in ids)
+        config, lambda: [SlotErrors()], lambda: [rows], lambda row, ids: " ".join(words.get(token, "") for token in ids)
     )
     memory, state = table.encode([0])
     chosen = decode(table, memory, state, config, facts=check).tokens[0, 0].tolist()
     assert {4, 5} <= set(chosen)
     assert 3 not in chosen
-    assert make_fact_check(DecodingConfig(), [], [], check.spell) is None
+    assert make_fact_check(DecodingConfig(), list, list, check.spell) is None
 
 
 def test_facts_are_refused_where_there_is_nothing_to_choose_or_no_table(table):

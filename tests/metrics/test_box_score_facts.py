@@ -75,6 +75,7 @@ def test_names_are_those_of_one_row():
     rivals = (TABLE[HORFORD], make_row("Tito Horford", PLAYER_NAME="Tito Horford"))
     (sentence,) = split_sentences("Horford , Al and Tito", rivals)
     assert sentence.text == "Horford , @P0 and @P1"
+    assert not find_facts("Al scored 9 points .", (make_row("", PTS="9"),))
 
 
 def count_edits(first, second):

@@ -98,6 +98,12 @@ def test_several_values_of_a_slot_and_slots_of_the_users_own():
     assert count("Cotto has French food", own) == (0, 1, 1)
 
 
+def test_names_in_other_scripts_are_found_and_signs_are_not_counted():
+    own = make_table(name="日本", food="寿司", sign="🍕")
+    assert count("日本 は 寿司 です", own) == (0, 0, 0)
+    assert count("", own) == (0, 2, 0)
+
+
 def test_rates_are_shares_of_all_values():
     texts = [TEXT, TEXT.replace("by the river", "").replace("French", "Italian"), "Cotto"]
     tables = [EAGLE, EAGLE, make_table(name="Cotto", area="riverside")]

@@ -42,18 +42,24 @@ class FactCheck(NamedTuple):
 
 
 def make_fact_check(
-    decoding: Any, metrics: Sequence[Any], tables: Sequence[Table], spell: Callable[[int, Sequence[int]], str]
+    decoding: Any,
+    get_metrics: Callable[[], Sequence[Any]],
+    get_tables: Callable[[], Sequence[Table]],
+    spell: Callable[[int, Sequence[int]], str],
 ) -> FactCheck | None:
     """Return what `decode` needs for `decoding.facts=true`; None if the decoding does not ask for it.
 
     Args:
-        metrics: the first one that counts facts is used.
-        tables, spell: see `FactCheck`.
+        get_metrics: returns metrics, of which the first one that counts facts is used; only called if it is needed.
+        get_tables: returns one table per input; only called if they are needed.
+        spell: see `FactCheck`.
 
     Raises:
         UserError: no metric counts facts.
     """
-    return FactCheck(find_fact_metric(metrics), tables, spell) if getattr(decoding, "facts", False) else None
+    if not getattr(decoding, "facts", False):
+        return None
+    return FactCheck(find_fact_metric(get_metrics()), get_tables(), spell)
 
 
 def rerank_by_facts(candidates: Decoded, check: FactCheck, n_best: int) -> Decoded:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from attendgen.config.instantiate import instantiate
 from attendgen.data.batch import pad_cells, shift_targets
-from attendgen.data.tables.written import TABLE_FILES, parse_table, read_tables, require_known, write_line
+from attendgen.data.tables.written import is_table_file, parse_table, read_tables, require_known, write_line
 from attendgen.decoding.alternatives import Alternatives, find_alternatives, take_likeliest
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
@@ -70,8 +71,9 @@ class TableWriter(TrainedModel):
         Raises:
             UserError: it is missing or broken, or holds no table.
         """
-        if path.suffix in TABLE_FILES:
-            return list(map(write_line, read_tables(path)))
+        if is_table_file(path):
+            column = OmegaConf.select(self.run.config, "data.source.table") or "mr"
+            return list(map(write_line, read_tables(path, column)))
         lines = [line for text in super().read_inputs(path) for line in text.split("\n") if line.strip()]
         if not lines:
             raise UserError(f"{path}: no tables; expected one per line")
@@ -79,9 +81,7 @@ class TableWriter(TrainedModel):
 
     def read_line_blocks(self, source: str) -> Iterator[list[str]]:
         """Yield the lines of a file of tables; a CSV or a JSON file becomes one line per table."""
-        return (
-            iter([self.read_inputs(Path(source))]) if source.endswith(TABLE_FILES) else super().read_line_blocks(source)
-        )
+        return iter([self.read_inputs(Path(source))]) if is_table_file(source) else super().read_line_blocks(source)
 
     @torch.inference_mode()
     def _generate_batch(
@@ -115,8 +115,7 @@ class TableWriter(TrainedModel):
             text: str = self.vocabulary.restore(tables[row], self.vocabulary.target.decode(ids))
             return text
 
-        asked = getattr(decoding, "facts", False)
-        return make_fact_check(decoding, self._metrics if asked else (), tables, spell)
+        return make_fact_check(decoding, lambda: self._metrics, lambda: tables, spell)
 
     def _encode(self, tables: Sequence[Table]) -> Cells:
         cells: Cells = map_tensors(

@@ -87,7 +87,7 @@ def _name_player(name: str) -> tuple[set[str], set[str], set[str]]:
     full = {name}
     if len(words) > 2 and words[-1] in SUFFIXES:
         full.add(" ".join(words[:-1]))
-    return full, {" ".join(each.split()[1:]) for each in full}, {words[0]}
+    return full, {" ".join(each.split()[1:]) for each in full}, set(words[:1])
 
 
 def _mark_tokens(tokens: list[str], names: Mapping[str, str], longest: int) -> Iterator[str]:

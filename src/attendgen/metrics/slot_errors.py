@@ -10,6 +10,7 @@ from attendgen.metrics.counted import CountedMetric, Share
 from attendgen.metrics.slot_patterns import CLASSES, PATTERNS, PLACES, simplify
 
 NAMED = ("name", "near")  # slots whose values are names of places
+NOTHING = re.compile(r"(?!)")  # matches nowhere
 COMPILED = {
     slot: {value: re.compile(pattern) for value, pattern in values.items()} for slot, values in PATTERNS.items()
 }
@@ -28,8 +29,8 @@ class SlotErrors(CountedMetric):
 
     The patterns are AttendGen's own for the slots of E2E (`metrics/slot_patterns.py`), so rates differ a little from
     those of others. Values with the same meaning in the texts, such as "cheap" and "less than £20", count as one. A
-    slot or a value that the patterns lack is looked for by its own words. "restaurant" is never counted as added:
-    writers use it for any of the places.
+    slot or a value that the patterns lack is looked for by its own words; one without letters and digits is not
+    counted. "restaurant" is never counted as added: writers use it for any of the places.
 
     Args:
         by_slot: also return the rate of each slot, as `ser_food`; they sum to `ser`.
@@ -41,7 +42,7 @@ class SlotErrors(CountedMetric):
     def count(self, output: str, references: Sequence[str], table: Table) -> dict[str, Share]:  # noqa: ARG002
         """Return the errors of an output and the number of values of its table, for each score."""
         errors = self.count_errors(output, table)
-        values = sum(len(row.cells) for row in table)
+        values = sum(_match_words(cell.value) is not NOTHING for row in table for cell in row.cells)
         added, missing, wrong = (sum(numbers) for numbers in zip(*errors.values(), strict=True))
         found = {"ser": added + missing + wrong, "ser_added": added, "ser_missing": missing, "ser_wrong": wrong}
         if self.by_slot:
@@ -72,6 +73,8 @@ def _read_values(table: Table) -> dict[str, frozenset[str]]:
     values: dict[str, set[str]] = {}
     for cell in (cell for row in table for cell in row.cells):
         value = " ".join(cell.value.split())
+        if _match_words(value) is NOTHING:
+            continue
         known = CLASSES.get(cell.kind, {}).get(value)
         values.setdefault(cell.kind, set()).add(known or (value if cell.kind in NAMED else value.lower()))
     return {slot: frozenset(found) for slot, found in values.items()}
@@ -100,8 +103,10 @@ def _find_values(output: str, wanted: Mapping[str, frozenset[str]]) -> dict[str,
 
 @lru_cache(maxsize=4096)
 def _match_words(value: str) -> re.Pattern[str]:
-    """Return a pattern of a value in a simplified text."""
+    """Return a pattern of a value in a simplified text; `NOTHING` if the value has no letter and no digit."""
     words = simplify(value).strip().removeprefix("the ").split()
+    if not words:
+        return NOTHING
     return re.compile(rf"(?<!\w){' ?'.join(map(re.escape, words))}s?(?!\w)")
 
 

@@ -26,7 +26,7 @@ def simplify(text: str) -> str:
     text = unicodedata.normalize("NFKD", text.lower())
     text = "".join(character for character in text if not unicodedata.combining(character))
     text = re.sub(r"['’`]", "", text)
-    text = re.sub(r"[^a-z0-9£.,!?;]+", " ", text)
+    text = re.sub(r"(?:[^\w£.,!?;]|_)+", " ", text)
     text = text.replace("£ ", "£")
     return re.sub(r"\b(?:one|two|three|four|five)\b", lambda match: DIGITS[match.group()], text)
 

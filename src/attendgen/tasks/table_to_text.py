@@ -103,14 +103,15 @@ class TableTask(GeneratingTask[TableVocabulary]):
 
     def _check_facts(self, examples: Sequence[int]) -> FactCheck | None:
         """Return what counts the facts of outputs for these examples, if the decoding asks for it."""
-        if not getattr(self.decoding, "facts", False):
-            return None
-        tables = self.get_tables(self.data)
 
         def spell(row: int, ids: Sequence[int]) -> str:
             return self.restore(examples[row], self.output_vocabulary.decode(ids))
 
-        return make_fact_check(self.decoding, self.metrics, [tables[index] for index in examples], spell)
+        def get_tables() -> list[Table]:
+            tables = self.get_tables(self.data)
+            return [tables[index] for index in examples]
+
+        return make_fact_check(self.decoding, lambda: self.metrics, get_tables, spell)
 
     def list_sources(self, batch: TableBatch) -> list[list[str]]:
         """Return a description of each cell of each table."""

@@ -53,13 +53,22 @@ def test_tokenized_pairs_equal_those_of_the_csv(tmp_path):
 
 
 def test_unusable_rows_of_a_csv_are_named_or_left_out(tmp_path, caplog):
-    rows = ["mr,ref", 'name[A],"a\nb"', "name A,text", "name[],text", "name[A],", '"name[A], food",text', "name[B]"]
+    rows = [
+        "mr,ref",
+        'name[A],"a\nb"',
+        "name A,text",
+        "name[],text",
+        "name[A],",
+        '"name[A], food",text',
+        "name[B]",
+        "name[A], food[B],c",
+    ]
     file = write(tmp_path / "pairs.csv", *rows)
     message = refusal(lambda: MeaningRepresentations()([file]))
     assert message.startswith(f"{file}: line 4: expected slot[value], slot[value], found 'name A'; line 5: slot 'name'")
-    assert message.endswith("data.skip_bad=true leaves these 5 rows out")
+    assert message.endswith("data.skip_bad=true leaves these 6 rows out")
     assert MeaningRepresentations(skip_bad=True)([file]) == [((make_slot("name", "A"),), "a b")]
-    assert "5 unusable rows left out" in caplog.text
+    assert "6 unusable rows left out" in caplog.text
 
 
 def test_a_csv_without_the_column_is_refused(tmp_path):
@@ -120,6 +129,12 @@ def test_a_broken_game_is_named(tmp_path):
     del broken["vis_line"]
     file = write(tmp_path / "games.json", json.dumps([make_game(), broken, make_game(summary="text"), 5]))
     message = refusal(lambda: RotoWireGames()([file]))
+    nested, listed = make_game(), make_game()
+    listed["box_score"]["PTS"] = ["9"]
+    nested["box_score"]["PTS"] = {key: {"a": 1} for key in nested["box_score"]["PLAYER_NAME"]}
+    file.write_text(json.dumps([nested, listed]), encoding="utf-8")
+    odd = refusal(lambda: RotoWireGames()([file]))
+    assert "expected a text or a number, found dict; game 2: field 'PTS': expected dict, found list" in odd
     assert "game 2: field 'vis_line' is missing; game 3: field 'summary': expected list, found str; game 4:" in message
 
 
@@ -143,9 +158,11 @@ def test_lines_hold_rows_of_cells_or_one_thing_and_one_text_or_several(tmp_path)
         ('{"rows": {"a": 1}}', "field 'text' or 'texts'"),
         ('{"rows": 5, "text": "a"}', "field 'rows': expected a list or an object, found int"),
         ('{"rows": {"a": null}, "text": "a"}', "field 'rows': empty table"),
-        ('{"rows": [{"name": "A"}], "text": "a"}', "field 'cells' is missing"),
+        ('{"rows": [{"name": "A"}], "text": "a"}', "field 'rows': row 1: field 'cells' is missing"),
         ('{"rows": {"a": {"b": 1}}, "text": "a"}', "value of 'a': expected a text, a number or a list, found dict"),
-        ('{"rows": {"a": 1}, "text": " "}', "empty text"),
+        ('{"rows": {"a": 1}, "text": " "}', "field 'text': empty text"),
+        ('{"rows": {"a": 1}, "texts": ["b", 5]}', "field 'texts': expected a text, found int"),
+        ('{"rows": [{"name": " ", "cells": {"a": 1}}], "text": "a"}', "field 'rows': row 1: field 'name': empty"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, line, reason):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from attendgen.data.tables.meaning_representations import MeaningRepresentations
-from attendgen.data.tables.table import TableText, group_records, parse_slots
+from attendgen.data.tables.table import TableText, group_records, make_slot, parse_slots
 from attendgen.data.tables.vocabulary import build_table_vocabulary
 from attendgen.data.tables.written import parse_table, read_tables, require_known, write_line
 from attendgen.text.tokenizers import LevelTokenizer
@@ -47,8 +47,16 @@ def test_records_are_a_table_with_the_names_of_their_entities(text):
     assert parse_table(text, RECORDS) == GAME
 
 
-@pytest.mark.parametrize(("table", "vocabulary"), [(EAGLE, SLOTS), (GAME, RECORDS)])
-def test_a_line_of_json_is_the_table_it_was_written_from(table, vocabulary):
+@pytest.mark.parametrize(
+    ("table", "vocabulary"),
+    [
+        (EAGLE, SLOTS),
+        (parse_slots("food[French], food[Fast food]"), SLOTS),
+        (GAME, RECORDS),
+        ((make_slot("food", "French"), make_slot("na, me[", "Aromi")), build((make_slot("na, me[", "Aromi"),), EAGLE)),
+    ],
+)
+def test_a_line_is_the_table_it_was_written_from(table, vocabulary):
     assert parse_table(write_line(table), vocabulary) == table
 
 
@@ -91,7 +99,8 @@ def test_files_hold_tables_without_texts(tmp_path):
     csv, one, several = tmp_path / "test.csv", tmp_path / "one.json", tmp_path / "several.json"
     csv.write_text('mr\n"name[The Eagle], food[French]"\n', encoding="utf-8")
     one.write_text(write_line(GAME), encoding="utf-8")
-    several.write_text(json.dumps([json.loads(write_line(table)) for table in (EAGLE, GAME)]), encoding="utf-8")
+    rows = {"rows": {"name": "The Eagle", "food": "French"}}
+    several.write_text(json.dumps([rows, json.loads(write_line(GAME))]), encoding="utf-8")
     assert read_tables(csv) == [EAGLE]
     csv.write_text('mr\n"name[The Eagle], food[French]"\nname[]\n', encoding="utf-8")
     assert refusal(read_tables, csv) == f"{csv}: line 3: slot 'name' has no value"

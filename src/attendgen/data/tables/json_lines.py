@@ -53,11 +53,12 @@ class TableLines:
 
 def _read_line(line: str) -> list[TableText]:
     found = read_object(line)
+    field = "texts" if "texts" in found else "text"
     texts = found.get("texts", [found["text"]] if "text" in found else None)
     if not isinstance(texts, list) or not texts:
         raise BadRowError("field 'text' or 'texts': expected a text, or a list of them")
     table = read_rows(found)
-    return [TableText(table, clean_text(text)) for text in texts]
+    return [TableText(table, clean_text(text, field)) for text in texts]
 
 
 def read_object(text: str) -> dict[str, Any]:
@@ -87,18 +88,23 @@ def read_rows(found: Mapping[str, Any]) -> Table:
     if isinstance(rows, dict):
         table = tuple(make_slot(name, *values) for name, value in rows.items() if (values := read_values(name, value)))
     else:
-        table = tuple(_read_row(row) for row in rows)
+        table = tuple(_read_row(number, row) for number, row in enumerate(rows, 1))
     if not any(row.cells for row in table):
         raise BadRowError("field 'rows': empty table")
     return table
 
 
-def _read_row(row: object) -> Row:
-    name, side = get_field(row, "name", str), row.get("side") or ""  # type: ignore[attr-defined]  # a dict
-    cells = get_field(row, "cells", dict)
-    found = [Cell(kind, name, text) for kind, value in cells.items() for text in read_values(kind, value)]
-    if not isinstance(side, str):
-        raise BadRowError(f"field 'side': expected str, found {type(side).__name__}")
+def _read_row(number: int, row: object) -> Row:
+    try:
+        name, side = get_field(row, "name", str), row.get("side") or ""  # type: ignore[attr-defined]  # a dict
+        if not name.strip():
+            raise BadRowError("field 'name': empty")
+        cells = get_field(row, "cells", dict)
+        found = [Cell(kind, name, text) for kind, value in cells.items() for text in read_values(kind, value)]
+        if not isinstance(side, str):
+            raise BadRowError(f"field 'side': expected str, found {type(side).__name__}")
+    except BadRowError as error:
+        raise BadRowError(f"field 'rows': row {number}: {error}") from error
     return Row(name, tuple(found), side)
 
 

@@ -4,7 +4,7 @@ import csv
 import functools
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attendgen.data.bad_rows import BadRowError, BadRows
@@ -13,6 +13,7 @@ from attendgen.layers.tables import Table
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_text
 
+Pick = Callable[[], list[str]]  # returns cells of a row, or raises a `BadRowError`
 TAGGED = re.compile(r"\s*__start_(\w+?)__\s+(.*?)\s+__end_\1__\s*")
 NAMES = {"customerrating": "customer rating"}  # slots whose names the tokenized form spells without a space
 
@@ -47,17 +48,16 @@ class MeaningRepresentations:
         """
         if len(files) not in (1, 2):
             raise UserError(f"data: {len(files)} files; give a CSV, or the file of the tables and that of the texts")
-        rows: Iterator[tuple[int, str, str]]
         if len(files) == 1:
-            cells = read_columns(files[0], self.columns, self.encoding)
-            rows = ((number, table, text) for number, (table, text) in cells)
+            rows = read_columns(files[0], self.columns, self.encoding)
         else:
             rows = self._read_aligned(*files)
         bad = BadRows(files[0], self.skip_bad)
         found, parse = [], functools.cache(parse_slots if len(files) == 1 else parse_tagged)  # tables repeat
-        for number, table, text in rows:
+        for number, pick in rows:
             try:
-                found.append(TableText(parse(table), clean_text(text)))
+                table, text = pick()
+                found.append(TableText(parse(table), clean_text(text, self.columns[1])))
             except BadRowError as error:
                 bad.add(f"line {number}", error)
         bad.finish()
@@ -65,17 +65,18 @@ class MeaningRepresentations:
             raise UserError(f"{files[0]}: no tables; expected lines of {' and '.join(self.columns)}")
         return found
 
-    def _read_aligned(self, tables: Path, texts: Path) -> Iterator[tuple[int, str, str]]:
+    def _read_aligned(self, tables: Path, texts: Path) -> Iterator[tuple[int, Pick]]:
         sides = [read_text(path, self.encoding).removesuffix("\n").split("\n") for path in (tables, texts)]
         if len(sides[0]) != len(sides[1]):
             raise UserError(f"{texts}: {len(sides[1])} lines, but {tables} has {len(sides[0])}; they must correspond")
         for number, (table, text) in enumerate(zip(*sides, strict=True), 1):
             if table.strip() or text.strip():
-                yield number, table, detokenize(text.partition("|||")[0].replace("<eos>", " "))
+                cells = [table, detokenize(text.partition("|||")[0].replace("<eos>", " "))]
+                yield number, cells.copy
 
 
-def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of each row's last line in a CSV with a header, and its cells in some columns.
+def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> Iterator[tuple[int, Pick]]:
+    """Yield the number of each row's last line in a CSV with a header, and what returns its cells in some columns.
 
     Raises:
         UserError: the file is missing or broken, or has no such column.
@@ -90,9 +91,20 @@ def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None
         places = [header.index(name) for name in columns]
         for cells in lines:
             if any(cell.strip() for cell in cells):
-                yield lines.line_num, [cells[place] if place < len(cells) else "" for place in places]
+                yield lines.line_num, functools.partial(pick_cells, cells, places, len(header))
     except csv.Error as error:
         raise UserError(f"{path}: line {lines.line_num}: broken CSV: {error}") from error
+
+
+def pick_cells(cells: Sequence[str], places: Sequence[int], columns: int) -> list[str]:
+    """Return some of a CSV row's cells; empty texts where it is too short.
+
+    Raises:
+        BadRowError: it is too long, as if a value with commas were not in quotes.
+    """
+    if any(cell.strip() for cell in cells[columns:]):
+        raise BadRowError(f"{len(cells)} cells, but the header has {columns}; put values with commas in quotes")
+    return [cells[place] if place < len(cells) else "" for place in places]
 
 
 def parse_tagged(text: str) -> Table:

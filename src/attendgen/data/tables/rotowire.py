@@ -52,7 +52,7 @@ class RotoWireSentences:
             if not text.strip() and not any(map(str.strip, records)):
                 continue
             try:
-                found.append(TableText(group_records(*map(str.split, records)), clean_text(text)))
+                found.append(TableText(group_records(*map(str.split, records)), clean_text(text, PARTS[-1])))
             except BadRowError as error:
                 bad.add(f"line {number}", error)
         bad.finish()
@@ -90,7 +90,7 @@ class RotoWireGames:
         for number, game in enumerate(games, 1):
             try:
                 words = get_field(game, "summary", list)
-                found.append(TableText(read_game(game), clean_text(" ".join(map(str, words)))))
+                found.append(TableText(read_game(game), clean_text(" ".join(map(str, words)), "summary")))
             except BadRowError as error:
                 bad.add(f"game {number}", error)
         bad.finish()
@@ -110,13 +110,21 @@ def read_game(game: object) -> Table:
         name = get_field(line, "TEAM-NAME", str)
         rows.append(Row(name, _make_cells(name, line), side))
     box = get_field(game, "box_score", dict)
-    for index, name in get_field(box, NAME, dict).items():
-        own = [side for side, city in cities.items() if city == get_field(get_field(box, CITY, dict), index)]
-        stats = {f"PLAYER-{kind}": values.get(index) for kind, values in box.items() if kind not in REPEATED}
+    columns = {kind: get_field(box, kind, dict) for kind in {NAME: None, CITY: None, **box}}
+    for index, name in columns[NAME].items():
+        city = columns[CITY].get(index)
+        own = [side for side, home in cities.items() if city == home]
+        stats = {f"PLAYER-{kind}": values.get(index) for kind, values in columns.items() if kind not in REPEATED}
         cells = _make_cells(str(name), {NAME: name, **stats})
         rows.append(Row(str(name), cells, own[0] if len(own) == 1 else ""))
     return tuple(rows)
 
 
 def _make_cells(entity: str, values: Mapping[str, Any]) -> tuple[Cell, ...]:
-    return tuple(Cell(kind, entity, str(value)) for kind, value in values.items() if value not in (None, "", ABSENT))
+    cells = []
+    for kind, value in values.items():
+        if isinstance(value, list | dict):
+            raise BadRowError(f"{kind} of {entity!r}: expected a text or a number, found {type(value).__name__}")
+        if value not in (None, "", ABSENT):
+            cells.append(Cell(kind, entity, str(value)))
+    return tuple(cells)

@@ -85,17 +85,17 @@ def format_table(table: Table) -> str:
     return ", ".join(f"{cell.kind}[{cell.value}]" for cell in cells)
 
 
-def clean_text(text: object) -> str:
-    """Return a text with single spaces.
+def clean_text(text: object, field: str) -> str:
+    """Return the text of a field with single spaces.
 
     Raises:
         BadRowError: it is empty or not a text.
     """
     if not isinstance(text, str):
-        raise BadRowError(f"expected a text, found {type(text).__name__}")
+        raise BadRowError(f"field {field!r}: expected a text, found {type(text).__name__}")
     cleaned = " ".join(text.split())
     if not cleaned:
-        raise BadRowError("empty text")
+        raise BadRowError(f"field {field!r}: empty text")
     return cleaned
 
 

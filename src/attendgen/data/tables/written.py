@@ -1,5 +1,6 @@
 """Tables as users write them: on the command line, or in a file without texts."""
 
+import contextlib
 import difflib
 import json
 from collections.abc import Callable, Sequence
@@ -8,15 +9,15 @@ from typing import Any
 
 from attendgen.data.bad_rows import BadRowError
 from attendgen.data.tables.json_lines import read_object, read_rows
-from attendgen.data.tables.meaning_representations import read_columns
+from attendgen.data.tables.meaning_representations import Pick, read_columns
 from attendgen.data.tables.rotowire import read_game
-from attendgen.data.tables.table import group_records, parse_slots, shorten
+from attendgen.data.tables.table import format_table, group_records, parse_slots, shorten
 from attendgen.layers.tables import Cell, Table
 from attendgen.text.table_vocabulary import ClosedVocabulary, TableVocabulary, fold_name, shorten_kind, split_value
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json
 
-TABLE_FILES = (".csv", ".json")  # files that hold tables in another form than one per line
+TABLE_FILES = (".csv", ".json")
 SHOWN = 5  # names that a message lists
 RECORDS = "ENTITY KIND VALUE; ENTITY KIND VALUE"
 
@@ -137,17 +138,25 @@ def _choose(name: str, known: Sequence[str]) -> str:
     return ", ".join(list(dict.fromkeys([*close, *known]))[:SHOWN])
 
 
-def read_tables(path: Path) -> list[Table]:
-    """Return the tables of a CSV with a column `mr`, or of a JSON file.
+def is_table_file(name: str | Path) -> bool:
+    """Return whether a file holds tables in another form than one per line."""
+    return Path(name).suffix.lower() in TABLE_FILES
+
+
+def read_tables(path: Path, column: str = "mr") -> list[Table]:
+    """Return the tables of a CSV, or of a JSON file.
 
     A JSON file holds one object with `rows`, or a game of RotoWire, or a list of them.
+
+    Args:
+        column: of the tables in a CSV.
 
     Raises:
         UserError: the file is missing or broken, or holds no table.
     """
-    if path.suffix == ".csv":
-        rows = [(f"line {number}", text) for number, (text,) in read_columns(path, ("mr",))]
-        tables = [_read_part(path, where, parse_slots, text) for where, text in rows]
+    if path.suffix.lower() == ".csv":
+        rows = read_columns(path, (column,))
+        tables = [_read_part(path, f"line {number}", _read_picked, pick) for number, pick in rows]
     else:
         found = read_json(path)
         parts = found if isinstance(found, list) else [found]
@@ -158,10 +167,15 @@ def read_tables(path: Path) -> list[Table]:
 
 
 def _read_part(path: Path, where: str, read: Callable[[Any], Table], part: object) -> Table:
+    """Return a table of a file."""
     try:
         return read(part)
     except BadRowError as error:
         raise UserError(f"{path}: {where}: {error}") from error
+
+
+def _read_picked(pick: Pick) -> Table:
+    return parse_slots(pick()[0])
 
 
 def _read_json(found: object) -> Table:
@@ -171,10 +185,17 @@ def _read_json(found: object) -> Table:
 
 
 def write_line(table: Table) -> str:
-    """Return a table as one line of JSON, which `parse_table` reads."""
-    rows: Any = [{"name": row.name, "side": row.side, "cells": _collect(row.cells)} for row in table]
+    """Return a table as one line that `parse_table` reads: as slots if it can be written so, otherwise as JSON."""
     if all(not cell.entity for row in table for cell in row.cells):
-        rows = _collect([cell for row in table for cell in row.cells])
+        line = format_table(table)
+        with contextlib.suppress(BadRowError):
+            if parse_slots(line) == table:
+                return line
+        return _write_json(_collect([cell for row in table for cell in row.cells]))
+    return _write_json([{"name": row.name, "side": row.side, "cells": _collect(row.cells)} for row in table])
+
+
+def _write_json(rows: object) -> str:
     return json.dumps({"rows": rows}, ensure_ascii=False)
 
 
