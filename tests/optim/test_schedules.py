@@ -6,6 +6,7 @@ import torch
 
 from attendgen.optim.build import build_optimizer
 from attendgen.optim.schedules import Constant, WarmupCosine
+from helpers.errors import refusal
 
 STEPS, WARMUP = 110, 10
 HALF = (STEPS - WARMUP) // 2
@@ -49,6 +50,21 @@ def test_a_run_shorter_than_its_warm_up_does_not_divide_by_zero():
     assert [schedule(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
     assert schedule(5) == pytest.approx(1)
     assert schedule(6) == pytest.approx(0)
+
+
+def test_a_warm_up_that_is_longer_than_the_training_is_a_tenth_of_it():
+    schedule = WarmupCosine(steps=30, warmup=400)
+    assert [schedule(step) for step in range(3)] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert schedule(30) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"task.schedule.warmup": -1}, {"task.schedule.final": 1.5}, {"task.schedule.steps": -1}], ids=str
+)
+def test_a_schedule_out_of_range_is_refused(wrong):
+    ((field, value),) = wrong.items()
+    message = refusal(WarmupCosine, **{"steps": 9, field.rpartition(".")[2]: value})
+    assert message.startswith(f"{field}={value}: ")
 
 
 def test_a_constant_schedule_keeps_the_rate():

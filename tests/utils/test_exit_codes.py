@@ -1,5 +1,6 @@
 """Every end of a program has one exit code."""
 
+import errno
 import signal
 
 import pytest
@@ -17,6 +18,7 @@ def end_with(error: BaseException):
 
 ENDS = [
     (UserError("data.tsv: line 3:\n no tab"), 2, "name: data.tsv: line 3: no tab\n"),
+    (OSError(errno.ENAMETOOLONG, "File name too long", "a"), 1, "name: a: File name too long\n"),
     (DivergedError("the loss is nan"), 1, "name: the loss is nan\n"),
     (Interrupted(signal.SIGTERM, 5), 143, "name: stopped by SIGTERM after step 5\n"),
     (Interrupted(signal.SIGINT, 5), 130, "name: stopped by SIGINT after step 5\n"),

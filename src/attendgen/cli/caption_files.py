@@ -13,7 +13,7 @@ from attendgen.cli.image_lists import ImageFile, find_images
 from attendgen.cli.notes import report_search
 from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.exit_codes import PARTLY
-from attendgen.utils.files import replacing
+from attendgen.utils.files import is_folder, replacing
 from attendgen.utils.lines import LineWriter
 from attendgen.utils.progress import Progress
 
@@ -223,7 +223,7 @@ class FileOptions(NamedTuple):
         if figures["--html"] is not None:
             given = {"--input": self.source, "--output": self.output, "--json": self.json_file}
             other = next((option for option, value in given.items() if value is not None), None)
-            folder = next((f"{path}: a folder" for path in images if path.is_dir()), None)
+            folder = next((f"{path}: a folder" for path in images if is_folder(path)), None)
             if other or folder:
                 raise UserError(f"--html: a page shows single images; leave it out, or {other or folder}")
         if self.resume and (self.output is None or self.json_file is not None):
@@ -235,7 +235,7 @@ class FileOptions(NamedTuple):
         Raises:
             UserError: all images are broken, a file cannot be read or written, or an option is wrong.
         """
-        many = len(images) != 1 or images[0].is_dir() or self.source is not None
+        many = len(images) != 1 or is_folder(images[0]) or self.source is not None
         with open_outputs(self.output, self.json_file, self.resume) as outputs:
             if outputs.has_files and getattr(model.make_decoding(decoding), "n_best", 1) > 1:
                 raise UserError("--n-best: files hold one caption per image; leave it out")

@@ -9,6 +9,7 @@ import typer
 from attendgen.cli.options import Device, Precision, Trust, take_settings, with_decoding_options
 from attendgen.runs.folder import require_run
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import exists
 from attendgen.utils.tables import print_table
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     Raises:
         UserError: there is no run, or one does not exist.
     """
-    overrides = [argument for argument in arguments if "=" in argument and not Path(argument).exists()]
+    overrides = [argument for argument in arguments if "=" in argument and not exists(argument)]
     runs = list(dict.fromkeys(argument for argument in arguments if argument not in overrides))
     if not runs:
         raise UserError(f"evaluate: no RUN among {' '.join(arguments)}; see --help")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import is_folder
 from attendgen.utils.lines import read_line_blocks
 
 COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
@@ -33,7 +34,7 @@ def find_images(given: list[Path], source: str | None) -> Iterator[ImageFile]:
     """
     if source is None:
         for path in given:
-            yield from map(make_image_file, list_folder(path) if path.is_dir() else [path])
+            yield from map(make_image_file, list_folder(path) if is_folder(path) else [path])
         return
     folder = get_list_folder(given)
     if source.endswith(".json"):
@@ -49,7 +50,7 @@ def get_list_folder(given: list[Path]) -> Path:
     Raises:
         UserError: there is something else than one folder beside the list.
     """
-    if len(given) > 1 or any(not path.is_dir() for path in given):
+    if len(given) > 1 or any(not is_folder(path) for path in given):
         raise UserError(f"--input: {given[-1]}: only the folder of the listed images can stand beside a list")
     return given[0] if given else Path()
 

@@ -117,7 +117,7 @@ def take_settings(arguments: Iterable[str], options: dict[str, Any]) -> tuple[li
             raise UserError(f"decoding.{name}: given twice; leave one of them out")
         try:
             settings[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{argument}: {get_first_line(error)}") from error
     return rest, settings
 

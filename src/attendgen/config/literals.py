@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import exists
 
 # the last part of a field that holds a file or a folder
 PATH_NAMES = {"root", "train", "val", "test", "cache", "outputs", "run", "init_from", "like", "resume"}
@@ -62,10 +63,10 @@ def _quote_argument(argument: str, is_sweep: bool) -> str:
     if not equals or value in ("", "null") or "${" in value or SWEPT.fullmatch(value):
         return argument
     is_path = holds_path(key)
-    if is_path and value.startswith("[") and value.endswith("]") and not Path(value).exists():
-        return f"{key}=[{','.join(_quote_path(part) for part in value[1:-1].split(','))}]"
+    if is_path and value.startswith("[") and value.endswith("]") and not exists(value):
+        return f"{key}=[{','.join(_quote_path(part.strip()) for part in value[1:-1].split(','))}]"
     if is_path and not _is_quoted(value):
-        parts = value.split(",") if is_sweep else [value]
+        parts = [part.strip() for part in value.split(",")] if is_sweep else [value]
         return f"{key}={','.join(map(_quote_path, parts))}"
     error = find_syntax_error(argument)
     if error is None:
@@ -81,7 +82,7 @@ def _quote_argument(argument: str, is_sweep: bool) -> str:
 
 
 def _quote_path(value: str) -> str:
-    value = expand_home(value.strip())
+    value = expand_home(value)
     if _is_quoted(value) or value in ("", "null"):
         return value
     try:
@@ -92,7 +93,7 @@ def _quote_path(value: str) -> str:
 
 
 def _is_quoted(value: str) -> bool:
-    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" and not Path(value).exists()
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" and not exists(value)
 
 
 def find_syntax_error(argument: str) -> str | None:

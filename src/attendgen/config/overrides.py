@@ -75,7 +75,7 @@ def _apply(config: DictConfig, override: str) -> None:
             OmegaConf.update(config, key, expand_home(value))
         else:
             config.merge_with_dotlist([override])
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         hint = suggest_key(key, iterate_keys(config)) if OmegaConf.select(config, key) is None else ""
         raise UserError(f"{key}: no such field in the run's config{hint or f' ({reason})'}") from error

@@ -17,6 +17,7 @@ from attendgen.runs.run import Run
 from attendgen.runs.status import read_history
 from attendgen.training.checks import require_own_paths, require_training
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import exists
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def make_hydra_overrides(overrides: list[str]) -> list[str]:
     name = next(clean_argument(override) for override in overrides if override.startswith(LIKE)).removeprefix(LIKE)
     run = Run.find(name, trained=False)
     require_training(run.config, _get_source(run))
-    path = str(Path(name).absolute() if Path(name).exists() else name).replace("\\", "\\\\").replace("'", "\\'")
+    path = str(Path(name).absolute() if exists(name) else name).replace("\\", "\\\\").replace("'", "\\'")
     given = [f"{LIKE}'{path}'", f"hydra.job.name={_get_folder_name(run)}"]
     for override in overrides:
         if override.startswith(LIKE):

@@ -9,13 +9,26 @@ class WarmupCosine:
     """Linear warm-up, then half a cosine down to `final` (Loshchilov and Hutter 2017, equation 5).
 
     The number of steps is an argument: asking the trainer for it would build the loaders before a run is resumed.
+
+    Args:
+        steps: of the training.
+        warmup: steps until the full rate; one that is longer than the training is shortened to a tenth of it.
+        final: factor after the last step.
+
+    Raises:
+        UserError: one is out of range.
     """
 
     def __init__(self, steps: int, warmup: int = 0, final: float = 0.0) -> None:
         if steps < 1:
             raise UserError(f"task.schedule.steps={steps}: a cosine needs to know its length; set steps=N")
+        if warmup < 0:
+            raise UserError(f"task.schedule.warmup={warmup}: expected a whole number from 0")
+        if not 0 <= final <= 1:
+            raise UserError(f"task.schedule.final={final}: expected a number from 0 to 1")
         self.steps = steps
-        self.warmup = warmup
+        self.given_warmup = warmup
+        self.warmup = warmup if warmup <= steps else steps // 10
         self.final = final
 
     def __call__(self, step: int) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from attendgen.config.literals import expand_home
 from attendgen.runs.layout import CONFIG, FILES, FOLDERS, is_run_folder
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import exists, is_folder
 from attendgen.utils.resources import bundled_models
 
 
@@ -16,11 +17,11 @@ def require_run(name: str | Path) -> None:
         UserError: nothing is there.
     """
     path = Path(expand_home(str(name)))
-    if names_bundled(name) or path.is_file():
+    if names_bundled(name) or (exists(path) and path.is_file()):
         return
-    if not path.is_dir():
+    if not is_folder(path):
         raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
-    if not (path / CONFIG).exists():
+    if not exists(path / CONFIG):
         found = sorted(path.glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime)
         runs = f"a folder of {len(found)} runs; the newest is {found[-1].parent}" if found else "not a run directory"
         raise UserError(f"{path / CONFIG}: no such file; {path} is {runs}")
@@ -29,7 +30,7 @@ def require_run(name: str | Path) -> None:
 def names_bundled(name: str | Path) -> bool:
     """Return whether a name is that of a bundled model, which a run of the same name hides, but no other folder."""
     path = Path(name)
-    return str(name) in bundled_models() and not path.is_file() and not (path / CONFIG).exists()
+    return str(name) in bundled_models() and not (exists(path) and path.is_file()) and not exists(path / CONFIG)
 
 
 def names_run(name: str) -> bool:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from attendgen.config.literals import unquote
-from attendgen.utils.files import read_json, read_yaml
+from attendgen.utils.files import exists, read_json, read_yaml
 
 CONFIG = "config.yaml"  # the settings with which a run was started or last resumed
 VOCABULARY = "vocabulary.json"
@@ -43,7 +43,7 @@ CHANGES = "++changes."  # begins a change of these settings in what Hydra is giv
 
 def is_run_folder(folder: Path) -> bool:
     """Return whether a folder holds a run."""
-    return (folder / CONFIG).exists() and (folder / VOCABULARY).exists()
+    return all(exists(folder / name) for name in (CONFIG, VOCABULARY))
 
 
 def has_checkpoint(folder: Path) -> bool:

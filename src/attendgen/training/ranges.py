@@ -52,5 +52,7 @@ def _check_value(field: str, name: str, value: object) -> None:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if name in SIZES and value is not None and not (isinstance(value, int) and is_whole and value >= 1):
         raise UserError(f"{field}={value}: expected a whole number from 1")
+    if name == "warmup" and not (isinstance(value, int) and is_whole and value >= 0):
+        raise UserError(f"{field}={value}: expected a whole number of steps from 0")
     if name in RATES and not (isinstance(value, int | float) and value >= 0):
         raise UserError(f"{field}={value}: expected a number from 0")

@@ -16,6 +16,7 @@ from attendgen.callbacks.finite_loss import FiniteLoss
 from attendgen.callbacks.hyperparameters import Hyperparameters
 from attendgen.callbacks.log_interval import LogInterval
 from attendgen.callbacks.step_seed import StepSeed
+from attendgen.callbacks.warmup_note import WarmupNote
 from attendgen.config.instantiate import instantiate
 from attendgen.config.saved import record_config, to_plain_dict
 from attendgen.data.loader import BatchSizes
@@ -56,6 +57,7 @@ def make_trainer(config: DictConfig, folder: Path, components: Components, resum
         StepSeed(config.seed),
         FiniteLoss(),
         LogInterval(),
+        WarmupNote(),
         Hyperparameters(to_plain_dict(config), config.monitor.metric),
     ]
     # a run that starts over because it has no checkpoint keeps nothing of its log

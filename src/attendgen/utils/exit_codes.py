@@ -1,5 +1,6 @@
 """How a program ends: one line after a mistake, and an exit code."""
 
+import errno
 import os
 import sys
 import time
@@ -9,6 +10,10 @@ from typing import Any
 
 from attendgen.utils.errors import DivergedError, Interrupted, UserError
 
+# what a disk or the rights to a file refuse, wherever it happens
+OF_THE_SYSTEM = {
+    getattr(errno, name, -1) for name in ["EACCES", "EDQUOT", "ELOOP", "ENAMETOOLONG", "ENOSPC", "EPERM", "EROFS"]
+}
 PARTLY = 3  # the exit code of a command that could use some of its inputs, but not all
 PATIENCE = 10.0  # seconds that the first of several processes has to report an error that all of them meet
 
@@ -64,6 +69,9 @@ def get_line(error: Exception) -> str | None:
     """Return the one line that tells a user of an error; None if only a traceback does."""
     if isinstance(error, UserError | DivergedError):
         return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{', '.join(names) or 'the system'}: {error.strerror}"
     if _is_usage(error):
         usage = error.format_message()  # type: ignore[attr-defined]
         line = f"{' '.join(usage.split()) or 'a command is missing'}; see --help"

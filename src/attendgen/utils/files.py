@@ -89,6 +89,8 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: line {error.lineno}: broken JSON: {error.msg}") from error
     except RecursionError as error:
         raise UserError(f"{path}: broken JSON: nested too deeply") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{path}: broken JSON: {error}") from error
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -99,8 +101,21 @@ def read_yaml(path: str | Path) -> Any:
     """
     try:
         return yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # also a date that is none
         raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
+
+
+def exists(path: str | Path) -> bool:
+    """Return whether there is a file or a folder; a name that the system refuses, such as one too long, is none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether there is a folder of that name."""
+    return exists(path) and Path(path).is_dir()
 
 
 @contextmanager

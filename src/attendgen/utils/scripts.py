@@ -2,7 +2,6 @@
 
 import functools
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable
 
@@ -18,7 +17,8 @@ JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and between emoji
 @functools.cache
 def find_marks() -> str:
     """Return all combining marks, as ranges of a regular expression's class."""
-    codes = [code for code in range(sys.maxunicode + 1) if _may_be_mark(code) and is_mark(chr(code))]
+    places = (range(0x20000), range(0xE0000, 0xE0200))  # the planes between have letters alone
+    codes = [code for place in places for code in place if unicodedata.category(chr(code)).startswith("M")]
     ranges: list[list[int]] = []
     for code in codes:
         if ranges and code == ranges[-1][1] + 1:
@@ -26,11 +26,6 @@ def find_marks() -> str:
         else:
             ranges.append([code, code])
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
-
-
-def _may_be_mark(code: int) -> bool:
-    """Return whether marks may lie here: the planes 2 to 13 have letters alone."""
-    return code < 0x20000 or 0xE0000 <= code < 0xE0200
 
 
 def is_mark(character: str) -> bool:

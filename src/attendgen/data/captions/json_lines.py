@@ -86,7 +86,7 @@ class JsonLines:
     def _read_row(self, line: str) -> tuple[str | None, CaptionedImage]:
         try:
             row: Any = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise BadRowError(f"broken JSON: {error}") from error
         name = get_field(row, "image", str)
         given = row.get("captions", row.get("caption"))

@@ -69,7 +69,7 @@ def read_object(text: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadRowError(f"broken JSON: {error}") from error
     if not isinstance(found, dict):
         raise BadRowError(f"expected a JSON object, found {type(found).__name__}")

@@ -1,0 +1,18 @@
+"""Settings out of range are refused by their field."""
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from attendgen.training.ranges import check_ranges
+from helpers.errors import refusal
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, "3", True, None])
+def test_a_warm_up_is_a_whole_number_of_steps(value: Any) -> None:
+    schedule = {"_target_": "attendgen.optim.WarmupCosine", "steps": 9, "warmup": value}
+    config = OmegaConf.create({"model": {}, "task": {"schedule": schedule}, "trainer": {"accelerator": "cpu"}})
+    assert refusal(check_ranges, config) == f"task.schedule.warmup={value}: expected a whole number of steps from 0"
+    config.task.schedule.warmup = 4
+    check_ranges(config)
