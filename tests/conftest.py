@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from helpers.type_checks import check_types
 
-install_import_hook("attendgen", "beartype.beartype")
+check_types("attendgen")
 
 from helpers.errors import Command, Outcome  # noqa: E402  # after the import hook
 from helpers.hydra_speed import compose_faster  # noqa: E402

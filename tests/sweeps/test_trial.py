@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from attendgen.config.resolvers import register_resolvers
 from attendgen.hydra_app.app import run_hydra
 from attendgen.runs.layout import TRIAL
-from attendgen.sweeps.trial import run_process, trial_environment
+from attendgen.sweeps.trial import attempt, run_process, trial_environment
 from attendgen.utils.errors import UserError
 from attendgen.utils.resources import get_conf_dir
 from helpers.errors import Command
@@ -130,6 +130,22 @@ def test_a_process_that_dies_is_a_failed_trial(tmp_path: Path, monkeypatch, code
         assert read(trial / "error.json")["error"] == f"its process ended by {message}"
         assert (config["seed"], config["paths"]["run"]) == (seed, str(trial))
         assert not re.search(r"\$\{\w+:", json.dumps(config)), "another process reads it without Hydra"
+
+
+def test_the_task_chooses_what_is_monitored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of a trial learns from the task what the sweep's command leaves open."""
+
+    def train(arguments: list[str], variables: dict[str, str]) -> int:
+        folder = Path(arguments[-1])
+        trial = yaml.safe_load((folder / TRIAL).read_text())["config"]
+        assert trial["monitor"] == {"metric": None, "mode": None}
+        return 0 if attempt(OmegaConf.create(trial), folder) else 1
+
+    monkeypatch.setattr("attendgen.sweeps.trial.run_process", train)
+    overrides = ["monitor.metric=null", "monitor.mode=null", f"hydra.sweep.dir={tmp_path}/sweep"]
+    run_hydra(["-m", "seed=1", *TINY, *overrides])
+    assert not (tmp_path / "sweep" / "0" / "error.json").exists()
+    assert "val/bleu" in read(tmp_path / "sweep" / "0" / "metrics_fit.json")
 
 
 def test_the_exit_code_of_a_process_is_returned() -> None:

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from attendgen.config.instantiate import get_first_line
 from attendgen.config.saved import record_config
 from attendgen.runs.folder import require_free
-from attendgen.runs.layout import ERROR, FIT_METRICS, HYDRA, LOG, TRIAL, clean_argument, is_run_folder
+from attendgen.runs.layout import CONFIG, ERROR, FIT_METRICS, HYDRA, LOG, TRIAL, clean_argument, is_run_folder
 from attendgen.sweeps.gpus import make_lock_folder, reserve_gpus, uses_gpus
 from attendgen.training.train import train
 from attendgen.utils.errors import UserError
@@ -59,7 +59,7 @@ def run_trial(config: DictConfig, folder: Path) -> float | None:
         require_free(folder, "hydra.sweep.dir", ignored=(HYDRA, LOG))  # Hydra has written its own files by now
     elif (folder / FIT_METRICS).exists() and not (folder / ERROR).exists():
         log.info("trial %s: complete since an earlier start", number)
-        return read_score(config, folder)
+        return read_score(folder)
     (folder / ERROR).unlink(missing_ok=True)
     write_text(folder / TRIAL, yaml.safe_dump({"config": record, "logging": logs}, sort_keys=False))
     if not config.isolate:
@@ -71,10 +71,10 @@ def run_trial(config: DictConfig, folder: Path) -> float | None:
             ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             write_error(folder, f"its process ended by {ended}")
     if not (folder / ERROR).exists():
-        score = read_score(config, folder)
+        score = read_score(folder)
         if score is not None:
             return score
-        write_error(folder, f"{config.monitor.metric}: no validation gave a finite number")
+        write_error(folder, f"{get_monitored(folder)}: no validation gave a finite number")
     log.error("trial %s failed: %s", number, read_json(folder / ERROR)["error"])
     return None
 
@@ -88,10 +88,15 @@ def is_same_trial(folder: Path, record: dict[str, Any]) -> bool:
     return isinstance(before, dict) and before.get("config") == record
 
 
-def read_score(config: DictConfig, folder: Path) -> float | None:
+def read_score(folder: Path) -> float | None:
     """Return the score of a trained trial; None if it has none."""
-    score = read_json(folder / FIT_METRICS).get(config.monitor.metric)
+    score = read_json(folder / FIT_METRICS).get(get_monitored(folder))
     return None if score is None else float(score)
+
+
+def get_monitored(folder: Path) -> str:
+    """Return the metric that chose a run's best checkpoint; a trial's command may leave it to the task."""
+    return str(read_yaml(folder / CONFIG)["monitor"]["metric"])
 
 
 def attempt(config: DictConfig, folder: Path) -> bool:
