@@ -1,16 +1,19 @@
 """Let Hydra compose the configs of trainings faster in tests, with the same result."""
 
-from typing import Any
+import pickle
+from typing import Any, TextIO
 
 import yaml
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.hydra import Hydra
+from omegaconf import Container, OmegaConf
 
 # what may say that a command is a sweep: these arguments, and the folders that configs are read from
 DECIDING = ("sweep=", "hydra.mode", "hydra/", "experiment", "local")
 
 
 def compose_faster() -> None:
-    """Read YAML with libyaml, and compose each config once.
+    """Read YAML with libyaml and each text once, and compose each config once.
 
     OmegaConf reads with a parser in Python. Hydra composes each config twice, the first time only to learn whether
     the command is a sweep; the answer is kept for commands that agree in what decides it.
@@ -27,3 +30,19 @@ def compose_faster() -> None:
         return known[key]
 
     Hydra.get_mode = get_mode
+    file_config_source.OmegaConf = RememberedOmegaConf
+
+
+class RememberedOmegaConf(OmegaConf):
+    """OmegaConf that parses a text of YAML once."""
+
+    parsed: dict[str, bytes] = {}  # noqa: RUF012  # shared by all
+
+    @staticmethod
+    def load(file_: TextIO) -> Container:
+        """Return a config of its own for the text of a file."""
+        text = file_.read()
+        if text not in RememberedOmegaConf.parsed:
+            file_.seek(0)
+            RememberedOmegaConf.parsed[text] = pickle.dumps(OmegaConf.load(file_))
+        return pickle.loads(RememberedOmegaConf.parsed[text])  # pickled above
