@@ -7,14 +7,19 @@ SHARED ?= ../shared
 # processes that share the tests, a file each
 WORKERS ?= 2
 
+# bytecode is kept, whatever the environment says: without it each process compiles all that it imports
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check docs tutorial slow gpu smoke lowest requirements clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
 
-test: check
+# the checks and the site use a core each
+test: $(READY)
+	$(MAKE) -j2 check docs
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
-	$(MAKE) docs smoke
+	$(MAKE) smoke
 
 check: $(READY)
 	$(BIN)/ruff check .
