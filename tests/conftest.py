@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from helpers.type_checks import check_types
 
 check_types("attendgen")
