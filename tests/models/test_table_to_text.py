@@ -8,15 +8,16 @@ from attendgen.decoding.decode import decode
 from attendgen.layers.attention import AdditiveAttention
 from attendgen.layers.attention_unit import AttentionUnit
 from attendgen.layers.bahdanau import BahdanauDecoder
-from attendgen.layers.hard_attention import ArgmaxSampler
+from attendgen.layers.hard_attention import ArgmaxSampler, CategoricalSampler
 from attendgen.layers.luong import LuongDecoder
 from attendgen.layers.records import RecordEncoder
 from attendgen.layers.row_attention import RowAttention
 from attendgen.layers.state import map_tensors
 from attendgen.layers.tables import Cells
+from attendgen.losses.score_function import LeaveOneOutEstimator
 from attendgen.models.ensemble import Ensemble
 from attendgen.models.table_to_text import TableToText
-from attendgen.testing import check_model
+from attendgen.testing import check_estimator, check_model
 from attendgen.utils.errors import UserError
 
 SIZES = {
@@ -41,7 +42,7 @@ TOKENS = torch.tensor([[1, 5, 6, 8, 3], [1, 9, 4, 7, 10], [1, 3, 3, 4, 6]])
 
 def make(copy="mixture", decoder=AttentionUnit, attention=AdditiveAttention, **options) -> TableToText:
     options = {"encoder": partial(RecordEncoder, dim=6, embedding_dim=4), "embedding_dim": 5, "hidden": 6} | options
-    return TableToText(**SIZES, **options, attention=attention, decoder=decoder, copy=copy)
+    return TableToText(**SIZES | options, attention=attention, decoder=decoder, copy=copy)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +107,17 @@ def test_every_weight_has_a_gradient():
     assert not silent
 
 
-def test_sampled_cells_in_training_and_in_decoding():
-    model = make(decoder=BahdanauDecoder, attention=RowAttention).eval()
+HARD = [BahdanauDecoder, AttentionUnit, partial(AttentionUnit, looks=1)]
+
+
+@pytest.mark.parametrize("decoder", HARD)
+def test_sampled_cells_in_training_and_in_decoding(decoder):
+    model = make(decoder=decoder, attention=RowAttention).eval()
     samples = model.forward_sampled(CELLS, TOKENS.unsqueeze(1), ArgmaxSampler(), num_samples=2, with_soft=True)
     logits, alphas = model(CELLS, TOKENS)
     torch.testing.assert_close(samples.logits[:, 0, -1], logits)
     torch.testing.assert_close(samples.weights[:, 0, -1], alphas)
-    hard = make(decoder=BahdanauDecoder, attention=RowAttention, inference_attention="argmax").eval()
+    hard = make(decoder=decoder, attention=RowAttention, inference_attention="argmax").eval()
     hard.load_state_dict(model.state_dict())
     memory, state = hard.encode(CELLS)
     for t in range(TOKENS.size(1)):
@@ -123,9 +128,19 @@ def test_sampled_cells_in_training_and_in_decoding():
         torch.testing.assert_close(log_probs.exp().sum(dim=1), torch.ones(3))
 
 
+@pytest.mark.parametrize("decoder", HARD)
+def test_the_mean_gradient_of_hard_attention_is_exact(decoder):
+    cells = Cells(*(part[:1, :3] for part in CELLS))
+    model = make("none", decoder=decoder, target_vocab_size=6).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0)  # so that the cell matters
+    check_estimator(LeaveOneOutEstimator(CategoricalSampler(), num_samples=2), model=model, source=cells)
+
+
 def test_a_decoder_that_cannot_attend_to_one_cell_is_refused():
-    with pytest.raises(UserError, match="AttentionUnit cannot attend to one sampled cell"):
-        make(inference_attention="sample")
+    with pytest.raises(UserError, match=r"LuongDecoder cannot .* use model/decoder=attention_unit, attention_gru or"):
+        make(inference_attention="sample", decoder=LuongDecoder)
 
 
 def test_an_unknown_way_to_copy_is_refused():

@@ -18,7 +18,10 @@ from attendgen.layers.attention import (
     uses_rows,
     weigh_scores,
 )
+from attendgen.layers.attentive_steps import attend_in_turn, attend_once, require_weighted_sum
+from attendgen.layers.decoder import AttendedStep, AttendedSteps
 from attendgen.layers.deferred import Deferred
+from attendgen.layers.hard_attention import AttentionSampler
 from attendgen.layers.state import AttentionPast, Memory
 from attendgen.utils.errors import UserError
 
@@ -99,21 +102,61 @@ class AttentionUnit(nn.Module):
         self, inputs: Float[Tensor, "rows inputs"], state: UnitState, memory: Memory
     ) -> tuple[Float[Tensor, "rows features"], Float[Tensor, "rows source"], UnitState]:
         """Compute one step: the features, the attention weights of the last look, and the new state."""
+        state, attended = self.attend_step(inputs, state, memory)
+        return torch.cat([state.hidden, attended.gated], dim=-1), attended.alpha, state
+
+    def attend_step(
+        self,
+        inputs: Float[Tensor, "rows inputs"],
+        state: UnitState,
+        memory: Memory,
+        sampler: AttentionSampler | None = None,
+    ) -> tuple[UnitState, AttendedStep]:
+        """Compute one step: the new state, and what the last look attended to.
+
+        Args:
+            sampler: of hard attention, for the last look; with two looks the first one stays soft.
+
+        Raises:
+            UserError: there is a sampler, but the layer's context is not a weighted sum.
+        """
         before = state.hidden.to(inputs.dtype)  # weights may be in half precision, and a decoding's state in single
-        contexts, alphas = look_at(self.attention, before.unsqueeze(1), memory, state.past)
-        context = contexts.squeeze(1).to(before.dtype)
+        query = self.second_query
+        attended = attend_once(self.attention, before, memory, state.past, sampler if query is None else None)
         of_inputs, candidate = self.input_maps(inputs).split([sum(self.sizes), self.hidden], dim=-1)
-        gates = torch.sigmoid(of_inputs + self.hidden_gates(before) + self.context_gates(context))
+        gates = torch.sigmoid(of_inputs + self.hidden_gates(before) + self.context_gates(attended.context))
         reset, update, gate = gates.split(self.sizes, dim=-1)
-        context = gate * context if self.sizes[2] else context
-        candidate = torch.tanh(candidate + self.candidate(torch.cat([reset * before, context], dim=-1)))
+        attended = attended._replace(beta=gate if self.sizes[2] else None)
+        candidate = torch.tanh(candidate + self.candidate(torch.cat([reset * before, attended.gated], dim=-1)))
         hidden = (1 - update) * before + update * candidate
-        if self.second_query is not None:
-            query = self.second_query(hidden).unsqueeze(1)
-            contexts, alphas = look_at(self.attention, query, memory, state.past)
-            context = contexts.squeeze(1).to(hidden.dtype)
-        alpha = alphas.squeeze(1)
-        return torch.cat([hidden, context], dim=-1), alpha, UnitState(hidden, extend_past(state.past, alpha))
+        if query is not None:
+            attended = attend_once(self.attention, query(hidden), memory, state.past, sampler)
+            attended = attended._replace(context=attended.context.to(hidden.dtype))
+        return UnitState(hidden, extend_past(state.past, attended.weights)), attended
+
+    def attend_steps(
+        self,
+        inputs: Float[Tensor, "rows time inputs"],
+        state: UnitState,
+        memory: Memory,
+        sampler: AttentionSampler | None = None,
+        readout: Float[Tensor, "features memory"] | None = None,
+    ) -> AttendedSteps:
+        """Compute all steps of known inputs, see `attend_step`.
+
+        Args:
+            sampler: of hard attention; alpha itself unless given.
+            readout: a matrix with which the contexts are multiplied in the end.
+        """
+        return attend_in_turn(self, inputs, state, memory, sampler, readout)
+
+    def require_weighted_sum(self) -> None:
+        """Check that the attention can be hard.
+
+        Raises:
+            UserError: the context of its layer is not `alpha @ memory`.
+        """
+        require_weighted_sum(self.attention)
 
     def forward(
         self, inputs: Float[Tensor, "rows time inputs"], state: UnitState, memory: Memory
@@ -121,12 +164,9 @@ class AttentionUnit(nn.Module):
         """Compute all steps of known inputs: the features, the attention weights, and the last state."""
         if self.fast and state.past is None:
             return self.attend_fast(inputs, state, memory)
-        steps = []
-        for step_inputs in inputs.unbind(1):
-            features, alpha, state = self.step(step_inputs, state, memory)
-            steps.append((features, alpha))
-        features, alphas = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
-        return features, alphas, state
+        steps = attend_in_turn(self, inputs, state, memory)
+        assert steps.contexts is not None
+        return torch.cat([steps.hidden, steps.contexts], dim=-1), steps.alphas, steps.state
 
     def attend_fast(
         self, inputs: Float[Tensor, "rows time inputs"], state: UnitState, memory: Memory

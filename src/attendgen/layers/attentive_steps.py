@@ -17,12 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from attendgen.layers.attention import Padding, extend_past, has_scores, look_at, weigh_scores
-from attendgen.layers.decoder import AttendedSteps
+from attendgen.layers.attention import Padding, extend_past, has_scores, has_weighted_sum, look_at, weigh_scores
+from attendgen.layers.decoder import AttendedStep, AttendedSteps, HardDecoder
 from attendgen.layers.deferred import Deferred, defer_memory, defer_weight
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights, sum_sampled
 from attendgen.layers.lstm import update_cell
-from attendgen.layers.state import AttentiveState, Memory, map_tensors
+from attendgen.layers.state import AttentionPast, AttentiveState, Memory, map_tensors
+from attendgen.utils.errors import UserError
 
 if TYPE_CHECKING:
     from attendgen.layers.bahdanau import BahdanauDecoder
@@ -186,3 +187,64 @@ def stack_weights(
     relaxed = [step.relaxed for step in drawn if step.relaxed is not None]
     noise = [step.noise for step in drawn if step.noise is not None]
     return stacked, weights, torch.stack(relaxed, 1) if relaxed else None, torch.stack(noise, 1) if noise else None
+
+
+def require_weighted_sum(attention: Any) -> None:
+    """Check that an attention layer can be hard: a sampler replaces alpha in `alpha @ memory`.
+
+    Raises:
+        UserError: the layer does not declare that its context is this product.
+    """
+    if not has_weighted_sum(attention):
+        raise UserError(
+            "model.attention: hard attention samples memory vectors, but the context of "
+            f"{type(attention).__name__} may be something else than alpha @ memory; train soft attention, or set "
+            "`context_is_weighted_sum = True` in that class if it is this product"
+        )
+
+
+def attend_once(
+    attention: Any,
+    query: Float[Tensor, "rows query"],
+    memory: Memory,
+    past: AttentionPast | None,
+    sampler: AttentionSampler | None,
+) -> AttendedStep:
+    """Return what the query of each row attends to, without a gate.
+
+    Raises:
+        UserError: there is a sampler, but the layer's context is not a weighted sum.
+    """
+    contexts, alphas = look_at(attention, query.unsqueeze(1), memory, past)
+    context, alpha = contexts.squeeze(1), alphas.squeeze(1)
+    drawn = SampledWeights(alpha)
+    if sampler is not None:
+        require_weighted_sum(attention)
+        context, drawn = sum_sampled(sampler, alpha, memory.values)
+    return AttendedStep(context.to(query.dtype), alpha, drawn.weights, None, drawn.relaxed, drawn.noise)
+
+
+def attend_in_turn(
+    decoder: HardDecoder,
+    inputs: Float[Tensor, "rows time inputs"],
+    state: Any,
+    memory: Memory,
+    sampler: AttentionSampler | None = None,
+    readout: Float[Tensor, "features memory"] | None = None,
+) -> AttendedSteps:
+    """Compute all steps of known inputs one after the other, by `decoder.attend_step`.
+
+    Args:
+        sampler: of hard attention; alpha itself unless given.
+        readout: a matrix with which the contexts are multiplied in the end.
+    """
+    hidden, attended = [], []
+    for step_inputs in inputs.unbind(1):
+        state, step = decoder.attend_step(step_inputs, state, memory, sampler)
+        hidden.append(state.hidden)
+        attended.append(step)
+    contexts = torch.stack([step.gated for step in attended], dim=1)
+    contexts = contexts if readout is None else functional.linear(contexts, readout)
+    drawn = [SampledWeights(step.weights, step.relaxed, step.noise) for step in attended]
+    alphas, weights, relaxed, noise = stack_weights([step.alpha for step in attended], drawn)
+    return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state, relaxed, noise)

@@ -6,21 +6,18 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from attendgen.layers.attention import (
     Attention,
     extend_past,
     has_scores,
-    has_weighted_sum,
-    look_at,
     make_keys,
     start_past,
     uses_rows,
 )
-from attendgen.layers.attentive_steps import FastSteps, stack_weights
+from attendgen.layers.attentive_steps import FastSteps, attend_in_turn, attend_once, require_weighted_sum
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
-from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, sum_sampled
+from attendgen.layers.hard_attention import AttentionSampler
 from attendgen.layers.state import AttentiveState, Memory
 from attendgen.utils.errors import UserError
 
@@ -74,12 +71,7 @@ class BahdanauDecoder(nn.Module):
         Raises:
             UserError: the layer does not declare that its context is this product.
         """
-        if not has_weighted_sum(self.attention):
-            raise UserError(
-                f"model.attention: hard attention samples memory vectors, but the context of "
-                f"{type(self.attention).__name__} may be something else than alpha @ memory; train soft attention, or "
-                "set `context_is_weighted_sum = True` in that class if it is this product"
-            )
+        require_weighted_sum(self.attention)
 
     @property
     def uses_rows(self) -> bool:
@@ -139,15 +131,9 @@ class BahdanauDecoder(nn.Module):
 
     def attend(self, state: AttentiveState, memory: Memory, sampler: AttentionSampler | None) -> AttendedStep:
         """Return what h_{t-1} attends to."""
-        contexts, alphas = look_at(self.attention, state.hidden.unsqueeze(1), memory, state.past)
-        context, alpha = contexts.squeeze(1), alphas.squeeze(1)
-        drawn = SampledWeights(alpha)
-        if sampler is not None:
-            self.require_weighted_sum()
-            context, drawn = sum_sampled(sampler, alpha, memory.values)
+        attended = attend_once(self.attention, state.hidden, memory, state.past, sampler)
         beta = None if self.context_gate is None else torch.sigmoid(self.context_gate(state.hidden))
-        context = context.to(state.hidden.dtype)
-        return AttendedStep(context, alpha, drawn.weights, beta, drawn.relaxed, drawn.noise)
+        return attended._replace(beta=beta)
 
     def update(
         self, gates: Float[Tensor, "rows gates"], state: AttentiveState, attended: AttendedStep
@@ -174,16 +160,7 @@ class BahdanauDecoder(nn.Module):
         """
         if self.fast:
             return self.attend_fast(inputs, state, memory, sampler, readout)
-        hidden, attended = [], []
-        for step_inputs in inputs.unbind(1):
-            state, step = self.attend_step(step_inputs, state, memory, sampler)
-            hidden.append(state.hidden)
-            attended.append(step)
-        contexts = torch.stack([step.gated for step in attended], dim=1)
-        contexts = contexts if readout is None else functional.linear(contexts, readout)
-        drawn = [SampledWeights(step.weights, step.relaxed, step.noise) for step in attended]
-        alphas, weights, relaxed, noise = stack_weights([step.alpha for step in attended], drawn)
-        return AttendedSteps(torch.stack(hidden, dim=1), contexts, alphas, weights, state, relaxed, noise)
+        return attend_in_turn(self, inputs, state, memory, sampler, readout)
 
     def attend_fast(
         self,

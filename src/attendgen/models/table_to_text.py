@@ -151,7 +151,7 @@ class TableToText(nn.Module):
         if not isinstance(self.decoder, HardDecoder):
             raise UserError(
                 f"model.decoder: {type(self.decoder).__name__} cannot attend to one sampled cell; train soft "
-                "attention, or use model/decoder=bahdanau"
+                "attention, or use model/decoder=attention_unit, attention_gru or bahdanau"
             )
         self.decoder.require_weighted_sum()
 

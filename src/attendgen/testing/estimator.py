@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from attendgen.layers.attention import AdditiveAttention
@@ -36,6 +36,8 @@ def check_estimator(
     lengths: Sequence[int] = (2, 1),
     hidden: int = 4,
     tolerance: float = 1e-5,
+    model: nn.Module | None = None,
+    source: Any = None,
 ) -> None:
     """Check that the mean of an estimator's gradient is the exact gradient of the expected loss.
 
@@ -49,6 +51,8 @@ def check_estimator(
         lengths: words of the captions, which are padded to the longest.
         hidden: size of the captioner's hidden state; its features have the size 4.
         tolerance: of differences, for each number of each parameter's gradient.
+        model: another model with `forward_sampled`, of 6 words, in double precision and evaluation mode.
+        source: its input, one of 3 locations.
 
     Raises:
         AssertionError: the means differ; the message names the parameter and the difference.
@@ -63,7 +67,7 @@ def check_estimator(
     with fixed_seed():
         try:
             _check_sampler(estimator)
-            problem = _Problem(hidden)
+            problem = _Problem(hidden, model, source)
             for length in lengths:
                 _check_mean(problem, in_eval(estimator), length, max(lengths), tolerance)
         except AssertionError:
@@ -106,16 +110,17 @@ class _ScriptedSampler:
 
 
 class _Problem:
-    """One image, one caption, and a captioner whose predictions depend on where it looks."""
+    """One input, one text, and a model whose predictions depend on where it looks; a captioner unless given."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, model: nn.Module | None = None, source: Any = None) -> None:
         attention = partial(AdditiveAttention, dim=5)
         encoder = SmallCNN((DIM,), size=8)
-        self.model = Captioner(VOCAB_SIZE, encoder, attention, embedding_dim=3, hidden=hidden, dropout=0.0).double()
+        captioner = Captioner(VOCAB_SIZE, encoder, attention, embedding_dim=3, hidden=hidden, dropout=0.0).double()
         with torch.no_grad():
-            for parameter in self.model.parameters():
+            for parameter in captioner.parameters():
                 parameter.mul_(3.0)  # so that the region matters
-        self.features = torch.randn(1, REGIONS, DIM, dtype=torch.double)
+        self.model: Any = captioner if model is None else model
+        self.features = torch.randn(1, REGIONS, DIM, dtype=torch.double) if model is None else source
         self.tokens = torch.randint(1, VOCAB_SIZE, (16,))
 
     def expect_loss(self, length: int) -> Float[Tensor, ""]:
