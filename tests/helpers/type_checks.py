@@ -8,8 +8,9 @@ from typing import Any, get_type_hints
 
 import jaxtyping
 import torch
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 
+CONF = BeartypeConf(violation_type=TypeError)  # what Python itself raises for a wrong argument
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -44,7 +45,7 @@ def check_once(function: Callable[..., Any], decorate: Callable[[Any], Any]) -> 
             return function(*args, **kwargs)
         if not checked:
             resolve_names(function)
-            checked.append(decorate(beartype(function)))
+            checked.append(decorate(beartype(function, conf=CONF)))
         result = checked[0](*args, **kwargs)
         passed.add(case)
         return result
@@ -53,12 +54,12 @@ def check_once(function: Callable[..., Any], decorate: Callable[[Any], Any]) -> 
 
 
 def resolve_names(function: Callable[..., Any]) -> None:
-    """Replace names in quotes by what they stand for; those imported for type checkers alone are not checked."""
+    """Replace names in quotes by what they stand for; those that only type checkers understand are not checked."""
     for name, annotation in function.__annotations__.items():
         try:
             hints = SimpleNamespace(__annotations__={name: annotation})
             function.__annotations__[name] = get_type_hints(hints, function.__globals__, include_extras=True)[name]
-        except NameError:
+        except (NameError, TypeError):
             function.__annotations__[name] = Any
 
 
