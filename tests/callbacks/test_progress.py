@@ -29,6 +29,19 @@ def test_terminal_has_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Progress().is_disabled
 
 
+def test_scores_of_an_earlier_validation_are_not_printed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.started = 0.0
+    progress.get_metrics = lambda *_: {"train/loss": 1.5, "val/bleu": 2.5}  # type: ignore[method-assign]
+    trainer = cast("Any", SimpleNamespace(is_global_zero=True, current_epoch=0, global_step=7))
+    print_line = getattr(Progress.print_line, "__wrapped__", Progress.print_line)  # without the check of types
+    print_line(progress, trainer, None)
+    print_line(progress, trainer, None, validated=True)
+    between, after = capsys.readouterr().out.splitlines()
+    assert between.endswith("train/loss 1.5")
+    assert after.endswith("train/loss 1.5, val/bleu 2.5")
+
+
 @pytest.mark.parametrize(("steps", "expected"), [(12, 2), (3, 1), (40, 20), (1000, 20), (float("inf"), 20)])
 def test_short_runs_log_more_often(steps: float, expected: int) -> None:
     trainer = cast("Any", SimpleNamespace(estimated_stepping_batches=steps, log_every_n_steps=20))

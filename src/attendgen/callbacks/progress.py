@@ -49,14 +49,20 @@ class Progress(TQDMProgressBar):
         """Print a line with the scores."""
         super().on_validation_end(trainer, pl_module)
         if trainer.state.fn == "fit":
-            self.print_line(trainer, pl_module)
+            self.print_line(trainer, pl_module, validated=True)
 
-    def print_line(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print epoch, step, loss and scores, in the first process alone."""
+    def print_line(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, validated: bool = False
+    ) -> None:
+        """Print epoch, step and loss, and after a validation its scores, in the first process alone."""
         if not self.is_plain or not trainer.is_global_zero:
             return
         self.shown = time.monotonic()
-        numbers = {name: value for name, value in self.get_metrics(trainer, pl_module).items() if name != "v_num"}
+        numbers = {
+            name: value
+            for name, value in self.get_metrics(trainer, pl_module).items()
+            if name != "v_num" and (validated or not name.startswith("val/"))  # else they are of the last validation
+        }
         scores = ", ".join(f"{name} {_format(value)}" for name, value in numbers.items())
         seconds = self.shown - self.started
         place = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
