@@ -8,7 +8,8 @@ import pytest
 
 from attendgen.cli.notes import UnknownTokens
 from attendgen.config.instantiate import instantiate
-from attendgen.decoding.config import describe_search
+from attendgen.decoding.config import DecodingConfig, describe_search
+from attendgen.decoding.processors import RepetitionPenalty
 from attendgen.evaluation.options import settle_search
 from attendgen.inference.load import load
 from helpers.errors import Command, assert_mistake
@@ -68,3 +69,8 @@ def test_a_search_is_the_same_in_all_commands(saved: dict, given: dict, search: 
     evaluated = instantiate(config.task.decoding, "decoding")
     assert evaluated == model.make_decoding(given)
     assert search in re.sub(r" max_length=\d+", "", describe_search(evaluated))
+
+
+def test_processors_are_named_by_their_classes() -> None:
+    search = describe_search(DecodingConfig(processors=[RepetitionPenalty(1.2)]))
+    assert search == "greedy processors=RepetitionPenalty"

@@ -154,7 +154,7 @@ def test_a_cosine_follows_more_steps_when_resumed(train: Train) -> None:
     assert yaml.safe_load((folder / "config.yaml").read_text())["task"]["schedule"]["steps"] == 4
     written = (folder / "train.log").read_text()
     assert "resumed: epochs=4 task.schedule.steps=4" in written
-    assert "after 4 steps" in written
+    assert "; 4 steps in " in written
 
 
 def test_a_resumed_run_can_select_by_another_metric(train: Train) -> None:

@@ -155,7 +155,8 @@ class DecodingConfig:
         """Return the kind of search, and the settings that differ from greedy decoding."""
         plain = DecodingConfig()
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        settings = [f"{name}={value}" for name, value in values.items() if value != getattr(plain, name)]
+        values["processors"] = ",".join(getattr(part, "__name__", type(part).__name__) for part in self.processors)
+        settings = [f"{name}={value}" for name, value in values.items() if value not in (getattr(plain, name), "")]
         kind = "greedy" if self.is_greedy else "sampling" if self.samples_outputs else "beam search"
         return " ".join(["re-ranked beam search" if self.reranks else kind, *settings])
 

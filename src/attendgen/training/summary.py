@@ -70,5 +70,5 @@ def write_summary(
     status = describe_end(trainer)
     write_json(folder / FIT_METRICS, summary)
     end_session(folder, status, steps=trainer.global_step, fit_seconds=seconds["fit_seconds"])
-    log.info("%s; %s %.4g after %d steps in %.1f s", status, metric, score, trainer.global_step, seconds["fit_seconds"])
+    log.info("%s; best %s %.4g; %d steps in %.1f s", status, metric, score, trainer.global_step, seconds["fit_seconds"])
     log.info("run: %s", folder)
