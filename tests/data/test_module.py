@@ -128,7 +128,7 @@ def test_open_data_refuses_bad_splits_and_other_classes(tmp_path):
 
 def test_data_without_images_retrieve_no_captions() -> None:
     told = refusal(BaseDataModule[Any]().nearest_captions, 2)
-    assert told == "decoding.retrieval_captions=2: the data module has no nearest_captions()"
+    assert told == "decoding.retrieval_captions=2: the data module has no nearest_captions(); set it to 0"
 
 
 class Dicts(BaseDataModule):
@@ -146,7 +146,7 @@ class Dicts(BaseDataModule):
 
 def test_a_split_that_a_module_lacks_or_cannot_read_is_one_line() -> None:
     data = Dicts({"train": [1]})
-    assert refusal(data.open_split, "test") == "data: Dicts has no split test"
+    assert refusal(data.open_split, "test") == "data: Dicts has no split test; choose another"
     assert refusal(data.open_split, "dev") == "data: /no/such/file: No such file or directory"
     data.parts["test"] = [2]
     data.open_split("test")

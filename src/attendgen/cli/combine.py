@@ -95,7 +95,7 @@ def _parse_weights(text: str | None) -> list[float] | None:
     try:
         return [float(weight) for weight in text.split(",")] if text is not None else None
     except ValueError:
-        raise UserError(f"--weights {text}: expected numbers with commas between") from None
+        raise UserError(f"--weights {text}: expected numbers with commas between, as 0.6,0.4") from None
 
 
 def _print_made(weights: list[float], out: Path) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from attendgen.cli.options import Device, Precision, Trust, take_settings, with_decoding_options
 from attendgen.runs.folder import require_run
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.files import exists
 from attendgen.utils.tables import print_table
 
@@ -84,7 +84,7 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     overrides = [argument for argument in arguments if "=" in argument and not exists(argument)]
     runs = list(dict.fromkeys(argument for argument in arguments if argument not in overrides))
     if not runs:
-        raise UserError(f"evaluate: no RUN among {' '.join(arguments)}; see --help")
+        raise UserError(f"evaluate: no RUN among {format_some(arguments)}; see --help")
     for run in runs:  # before an evaluation that can take long
         require_run(run)
     return runs, overrides

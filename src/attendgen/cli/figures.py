@@ -29,7 +29,7 @@ def save_alignment(result: "Result", path: Path, run: str, words: str | None = N
     from attendgen.visualization import plotting
 
     if not result.attention.size:
-        raise UserError(f"--attention: {run} does not attend to anything")
+        raise UserError(f"--attention: {run} does not attend to anything; leave it out")
     chosen = choose_words(result, words)
     tokens, weights = chosen.tokens[:MAX_ROWS], chosen.attention[:MAX_ROWS]
     plotting.save(plotting.plot_alignment(chosen.source, tokens, weights, groups=chosen.rows), path)
@@ -68,7 +68,7 @@ def choose_words(result: "Result", words: str | None) -> "Result":
         found = find_phrase(result.tokens, word, result.text)
         if not found:
             text = "".join(gap + piece for gap, piece in lay_out(result.tokens, result.text) if piece not in SPECIALS)
-            raise UserError(f"--words: no word {word.strip()!r} in the output {text!r}")
+            raise UserError(f"--words: no word {word.strip()!r} in the output {text!r}; give words of the output")
         rows.update(row for run in found for row in run)
     order = sorted(rows)
     return replace(

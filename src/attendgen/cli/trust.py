@@ -19,7 +19,7 @@ def trust(
 
     names = packages or []
     if remove and not names:
-        raise UserError("trust --remove: name the package")
+        raise UserError("trust --remove: give the name of the package, as --remove mypaper")
     for name in names:
         if remove:
             forget(name)

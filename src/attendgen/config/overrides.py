@@ -14,7 +14,7 @@ from attendgen.config.keys import iterate_keys, suggest_key
 from attendgen.config.literals import expand_home
 from attendgen.config.paths import get_path_fields, make_declared_paths_absolute
 from attendgen.config.trust import OWN_FIELD
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, format_some
 
 # files and folders in a config: on a command line they are relative to the working directory
 PATHS = ("data.root", "data.train", "data.val", "data.test", "data.cache", "paths.cache", "paths.data")
@@ -38,7 +38,7 @@ def override_config(config: DictConfig, overrides: list[str]) -> DictConfig:
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{' '.join(overrides)}: {get_first_line(error)}") from error
+        raise UserError(f"{format_some(overrides)}: {get_first_line(error)}") from error
     changed = [override.partition("=")[0] for override in overrides]
     for key in changed:
         if key == "data.root" or (key in PATHS and "data.root" not in changed) or _is_declared(config, key):

@@ -90,7 +90,7 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
         Raises:
             UserError: the data is not text.
         """
-        raise UserError("--text: only language models score text files")
+        raise UserError("--text: only language models score text files; leave it out")
 
     def nearest_captions(self, number: int) -> NearestCaptions:
         """Return an index that finds the captions of the `number` training images most similar to an image.
@@ -98,7 +98,7 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
         Raises:
             UserError: the data has no captions of images.
         """
-        raise UserError(f"decoding.retrieval_captions={number}: the data module has no nearest_captions()")
+        raise UserError(f"decoding.retrieval_captions={number}: the data module has no nearest_captions(); set it to 0")
 
     def connect(self, vocabulary: VocabularyKind, encoder: ImageEncoder | None = None) -> None:  # noqa: ARG002
         """Receive what the data shares with the model.
@@ -127,7 +127,7 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
         except KeyError as error:  # of a module that keeps its splits in a dict
             if error.args != (self.eval_split,):
                 raise
-            raise UserError(f"data: {type(self).__name__} has no split {split}") from error
+            raise UserError(f"data: {type(self).__name__} has no split {split}; choose another") from error
         except OSError as error:
             raise UserError(f"data: {get_first_line(error)}") from error
 

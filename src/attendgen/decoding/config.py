@@ -97,9 +97,11 @@ class DecodingConfig:
         if self.top_p is not None:
             _require("top_p", self.top_p, (int, float), 0)
             if not 0 < self.top_p <= 1:
-                raise UserError(f"decoding.top_p={self.top_p}: expected a probability above 0")
+                raise UserError(f"decoding.top_p={self.top_p}: expected a probability above 0, up to 1")
         if self.min_length > self.max_length:
-            raise UserError(f"decoding.min_length={self.min_length}: above max_length={self.max_length}")
+            raise UserError(
+                f"decoding.min_length={self.min_length}: above max_length={self.max_length}; change one of them"
+            )
         if self.length_penalty_type == "avg" and self.length_penalty:
             raise UserError(
                 f"decoding.length_penalty={self.length_penalty}: the type avg has no exponent; leave one of them out"
@@ -148,7 +150,7 @@ class DecodingConfig:
             UserError: two options exclude each other.
         """
         if given.get("temperature") == 0 and {"top_k", "top_p"} & given.keys():
-            raise UserError("decoding.temperature=0: turns sampling off, which top_k and top_p are settings of")
+            raise UserError("decoding.temperature=0: turns sampling off; leave top_k and top_p out")
         return self._turn_off_algorithm(given) | self._turn_off_penalty(given)
 
     def describe(self) -> str:

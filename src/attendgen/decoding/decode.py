@@ -72,7 +72,9 @@ def decode(
         outputs, evidence_sets = generate_candidates(model, memory, state, config, suppress_tokens, examples, **text)
         if config.retrieval_captions:
             if retrieved is None:
-                raise UserError(f"decoding.retrieval_captions={config.retrieval_captions}: only captioners retrieve")
+                raise UserError(
+                    f"decoding.retrieval_captions={config.retrieval_captions}: only captioners retrieve; set it to 0"
+                )
             evidence_sets = [*evidence_sets, retrieved]
         return mbr_rerank(outputs, evidence_sets, config.n_best)
 
@@ -118,7 +120,10 @@ def decode_tokens(
     rules = _get_rules(config, suppress_tokens, prefix, eos_id)
     if config.beam_size > 1:
         if on_token is not None:
-            raise UserError(f"decoding.beam_size={config.beam_size}: the tokens of a beam are known only at the end")
+            raise UserError(
+                f"decoding.beam_size={config.beam_size}: the tokens of a beam are known only at the end; "
+                "use a beam size of 1"
+            )
         return _search_beam(model, memory, state, config, config.n_best, rules)
     rules["earlier"] = earlier
     if not config.samples_outputs:

@@ -93,7 +93,9 @@ class OwnProcessors:
             if processed.shape != log_probs.shape:
                 sizes = f"{tuple(processed.shape)} for {tuple(log_probs.shape)}"
                 name = type(processor).__name__
-                raise UserError(f"decoding.processors: {name} returned a tensor of another shape, {sizes}")
+                raise UserError(
+                    f"decoding.processors: {name} returned a tensor of another shape, {sizes}; keep the shape"
+                )
             valid.append((processed <= ROUNDING).all())
         before = self._are_valid or valid
         self._are_valid = [one & other for one, other in zip(before, valid, strict=True)]

@@ -48,7 +48,9 @@ def wait_for_folder(folder: Path, patience: float = PATIENCE) -> None:
             if (folder / LAUNCH).read_text(encoding="utf-8") == launch:
                 return
         time.sleep(0.05)
-    raise UserError(f"{folder}: the first process has not begun a run there within {patience:.0f} seconds")
+    raise UserError(
+        f"{folder}: the first process has not begun a run there within {patience:.0f} seconds; see its message"
+    )
 
 
 @contextlib.contextmanager

@@ -87,7 +87,9 @@ class TrainedModel:
         own = OmegaConf.select(config, "task.decoding")
         settings: Any = OmegaConf.select(config, "decoding") if own is None else own
         if settings is None:
-            raise UserError("decoding: missing in the run's config")
+            raise UserError(
+                "decoding: missing in the run's config; add it, as {_target_: attendgen.decoding.DecodingConfig}"
+            )
         return settings
 
     def find_unknown(self, text: str) -> tuple[list[str], int]:
@@ -107,7 +109,7 @@ class TrainedModel:
         settings = self._get_settings()
         for name, value in options.items():
             if value is None and OmegaConf.select(settings, name, default=ABSENT) is ABSENT:
-                raise UserError(f"decoding.{name}: no such setting of the run's decoding")
+                raise UserError(f"decoding.{name}: no such setting of the run's decoding; leave it out")
             if value is None:
                 OmegaConf.update(settings, name, None)
         return {name: value for name, value in options.items() if value is not None}
@@ -116,7 +118,7 @@ class TrainedModel:
         """Return decoding of the user's own with other settings."""
         for name in given:
             if not takes_argument(type(decoding), name):
-                raise UserError(f"decoding: {settings['_target_']} has no setting {name!r}")
+                raise UserError(f"decoding: {settings['_target_']} has no setting {name!r}; leave it out")
         plain: Any = OmegaConf.to_container(settings, resolve=True)
         return instantiate(OmegaConf.create({**plain, **given}, flags={"allow_objects": True}), "decoding")
 
@@ -153,7 +155,7 @@ def _merge_nested(settings: DictConfig, options: dict[str, Any]) -> dict[str, An
     for name in options.keys() - merged.keys():
         group = name.rpartition(".")[0]
         if not OmegaConf.is_config(OmegaConf.select(whole, group)):
-            raise UserError(f"decoding.{name}: the run's decoding has no part {group!r}")
+            raise UserError(f"decoding.{name}: the run's decoding has no part {group!r}; leave it out")
         try:
             OmegaConf.update(whole, name, options[name], force_add=True)
         except (OmegaConfBaseException, ValueError, IndexError) as error:

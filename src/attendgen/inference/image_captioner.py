@@ -101,7 +101,7 @@ class ImageCaptioner(TrainedModel):
             UserError: there are both.
         """
         if len({image.dtype for image in images}) > 1:
-            raise UserError("images and files of features cannot be mixed; caption them one after the other")
+            raise UserError("caption: images and files of features cannot be mixed; caption them one after the other")
         if not images[0].is_floating_point():
             return torch.stack(list(images)).to(self.device)
         joined = join_features([image.unsqueeze(0) for image in images])

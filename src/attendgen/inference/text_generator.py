@@ -56,7 +56,9 @@ class TextGenerator(TrainedModel):
         """
         decoding: Any = super().make_decoding(options)
         if getattr(decoding, "beam_size", 1) > 1:
-            raise UserError(f"beam_size={decoding.beam_size}: language models sample or decode greedily; leave it out")
+            raise UserError(
+                f"decoding.beam_size={decoding.beam_size}: language models sample or decode greedily; leave it out"
+            )
         if getattr(decoding, "facts", False):
             raise UserError(NO_TABLES)
         if not hasattr(decoding, "max_length"):

@@ -45,13 +45,19 @@ class MuonAdamW(Optimizer):
             ours = [(name, value) for name, value in named if re.search(matrices, name)]
             odd = [name for name, value in ours if value.ndim != 2]
             if odd:
-                raise UserError(f"task.optimizer.matrices={matrices}: {odd[0]} is not a matrix")
+                raise UserError(
+                    f"task.optimizer.matrices={matrices}: {odd[0]} is not a matrix; "
+                    "give a pattern of the names of matrices"
+                )
             if ours:
                 chosen.append({"params": ours})
             rest = [(name, value) for name, value in named if not re.search(matrices, name)]
             others.append({**group, "params": rest})
         if not chosen:
-            raise UserError(f"task.optimizer.matrices={matrices}: finds no parameter of this model")
+            raise UserError(
+                f"task.optimizer.matrices={matrices}: finds no parameter of this model; "
+                "give a regular expression of their names"
+            )
         self.muon = Muon(chosen, lr=muon_lr, weight_decay=weight_decay, momentum=momentum)
         on_cpu = all(value.device.type == "cpu" for group in others for _, value in group["params"])
         # one pass over large tables instead of ten; on a GPU the loss scaler could not clip gradients any more

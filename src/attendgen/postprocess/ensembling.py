@@ -29,7 +29,7 @@ from attendgen.runs.run import Run, detach_encoder, skip_pretrained_weights
 from attendgen.runs.save import save_model_as_run
 from attendgen.tasks.base import BaseTask
 from attendgen.utils.devices import find_device
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.precision import autocast, require_precision, set_matmul_precision
 from attendgen.utils.progress import track
 
@@ -72,7 +72,9 @@ def make_ensemble(
     models = [run.load_model() for run in runs]
     kinds = {get_ensemble_class(model) for model in models}
     if len(kinds) > 1:
-        raise UserError(f"ensemble: some of {', '.join(names)} read windows, others streams; see data.stateful")
+        raise UserError(
+            f"ensemble: some of {format_some(names)} read windows, others streams; combine runs of one data.stateful"
+        )
     settings = make_settings(names, runs, models, kinds.pop(), weights)
     config = first.config.copy()
     OmegaConf.set_struct(config, False)
@@ -168,7 +170,7 @@ def fit_weights(task: BaseTask[Any], batches: Batches, precision: str = "32") ->
             gain / best.tokens,
         )
     if best.weights.max() <= 0:
-        raise UserError("--fit: no member predicts the split better than chance")
+        raise UserError("--fit: no member predicts the split better than chance; give --weights, or other members")
     model.weights = best.weights.tolist()
     return model.weights
 
@@ -244,4 +246,7 @@ def _require_same_encoder(names: Sequence[str], encoders: Sequence[ImageEncoder]
     signatures = [get_signature(encoder) for encoder in encoders]
     for name, signature in zip(names, signatures, strict=True):
         if signature != signatures[0]:
-            raise UserError(f"{name}: model.encoder: {signature}, not the {signatures[0]} of {names[0]}")
+            raise UserError(
+                f"{name}: model.encoder: {signature}, not the {signatures[0]} of {names[0]}; "
+                "combine runs of one encoder"
+            )

@@ -23,9 +23,11 @@ def find_compatible_runs(command: str, names: Sequence[str], folder: Path) -> li
     first = runs[0]
     for name, run in zip(names, runs, strict=True):
         if run.family != first.family:
-            raise UserError(f"{name}: family {run.family}; {names[0]} has {first.family}")
+            raise UserError(f"{name}: family {run.family}; {names[0]} has {first.family}; combine models of one family")
         if describe(run.vocabulary) != describe(first.vocabulary):
-            raise UserError(f"{name}: vocabulary: other tokens than those of {names[0]}")
+            raise UserError(
+                f"{name}: vocabulary: other tokens than those of {names[0]}; combine runs that share a vocabulary"
+            )
         if "members" in run.config.model:
             raise UserError(f"{name}: model.members: an ensemble itself; name its members")
     return runs

@@ -51,7 +51,7 @@ def read_textgenerate(path: Path) -> Imported:
         if name not in weights or len(weights[name]) != len(PRINTABLE):
             found = tuple(weights[name].shape) if name in weights else "missing"
             expected = f"{len(PRINTABLE)} rows, one per printable character"
-            raise UserError(f"{path}: field {name}: {found}; expected {expected}")
+            raise UserError(f"{path}: field {name}: {found}; expected {expected}; give a checkpoint with it")
         fill = NEVER if name == "out.bias" else 0.0
         unknown = weights[name].new_full((specials, *weights[name].shape[1:]), fill)
         weights[name] = torch.cat([unknown, weights[name]])

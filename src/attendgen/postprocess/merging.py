@@ -77,4 +77,4 @@ def _require_same_shapes(names: Sequence[str], states: Sequence[Mapping[str, Ten
         for name in (*first, *shapes):
             if shapes.get(name) != first.get(name):
                 own, other = shapes.get(name, "missing"), first.get(name, "missing")
-                raise UserError(f"{run}: model: {name} is {own}, in {names[0]} {other}")
+                raise UserError(f"{run}: model: {name} is {own}, in {names[0]} {other}; merge runs of one model")

@@ -138,7 +138,7 @@ def cross_entropy(task: BaseTask[Any], batches: Batches, precision: str = "32") 
             more, count = task.nll(batch)
             nll, tokens = nll + float(more), tokens + float(count)
     if not tokens:
-        raise UserError("--fit: the split is empty")
+        raise UserError("--fit: the split is empty; choose another split")
     return nll / tokens
 
 

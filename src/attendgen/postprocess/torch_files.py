@@ -72,7 +72,7 @@ def read_torch_file(path: Path, is_known: Callable[[Name], bool]) -> TorchFile:
     except BrokenPickleError as error:
         raise UserError(f"{path}: not a checkpoint of the expected kind: it holds {error}") from error
     except (zipfile.BadZipFile, ValueError, KeyError, struct.error, EOFError) as error:
-        raise UserError(f"{path}: broken, or not a file of torch.save") from error
+        raise UserError(f"{path}: broken, or not a file of torch.save; copy or download it again") from error
 
 
 def _read_zip(data: memoryview, reader: RecordReader) -> TorchFile:

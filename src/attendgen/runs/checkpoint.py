@@ -25,13 +25,16 @@ def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
         UserError: the file is missing, broken, or not a checkpoint of AttendGen.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+        raise UserError(f"{path}: no such checkpoint; give the path of a .ckpt file or a run directory")
     checkpoint = None
     with contextlib.suppress(Exception):  # torch raises a dozen kinds for what is one mistake
         mapped = mapped and zipfile.is_zipfile(path)  # torch's older format cannot be mapped
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: broken, or not a checkpoint that loads as plain weights")
+        raise UserError(
+            f"{path}: broken, or not a checkpoint that loads as plain weights; "
+            "give another of the run, such as checkpoints/last.ckpt"
+        )
     if RECORD not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"{path}: field '{RECORD}' is missing: not a checkpoint of AttendGen")
     record = checkpoint[RECORD]

@@ -99,7 +99,7 @@ def find_runs(folder: str | Path) -> RunList:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: no such folder; give one that holds runs")
     folders = {path.parent for name in (CONFIG, ERROR) for path in folder.rglob(name)}
     found = [run for folder in sorted(folders) if folder.name != HYDRA and (run := _read_run(folder))]
     return RunList(sorted(found, key=lambda run: run.started, reverse=True))

@@ -77,7 +77,9 @@ class Run:
         if not checkpoint.is_file():
             checkpoint = path / CHECKPOINTS / LAST
         if trained and not checkpoint.is_file():
-            raise UserError(f"{path / CHECKPOINTS / BEST}: no such checkpoint")
+            raise UserError(
+                f"{path / CHECKPOINTS / BEST}: no such checkpoint; train on with attendgen train resume={path}"
+            )
         if trained:
             restore_settings(config, checkpoint)
         return cls(path, checkpoint, config, vocabulary)
@@ -144,7 +146,10 @@ class Run:
         checkpoint = read_checkpoint(self.checkpoint)
         family = checkpoint[RECORD]["config"].get("family")
         if family != self.family:
-            raise UserError(f"{self.checkpoint}: a checkpoint of family {family}, but the run's is {self.family}")
+            raise UserError(
+                f"{self.checkpoint}: a checkpoint of family {family}, but the run's is {self.family}; "
+                "give the checkpoint of this run"
+            )
         return select_model(checkpoint["state_dict"])
 
 

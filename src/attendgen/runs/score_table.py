@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from attendgen.runs.grouping import find_differing, format_settings, group_runs
 from attendgen.runs.listing import RunSummary
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, format_some
 
 ALIASES = {"dev": "val", "val": "dev"}  # names of one split
 LOWER_IS_BETTER = frozenset(
@@ -104,7 +104,7 @@ def make_score_table(runs: Sequence[RunSummary], metrics: Sequence[str], split: 
     names = list(dict.fromkeys(name for run in runs for name in find_scores(run, split) or {}))
     for metric in metrics:
         if metric not in names:
-            raise UserError(f"--metrics {metric}: no run has this score of {split}; there are {', '.join(names)}")
+            raise UserError(f"--metrics {metric}: no run has this score of {split}; there are {format_some(names)}")
     if by not in ("run", "setting"):
         raise UserError(f"--by {by}: unknown; choose run or setting")
     lower = frozenset(metric for metric in metrics if _is_lower_better(metric, runs))

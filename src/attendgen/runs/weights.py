@@ -44,7 +44,9 @@ def save_weights(model: nn.Module, path: Path, bits: int = 16, four_bits: str | 
         else:
             tensors[name] = value.half() if value.is_floating_point() else value
     if four_bits is not None and not found:
-        raise UserError(f"--four-bits {four_bits}: finds no matrix of the model")
+        raise UserError(
+            f"--four-bits {four_bits}: finds no matrix of the model; give a regular expression of their names"
+        )
     with replacing(path) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
 

@@ -49,7 +49,9 @@ def run_trial(config: DictConfig, folder: Path) -> float | None:
     hydra = HydraConfig.get()
     number, devices = hydra.job.num, config.trainer.devices
     if config.trainer.num_nodes > 1:
-        raise UserError(f"trainer.num_nodes={config.trainer.num_nodes}: a trial of a sweep has one machine")
+        raise UserError(
+            f"trainer.num_nodes={config.trainer.num_nodes}: a trial of a sweep has one machine; set it to 1"
+        )
     if not config.isolate and devices not in (1, "1"):
         raise UserError(f"trainer.devices={devices}: isolate=false trains on one device per trial; use isolate=true")
     log.info("trial %s: %s", number, " ".join(map(clean_argument, hydra.overrides.task)))

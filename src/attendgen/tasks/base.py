@@ -270,7 +270,9 @@ def sum_terms(terms: Mapping[str, LossTerm]) -> Tensor:
         raise UserError("task: a term of the loss is called 'loss', which is the name of their sum; rename it")
     weighted = [term.value * term.weight for term in terms.values() if term.weight]
     if not weighted:
-        raise UserError(f"task: no term of the loss has a weight: {', '.join(terms) or 'there is none'}")
+        raise UserError(
+            f"task: no term of the loss has a weight: {', '.join(terms) or 'there is none'}; set one above 0"
+        )
     return functools.reduce(torch.add, weighted)
 
 

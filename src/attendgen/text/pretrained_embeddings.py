@@ -42,7 +42,10 @@ class PretrainedEmbeddings:
         """
         found = self.read(vocabulary, embedding.embedding_dim)
         if not found:
-            raise UserError(f"{self.file}: none of the vocabulary's {len(vocabulary)} words is in it")
+            raise UserError(
+                f"{self.file}: none of the vocabulary's {len(vocabulary)} words is in it; "
+                "choose vectors of its language, or another data.normalizer"
+            )
         rows = torch.tensor(sorted(found))
         with torch.no_grad():
             embedding.weight[rows] = torch.stack([found[row] for row in rows.tolist()]).to(embedding.weight)

@@ -142,7 +142,10 @@ class Vocabulary:
         if not text.strip():
             raise UserError(f"{field}: empty text; give at least one word")
         if all(index == self.unknown for index in ids):
-            raise UserError(f"{field}: {text!r} has only {self.tokenizer.unit} that the model has never seen")
+            raise UserError(
+                f"{field}: {text!r} has only {self.tokenizer.unit} that the model has never seen; "
+                "write it as the training texts are written"
+            )
         return ids
 
     def to_tokens(self, ids: Iterable[int]) -> list[str]:

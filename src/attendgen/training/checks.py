@@ -41,7 +41,7 @@ def require_training(config: DictConfig, source: Path) -> None:
     """
     for key in ("trainer", "callbacks", "paths", "monitor"):
         if not isinstance(OmegaConf.select(config, key), DictConfig):
-            raise UserError(f"{source}: {key}: missing, or not a group of fields; the run cannot be trained")
+            raise UserError(f"{source}: {key}: missing, or not a group of fields; the run cannot be trained, only used")
 
 
 def _iterate_paths(config: DictConfig, source: Path) -> Iterator[tuple[str, str]]:
@@ -74,7 +74,9 @@ def require_own_paths(config: DictConfig, folder: Path, given: list[str], source
                 f"the command line: {field}={value}"
             )
     if (folder / LOG).is_symlink():
-        raise UserError(f"{folder / 'train.log'}: a link to another file; a resumed run would write to that one")
+        raise UserError(
+            f"{folder / 'train.log'}: a link to another file, to which a resumed run would write; remove the link"
+        )
 
 
 def require_own_checkpoints(checkpoint: SavedCheckpoint) -> None:
@@ -91,4 +93,7 @@ def require_own_checkpoints(checkpoint: SavedCheckpoint) -> None:
         names = [*models, *(state.get(f"{kind}_model_path") for kind in ("kth_best", "last", "best"))]
         for name in filter(None, names):
             if Path(name).resolve().parent != Path(state["dirpath"]).resolve() or Path(name).is_dir():
-                raise UserError(f"{checkpoint.path}: names {name} as a checkpoint of its own, which it is not")
+                raise UserError(
+                    f"{checkpoint.path}: names {name} as a checkpoint of its own, which it is not; "
+                    "copy the run's folder as a whole"
+                )

@@ -70,4 +70,7 @@ def load_weights_of(model: torch.nn.Module, run: Run) -> None:
         model.load_state_dict(run.load_model().state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"init_from={run.checkpoint}: weights of another model: {reason}") from error
+        raise UserError(
+            f"init_from={run.checkpoint}: weights of another model: {reason}; "
+            "use the settings of its model, or leave init_from out"
+        ) from error

@@ -85,7 +85,7 @@ def check_numbers(config: DictConfig) -> None:
     """
     for field in ("seed", "steps", "epochs", "validate_every"):
         if not isinstance(config[field], int):
-            raise UserError(f"{field}={config[field]}: expected a whole number")
+            raise UserError(f"{field}={config[field]}: expected a whole number, such as 10")
     for field in ("steps", "epochs"):
         if config[field] < 1 and config[field] != -1:
             raise UserError(f"{field}={config[field]}: expected a number from 1, or -1 for no limit")
@@ -121,7 +121,10 @@ def require_space(folder: Path, model: torch.nn.Module) -> None:
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     needed, free = 12 * weights, shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{folder}: {free / 1e6:.0f} MB are free, but the checkpoints need up to {needed / 1e6:.0f} MB")
+        raise UserError(
+            f"{folder}: {free / 1e6:.0f} MB are free, but the checkpoints need up to {needed / 1e6:.0f} MB; "
+            "make room, or set hydra.run.dir"
+        )
 
 
 def fit(trainer: lightning.Trainer, components: Components, folder: Path) -> None:

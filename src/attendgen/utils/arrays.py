@@ -36,7 +36,10 @@ def reserve_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...], w
     needed = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(path.parent).free
     if free < needed:
-        raise UserError(f"{path.parent}: {what} need {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free")
+        raise UserError(
+            f"{path.parent}: {what} need {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free; "
+            "make room, or set another folder"
+        )
     array: np.memmap = np.lib.format.open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate") and needed:
         with path.open("rb+") as file:

@@ -59,7 +59,7 @@ class Coco:
         captions = self._read_captions(annotations, names, bad)
         bad.finish()
         if not captions:
-            raise UserError(f"{path}: no image has a caption")
+            raise UserError(f"{path}: no image has a caption; expected annotations with image_id and caption")
         folder = self.root / self.images.format(split=split, year=self.year)
         rows = [CaptionedImage(*names[key], tuple(texts)) for key, texts in captions.items()]
         return sorted((row._replace(path=folder / row.path) for row in rows), key=_order)

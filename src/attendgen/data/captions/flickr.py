@@ -65,7 +65,7 @@ class Flickr8k:
         lines = (line.strip() for line in read_text(listing, self.encoding).split("\n"))
         names = list(dict.fromkeys(line for line in lines if line))
         if not names:
-            raise UserError(f"{listing}: empty image list")
+            raise UserError(f"{listing}: empty; expected the file name of an image per line")
         captions = self._read_captions()
         bare = [name for name in names if name not in captions]
         if bare:

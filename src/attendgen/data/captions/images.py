@@ -23,7 +23,7 @@ def open_image(path: str | Path) -> Image.Image:
             image.load()
             upright = turn_upright(image)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
+        raise UserError(f"{path}: no such image; give the path of an image file") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: not an image in a known format") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -242,7 +242,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
             raise UserError(f"{option}: a training image finds itself; choose another split")
         paths = self.rows("train").paths()
         if number > len(paths):
-            raise UserError(f"{option}: there are {len(paths)} training images")
+            raise UserError(f"{option}: there are {len(paths)} training images; give a smaller number")
         images = self.images(paths)
         if not isinstance(images, FeatureCache | StoredFeatures):
             raise UserError(f"{option}: needs cached features; set data.cache=DIR")

@@ -162,7 +162,7 @@ def read_tables(path: Path, column: str = "mr") -> list[Table]:
         parts = found if isinstance(found, list) else [found]
         tables = [_read_part(path, f"table {number}", _read_json, part) for number, part in enumerate(parts, 1)]
     if not tables:
-        raise UserError(f"{path}: no tables")
+        raise UserError(f"{path}: no tables; see docs/guide/data.md for their form")
     return tables
 
 

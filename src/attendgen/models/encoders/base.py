@@ -64,7 +64,10 @@ class GridEncoder(nn.Module):
         if unfreeze_stages:
             stages = find_stages(self, size)
             if not 0 < unfreeze_stages <= len(stages):
-                raise UserError(f"model.encoder.unfreeze_stages={unfreeze_stages}: {name} has {len(stages)} stages")
+                raise UserError(
+                    f"model.encoder.unfreeze_stages={unfreeze_stages}: {name} has {len(stages)} stages; "
+                    "give a number from 0 to that"
+                )
             for module in (module for stage in stages[-unfreeze_stages:] for module in stage):
                 for parameter in module.parameters(recurse=False):
                     parameter.requires_grad_(True)
