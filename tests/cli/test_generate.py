@@ -8,7 +8,7 @@ from PIL import Image
 
 from attendgen.inference.load import load
 from helpers.attention_pages import read_data
-from helpers.errors import Command
+from helpers.errors import Command, assert_mistake
 from helpers.runs import SharedRuns
 
 
@@ -106,3 +106,9 @@ def test_temperature_0_and_beam_1_are_greedy(
     outcome = attendgen("generate", run, "It was", *options, "--max-length", 30)
     assert outcome.code == 0, outcome.err
     assert outcome.out == greedy.text + "\n"
+
+
+def test_a_figure_of_a_model_without_attention_is_refused_before_the_text(attendgen: Command, tmp_path: Path) -> None:
+    outcome = attendgen("generate", "novels", "It was", "--attention", tmp_path / "map.png")
+    assert_mistake(outcome, "--attention: novels does not attend to anything")
+    assert outcome.out == ""

@@ -39,7 +39,7 @@ class Code:
 @pytest.mark.parametrize("mapped", [False, True])
 def test_broken_checkpoints_are_named_and_run_no_code(tmp_path: Path, mapped: bool) -> None:
     path = tmp_path / "best.ckpt"
-    assert refusal(read_checkpoint, path, mapped) .startswith(f"{path}: no such checkpoint; ")
+    assert refusal(read_checkpoint, path, mapped).startswith(f"{path}: no such checkpoint; ")
     whole = save(path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert refusal(read_checkpoint, path, mapped).startswith(f"{path}: broken")

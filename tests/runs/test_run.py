@@ -51,7 +51,7 @@ def test_last_checkpoint_serves_until_there_is_a_best_one(copy: Path) -> None:
     (copy / CHECKPOINTS / BEST).unlink()
     assert Run.find(copy).checkpoint == copy / CHECKPOINTS / LAST
     shutil.rmtree(copy / CHECKPOINTS)
-    assert refusal(Run.find, copy) .startswith(f"{copy / CHECKPOINTS / BEST}: no such checkpoint; ")
+    assert refusal(Run.find, copy).startswith(f"{copy / CHECKPOINTS / BEST}: no such checkpoint; ")
     assert Run.find(copy, trained=False).folder == copy
 
 

@@ -16,9 +16,16 @@ def end_with(error: BaseException):
     return command
 
 
+LOWER = "lower --beam, --max-length, data.batch_size or model.hidden\n"
 ENDS = [
     (UserError("data.tsv: line 3:\n no tab"), 2, "name: data.tsv: line 3: no tab\n"),
     (OSError(errno.ENAMETOOLONG, "File name too long", "a"), 1, "name: a: File name too long\n"),
+    (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes. Error code 12"),
+        1,
+        f"name: can't allocate memory: you tried to allocate 800 bytes; {LOWER}",
+    ),
+    (MemoryError(), 1, f"name: MemoryError; {LOWER}"),
     (DivergedError("the loss is nan"), 1, "name: the loss is nan\n"),
     (Interrupted(signal.SIGTERM, 5), 143, "name: stopped by SIGTERM after step 5\n"),
     (Interrupted(signal.SIGINT, 5), 130, "name: stopped by SIGINT after step 5\n"),

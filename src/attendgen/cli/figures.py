@@ -28,12 +28,21 @@ def save_alignment(result: "Result", path: Path, run: str, words: str | None = N
     """
     from attendgen.visualization import plotting
 
-    if not result.attention.size:
-        raise UserError(f"--attention: {run} does not attend to anything; leave it out")
+    require_weights(result, run)
     chosen = choose_words(result, words)
     tokens, weights = chosen.tokens[:MAX_ROWS], chosen.attention[:MAX_ROWS]
     plotting.save(plotting.plot_alignment(chosen.source, tokens, weights, groups=chosen.rows), path)
     print(f"attention: {path}", file=sys.stderr)
+
+
+def require_weights(result: "Result", run: str) -> None:
+    """Check that an output has attention weights.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not result.attention.size:
+        raise UserError(f"--attention: {run} does not attend to anything; leave it out")
 
 
 def save_panels(result: "Result", image: "Image.Image", path: Path, words: str | None = None) -> None:

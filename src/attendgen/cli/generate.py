@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attendgen.cli.figures import save_alignment
+from attendgen.cli.figures import require_weights, save_alignment
 from attendgen.cli.lines import generate_file, get_unit
 from attendgen.cli.notes import UnknownTokens, report_search
 from attendgen.cli.options import (
@@ -94,6 +94,8 @@ def generate(
     model = load_generator(run, device, precision)
     texts = [*given, *(text for path in prompt_file or [] for text in model.read_inputs(path))]
     decoding = model.clear_settings(decoding)
+    if attention is not None:
+        require_attending(model, texts[0], run)
     if score is None:
         report_search(model, decoding)
     unknown = UnknownTokens()
@@ -114,6 +116,16 @@ def generate(
     if html is not None:
         write_page(found, html, model.run.name)
     return 0
+
+
+def require_attending(model: Any, text: str, run: str) -> None:
+    """Check that a model attends to something, before a text is generated, which can take long.
+
+    Raises:
+        UserError: it is a language model without attention.
+    """
+    if model.run.family == "language_model":
+        require_weights(model.generate(text, max_length=1, beam_size=1)[0], run)
 
 
 def require_one_source(

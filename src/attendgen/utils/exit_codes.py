@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import time
 import traceback
@@ -14,6 +15,10 @@ from attendgen.utils.errors import DivergedError, Interrupted, UserError
 OF_THE_SYSTEM = {
     getattr(errno, name, -1) for name in ["EACCES", "EDQUOT", "ELOOP", "ENAMETOOLONG", "ENOSPC", "EPERM", "EROFS"]
 }
+# by the allocators of torch and of Python; `repr` begins with the name of the class
+OUT_OF_MEMORY = re.compile(
+    r"can.t allocate memory: you tried to allocate \d+ bytes|out of memory|MemoryError", re.IGNORECASE
+)
 PARTLY = 3  # the exit code of a command that could use some of its inputs, but not all
 PATIENCE = 10.0  # seconds that the first of several processes has to report an error that all of them meet
 
@@ -72,6 +77,8 @@ def get_line(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return f"{', '.join(names) or 'the system'}: {error.strerror}"
+    if isinstance(error, MemoryError | RuntimeError) and (needed := OUT_OF_MEMORY.search(f"{error!r} {error}")):
+        return f"{needed[0]}; lower --beam, --max-length, data.batch_size or model.hidden"
     if _is_usage(error):
         usage = error.format_message()  # type: ignore[attr-defined]
         line = f"{' '.join(usage.split()) or 'a command is missing'}; see --help"

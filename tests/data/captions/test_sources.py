@@ -62,7 +62,7 @@ def test_flickr8k_refuses_images_without_a_caption(flickr):
 def test_flickr8k_refuses_empty_and_missing_files(flickr):
     listing = flickr / "Flickr_8k.trainImages.txt"
     listing.write_text("\n\n")
-    assert refusal(lambda: Flickr8k(str(flickr))("train")) .startswith(f"{listing}: empty; ")
+    assert refusal(lambda: Flickr8k(str(flickr))("train")).startswith(f"{listing}: empty; ")
     assert refusal(lambda: Flickr8k(str(flickr))("test")).startswith(f"{flickr / 'Flickr_8k.testImages.txt'}: ")
     (flickr / "Flickr8k.token.txt").unlink()
     assert refusal(lambda: Flickr8k(str(flickr))("val")).startswith(f"{flickr / 'Flickr8k.token.txt'}: ")

@@ -110,4 +110,4 @@ def test_files_hold_tables_without_texts(tmp_path):
     one.write_text("[5]", encoding="utf-8")
     assert refusal(read_tables, one) == f"{one}: table 1: expected an object with 'rows', found int"
     one.write_text("[]", encoding="utf-8")
-    assert refusal(read_tables, one) .startswith(f"{one}: no tables; ")
+    assert refusal(read_tables, one).startswith(f"{one}: no tables; ")
