@@ -152,6 +152,7 @@ def test_a_byte_order_mark_names_the_encoding(tmp_path, encoding):
 @pytest.mark.parametrize(
     ("encoding", "text"),
     [
+        ("cp1252", "El niño comió.\n"),
         ("cp1252", "L'élève étudie près de la forêt où règne l'été.\n"),
         ("cp1251", "Мальчик читает книгу у окна, а девочка рисует.\n"),
         ("gb18030", "一个男孩在窗边读书，一个女孩在画画。\n"),

@@ -87,7 +87,7 @@ def _quote_path(value: str) -> str:
         return value
     try:
         is_read_as_written = OverridesParser.create().parse_override(f"key={value}").value() == value
-    except HydraException:
+    except (HydraException, ValueError):  # a number of thousands of digits
         is_read_as_written = False
     return value if is_read_as_written else quote(value)
 
@@ -100,7 +100,7 @@ def find_syntax_error(argument: str) -> str | None:
     """Return why Hydra cannot parse an override; None if it can."""
     try:
         OverridesParser.create().parse_override(argument)
-    except HydraException as error:
+    except (HydraException, ValueError) as error:
         reason = str(error.__cause__ or error).partition("See https")[0]
         return "not a value in Hydra's grammar" if "LexerNoViable" in reason else " ".join(reason.split())
     return None

@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -73,8 +74,23 @@ def advise_encoding(data: bytes) -> str:
     known = [match for match in found if match.encoding in candidates]  # it may also guess UTF-8, which it is not
     if not known:
         return "convert the file to UTF-8"
-    best = min(known, key=lambda match: (match.chaos, -match.coherence, candidates.index(match.encoding))).encoding
+
+    def rank(match: Any) -> tuple[Any, ...]:
+        return _mixes_alphabets(str(match)), match.chaos, -match.coherence, candidates.index(match.encoding)
+
+    best = min(known, key=rank).encoding
     return f"it looks like {best}: convert the file to UTF-8, or set data.encoding={best}"
+
+
+# words of Latin letters and those of another alphabet; Chinese and Japanese are written beside Latin ones
+OTHER = "[\u0370-\u04ff\u0590-\u06ff]"  # Greek, Cyrillic, Hebrew, Arabic
+MIXED = re.compile(f"[A-Za-z]{OTHER}|{OTHER}[A-Za-z]")
+
+
+def _mixes_alphabets(text: str) -> bool:
+    """Return whether most words with letters of an alphabet that is not Latin also have Latin ones."""
+    words = [word for word in text.split() if re.search(OTHER, word)]
+    return 2 * sum(MIXED.search(word) is not None for word in words) > len(words)
 
 
 def read_json(path: str | Path) -> Any:

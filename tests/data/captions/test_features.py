@@ -299,3 +299,16 @@ def test_disk_without_space_is_refused_before_anything_is_computed(encoder, imag
     with pytest.raises(UserError, match=r"the features of \d+ images need 0 MB, but 0 MB are free"):
         cache_features(encoder, images, folder)
     assert not list(folder.glob("*.partial.npy")) or not any(p.stat().st_size for p in folder.glob("*.partial.npy"))
+
+
+DAMAGED = ["[", "[]", '{"done": -1, "of": 3}', '{"done": 9, "of": 3}', '{"done": 2, "of": 4}']
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_record_of_what_is_done_counts_nothing(tmp_path, damaged):
+    path = tmp_path / "progress.json"
+    assert features.read_progress(path, 3) == 0
+    path.write_text('{"done": 2, "of": 3}')
+    assert features.read_progress(path, 3) == 2
+    path.write_text(damaged)
+    assert features.read_progress(path, 3) == 0

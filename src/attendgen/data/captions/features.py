@@ -1,5 +1,6 @@
 """Grid features of a frozen encoder, computed once and read back through a memory map."""
 
+import contextlib
 import copy
 import hashlib
 import logging
@@ -225,6 +226,16 @@ def fold_batch_norms(encoder: ImageEncoder) -> ImageEncoder:
     return copied
 
 
+def read_progress(path: Path, images: int) -> int:
+    """Return how many of so many images an interrupted call has done; none if the file is missing or damaged."""
+    with contextlib.suppress(UserError, OSError):
+        found = read_json(path)
+        done = found.get("done") if isinstance(found, dict) and found.get("of") == images else None
+        if isinstance(done, int) and 0 <= done <= images:
+            return done
+    return 0
+
+
 def fill_cache(
     encoder: ImageEncoder,
     images: PixelData,
@@ -241,7 +252,7 @@ def fill_cache(
     probe, masked = split_mask(encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)))
     regions, dim = probe.shape[1:]
     shape = (len(images), regions, dim)
-    done = read_json(progress)["done"] if progress.is_file() and is_whole(partial, shape) else 0
+    done = read_progress(progress, len(images)) if is_whole(partial, shape) else 0
     what = f"the features of {len(images)} images"
     rows: np.memmap = np.load(partial, mmap_mode="r+") if done else reserve_array(partial, np.float16, shape, what)
     mask: np.memmap | None = None

@@ -26,7 +26,10 @@ def open_image(path: str | Path) -> Image.Image:
         raise UserError(f"{path}: no such image; give the path of an image file") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: not an image in a known format") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}" if error.strerror else f"corrupt or truncated image ({error})"
+        raise UserError(f"{path}: {reason}") from error
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: corrupt or truncated image ({error})") from error
     return to_rgb(upright)
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -41,7 +40,9 @@ def read_features(path: Path) -> Float[Tensor, "regions dim"]:
                 loaded = _choose_array(path, loaded)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, BadZipFile, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # numpy reads the header as Python, and parts of a zip file in several ways
         raise UserError(f"{path}: not an array of numbers: {' '.join(str(error).split())}") from error
     return to_regions(path, loaded)
 
@@ -91,7 +92,7 @@ class FeatureStore:
     def _read_names(self) -> dict[str, int | str]:
         try:
             self.array = np.load(self.source, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # see `read_features`
             reason = " ".join(str(error).split())
             raise UserError(f"data.features={self.source}: not a folder, and not an array: {reason}") from error
         names = read_text(self.source.with_suffix(".txt")).split("\n")
