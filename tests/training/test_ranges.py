@@ -9,6 +9,13 @@ from attendgen.training.ranges import check_ranges
 from helpers.errors import refusal
 
 
+@pytest.mark.parametrize("value", [-1, float("inf"), float("nan"), "abc"])
+def test_a_learning_rate_is_finite(value: Any) -> None:
+    optimizer = {"_target_": "torch.optim.Adam", "lr": value}
+    config = OmegaConf.create({"model": {}, "task": {"optimizer": optimizer}, "trainer": {"accelerator": "cpu"}})
+    assert refusal(check_ranges, config) == f"task.optimizer.lr={value}: expected a number from 0"
+
+
 @pytest.mark.parametrize("value", [-1, 2.5, "3", True, None])
 def test_a_warm_up_is_a_whole_number_of_steps(value: Any) -> None:
     schedule = {"_target_": "attendgen.optim.WarmupCosine", "steps": 9, "warmup": value}

@@ -37,7 +37,7 @@ from attendgen.runs.run import Run
 from attendgen.sweeps.trial import run_trial
 from attendgen.training.checks import require_own_folder, require_own_paths, require_training
 from attendgen.training.train import train
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import DivergedError, UserError
 from attendgen.utils.exit_codes import run_command
 from attendgen.utils.ranks import get_launch, get_rank
 from attendgen.utils.resources import get_conf_dir
@@ -148,13 +148,14 @@ def compose_and_run() -> None:
 
     Raises:
         UserError: a job that is not a sweep's met a mistake.
+        DivergedError: its loss became infinite or NaN.
     """
-    mistakes: list[UserError] = []
+    mistakes: list[UserError | DivergedError] = []
 
     def job(config: DictConfig) -> float | None:
         try:
             return run_job(config)
-        except UserError as error:
+        except (UserError, DivergedError) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # perhaps in a launcher's process
                 raise
             mistakes.append(error)  # Hydra would print a line of its own

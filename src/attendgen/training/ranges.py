@@ -54,5 +54,5 @@ def _check_value(field: str, name: str, value: object) -> None:
         raise UserError(f"{field}={value}: expected a whole number from 1")
     if name == "warmup" and not (isinstance(value, int) and is_whole and value >= 0):
         raise UserError(f"{field}={value}: expected a whole number of steps from 0")
-    if name in RATES and not (isinstance(value, int | float) and value >= 0):
+    if name in RATES and not (isinstance(value, int | float) and 0 <= value < float("inf")):
         raise UserError(f"{field}={value}: expected a number from 0")
