@@ -7,8 +7,9 @@ import pytest
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from attendgen.data.module import BaseDataModule, canonical_split, open_data, require_split
+from attendgen.data.module import BaseDataModule, advise_root, canonical_split, open_data, require_split
 from attendgen.text.vocabulary import Vocabulary
+from attendgen.utils.files import read_text
 from helpers.errors import refusal
 
 
@@ -151,3 +152,17 @@ def test_a_split_that_a_module_lacks_or_cannot_read_is_one_line() -> None:
     data.parts["test"] = [2]
     data.open_split("test")
     assert data.eval_split == "test"
+
+
+@pytest.mark.parametrize("field", ["root", "source.root"])
+def test_a_missing_folder_of_data_is_told_with_its_option(tmp_path: Path, field: str) -> None:
+    def read(root: Path) -> None:
+        config = OmegaConf.create({})
+        OmegaConf.update(config, field, str(root))
+        with advise_root(config):
+            read_text(root / "a.txt")
+
+    assert refusal(read, tmp_path) == f"{tmp_path / 'a.txt'}: No such file or directory"
+    assert refusal(read, tmp_path / "none").endswith(
+        f"there is no folder {tmp_path / 'none'}; give that of the data by data.root=DIR"
+    )

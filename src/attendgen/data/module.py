@@ -1,11 +1,12 @@
 """The base of all data modules: the seam between data, model and training."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic
 
 import lightning
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
 from attendgen.config.instantiate import get_first_line, instantiate
@@ -13,6 +14,7 @@ from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.layers.encoder import ImageEncoder
 from attendgen.text.vocabulary import AnyVocabulary, VocabularyKind
 from attendgen.utils.errors import UserError
+from attendgen.utils.files import exists
 
 SPLITS = ("train", "val", "test")
 ALIASES = {"dev": "val"}
@@ -145,6 +147,27 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
         return self.make_loader(self.eval_split, shuffle=False)
 
 
+@contextlib.contextmanager
+def advise_root(config: DictConfig) -> Iterator[None]:
+    """Add to the message of a file that is missing that the folder of all data is, too.
+
+    Args:
+        config: of a data module.
+
+    Raises:
+        UserError: see the block.
+    """
+    try:
+        yield
+    except UserError as error:
+        folders = (config.get("root"), OmegaConf.select(config, "source.root"))
+        missing = [root for root in folders if isinstance(root, str) and not exists(root)]
+        if not missing or not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        advice = f"there is no folder {missing[0]}; give that of the data by data.root=DIR"
+        raise UserError(f"{error}; {advice}") from error.__cause__
+
+
 def open_data(
     config: DictConfig, vocabulary: AnyVocabulary, encoder: ImageEncoder | None = None, split: str | None = None
 ) -> BaseDataModule[Any]:
@@ -161,5 +184,6 @@ def open_data(
         raise UserError(f"data: {type(data).__name__} is not derived from attendgen.data.BaseDataModule")
     data.connect(vocabulary, encoder)
     if split is not None:
-        data.open_split(split)
+        with advise_root(config):
+            data.open_split(split)
     return data

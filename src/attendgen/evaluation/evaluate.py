@@ -20,7 +20,7 @@ from attendgen.config.instantiate import instantiate
 from attendgen.config.trust import trust as trust_packages
 from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.loader import BatchSizes
-from attendgen.data.module import BaseDataModule, open_data, require_split
+from attendgen.data.module import BaseDataModule, advise_root, open_data, require_split
 from attendgen.decoding.config import describe_search
 from attendgen.evaluation.dynamic import measure_dynamic_bits
 from attendgen.evaluation.options import (
@@ -177,7 +177,8 @@ def evaluate_run(
     if options.texts:
         data.read_files(options.texts)
     split = label.partition(".")[0]
-    data.open_split(split)
+    with advise_root(config.data):
+        data.open_split(split)
     results: dict[int, Result] = {}
     game = None if options.boxes is None else make_pointing_game(task, data, options.boxes)
     keepers = [results.__setitem__] * keep_results + ([] if game is None else [game.add])

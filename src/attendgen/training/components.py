@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.instantiate import instantiate
 from attendgen.data.captions.features import get_image_encoder
-from attendgen.data.module import BaseDataModule
+from attendgen.data.module import BaseDataModule, advise_root
 from attendgen.runs.checkpoint import SavedCheckpoint, find_newest_checkpoint
 from attendgen.runs.layout import CHECKPOINTS
 from attendgen.runs.run import Run
@@ -44,7 +44,8 @@ def build_components(config: DictConfig, folder: Path, resume: bool) -> Componen
     if resume:
         vocabulary = Run.find(folder, trained=False).vocabulary
     else:
-        vocabulary = data.build_vocabulary() if first is None else first.vocabulary
+        with advise_root(config.data):
+            vocabulary = data.build_vocabulary() if first is None else first.vocabulary
     model = instantiate(config.model, "model", **vocabulary.sizes())
     if first is not None and resumed is None:
         load_weights_of(model, first)
