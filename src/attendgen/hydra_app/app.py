@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.config.instantiate import get_first_line
-from attendgen.config.keys import iterate_keys, suggest_key
+from attendgen.config.keys import iterate_keys, refuse_dotted_groups, suggest_key
 from attendgen.config.literals import expand_home, quote_arguments
 from attendgen.config.overrides import expand_profiler, make_paths_absolute
 from attendgen.config.resolvers import register_resolvers
@@ -179,6 +179,8 @@ def order_arguments(arguments: list[str]) -> list[str]:
     if sum(map(bool, (parsed.run, parsed.multirun, parsed.cfg, parsed.info, parsed.shell_completion))) > 1:
         fail_usage("--run, --multirun, --cfg, --info and --shell-completion exclude each other")
     options = [argument for argument in arguments if argument not in parsed.overrides]
+    if not is_like(parsed.overrides):
+        refuse_dotted_groups(parsed.overrides, get_conf_dir())
     overrides = make_hydra_overrides(parsed.overrides) if is_like(parsed.overrides) else parsed.overrides
     is_sweep = parsed.multirun or any(override.startswith("sweep=") for override in overrides)
     return [*quote_arguments(overrides, is_sweep), *options]

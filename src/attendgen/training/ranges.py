@@ -49,10 +49,13 @@ def _iterate_own_fields(settings: Any, prefix: str) -> Iterator[tuple[str, str, 
 
 
 def _check_value(field: str, name: str, value: object) -> None:
+    """Check a field by its name."""
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if name in SIZES and value is not None and not (isinstance(value, int) and is_whole and value >= 1):
         raise UserError(f"{field}={value}: expected a whole number from 1")
     if name == "warmup" and not (isinstance(value, int) and is_whole and value >= 0):
         raise UserError(f"{field}={value}: expected a whole number of steps from 0")
+    if name.endswith("dropout") and not (isinstance(value, int | float) and 0 <= value <= 1):
+        raise UserError(f"{field}={value}: expected a probability from 0 to 1")
     if name in RATES and not (isinstance(value, int | float) and 0 <= value < float("inf")):
         raise UserError(f"{field}={value}: expected a number from 0")
