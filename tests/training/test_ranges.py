@@ -23,3 +23,8 @@ def test_a_warm_up_is_a_whole_number_of_steps(value: Any) -> None:
     assert refusal(check_ranges, config) == f"task.schedule.warmup={value}: expected a whole number of steps from 0"
     config.task.schedule.warmup = 4
     check_ranges(config)
+
+
+def test_a_limit_of_gradients_is_not_negative() -> None:
+    config = OmegaConf.create({"model": {}, "task": {}, "trainer": {"accelerator": "cpu", "gradient_clip_val": -1.0}})
+    assert refusal(check_ranges, config).startswith("trainer.gradient_clip_val=-1.0: expected a number from 0")

@@ -31,6 +31,9 @@ def check_ranges(config: DictConfig) -> None:
     share = trainer.get("share", 1)
     if not isinstance(share, int | float) or not 0 < share <= 1:
         raise UserError(f"trainer.share={share}: expected a number above 0, up to 1")
+    clip = trainer.get("gradient_clip_val")
+    if clip is not None and not (isinstance(clip, int | float) and clip >= 0):
+        raise UserError(f"trainer.gradient_clip_val={clip}: expected a number from 0, or null for no limit")
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if trainer.get("accelerator") in GPUS and not has_gpu:
         raise UserError(f"trainer.accelerator={trainer.accelerator}: there is no GPU here; use trainer=cpu")
