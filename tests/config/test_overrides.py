@@ -192,6 +192,7 @@ def test_a_new_runs_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.Monke
     assert (config.paths.data, config.paths.cache) == (f"{tmp_path}/big", f"{tmp_path}/data/cache")
     assert config.data.root == f"{tmp_path}/big/novels"
     assert config.init_from == f"{tmp_path}/old"
+    (tmp_path / "toy-chat").mkdir()  # not a run: it does not hide the bundled model
     config = composed(["experiment=novels", "data.root=mine", "init_from=toy-chat"])
     make_paths_absolute(config)
     assert (config.data.root, config.init_from) == (f"{tmp_path}/mine", "toy-chat")

@@ -15,6 +15,8 @@ from attendgen.config.literals import expand_home
 from attendgen.config.paths import get_path_fields, make_declared_paths_absolute
 from attendgen.config.trust import OWN_FIELD
 from attendgen.utils.errors import UserError, format_some
+from attendgen.utils.files import exists
+from attendgen.utils.resources import bundled_models
 
 # files and folders in a config: on a command line they are relative to the working directory
 PATHS = ("data.root", "data.train", "data.val", "data.test", "data.cache", "paths.cache", "paths.data")
@@ -130,8 +132,9 @@ def make_paths_absolute(config: DictConfig) -> None:
     """
     for key in (*PATHS, "paths.outputs", "init_from"):
         _expand_home(config, key)
-    if config.get("init_from") and Path(config.init_from).exists():  # or it is the name of a bundled model
-        config.init_from = str(Path(config.init_from).absolute())
+    name = config.get("init_from")
+    if name and exists(name) and (name not in bundled_models() or exists(Path(name, "config.yaml"))):
+        config.init_from = str(Path(name).absolute())  # it is no bundled model, or a run hides that
     if isinstance(config.data.get("root"), str) and not OmegaConf.is_interpolation(config.data, "root"):
         config.data.root = str(Path(config.data.root).absolute())
     for group in ("data", "model", "task"):

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.overrides import expand_profiler
+from attendgen.runs.folder import names_bundled
 from attendgen.runs.layout import CHANGES, CONFIG, HYDRA, LIKE, clean_argument, is_run_folder
 from attendgen.runs.run import Run
 from attendgen.runs.status import read_history
@@ -36,7 +37,8 @@ def make_hydra_overrides(overrides: list[str]) -> list[str]:
     name = next(clean_argument(override) for override in overrides if override.startswith(LIKE)).removeprefix(LIKE)
     run = Run.find(name, trained=False)
     require_training(run.config, _get_source(run))
-    path = str(Path(name).absolute() if exists(name) else name).replace("\\", "\\\\").replace("'", "\\'")
+    is_path = exists(name) and not names_bundled(name)
+    path = str(Path(name).absolute() if is_path else name).replace("\\", "\\\\").replace("'", "\\'")
     given = [f"{LIKE}'{path}'", f"hydra.job.name={_get_folder_name(run)}"]
     for override in overrides:
         if override.startswith(LIKE):
