@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attendgen.layers.copying import JointCopy, MixtureCopy, Switch, find_copied, mix_copies
+from attendgen.layers.copying import JointCopy, MixtureCopy, Switch, find_copied, find_copies, mix_copies
 
 VOCAB, PAD = 9, 0
 COPIES = torch.tensor([[4, 7, 4, 0, 5], [8, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
@@ -33,14 +33,14 @@ def test_mixture_puts_the_attention_on_the_right_words():
     switch = layer(features, alphas, logits, keys, can_copy)
     torch.testing.assert_close(switch.cells.sum(dim=-1), torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]))
     torch.testing.assert_close(switch.cells[0, 0, 1] / switch.cells[0, 0, 0], alphas[0, 0, 1] / alphas[0, 0, 0])
-    found = mix_copies(logits, switch, COPIES)
+    found = mix_copies(logits, switch, find_copies(COPIES))
     torch.testing.assert_close(found.exp(), enumerate_words(logits, switch, COPIES))
 
 
 def test_joint_is_one_softmax_over_words_and_cells():
     layer, features, alphas, logits, keys = make_case(JointCopy)
     can_copy = (COPIES != PAD).unsqueeze(1)
-    found = mix_copies(logits, layer(features, alphas, logits, keys, can_copy), COPIES).exp()
+    found = mix_copies(logits, layer(features, alphas, logits, keys, can_copy), find_copies(COPIES)).exp()
     scores = torch.einsum("bqd,bcd->bqc", layer.query_proj(features), keys) / 2  # sqrt(4)
     both = torch.cat([logits, scores.masked_fill(~can_copy, -torch.inf)], dim=-1).softmax(dim=-1)
     expected = both[..., :VOCAB].clone()
@@ -58,7 +58,7 @@ def test_gradients_equal_those_of_the_definition(odds):
     cells = torch.rand(3, 2, 5, requires_grad=True)
     switch = Switch(odds, cells.softmax(dim=-1) * (COPIES != PAD).unsqueeze(1))
     words = torch.tensor([4, 8, 3])
-    loss = mix_copies(logits, switch, COPIES)[[0, 1, 2], 0, words].sum()
+    loss = mix_copies(logits, switch, find_copies(COPIES))[[0, 1, 2], 0, words].sum()
     expected = enumerate_words(logits, Switch(odds.double(), switch.cells.double()), COPIES)
     found = torch.autograd.grad(loss, (logits, odds, cells), retain_graph=True)
     assert all(torch.isfinite(gradient).all() for gradient in found)

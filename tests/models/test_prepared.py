@@ -11,14 +11,18 @@ from attendgen.data.batch import pad
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.layers.attention import AdditiveAttention, GeneralAttention
+from attendgen.layers.attention_unit import AttentionUnit
 from attendgen.layers.luong import LuongDecoder
 from attendgen.layers.prepared import prepare_decoding
+from attendgen.layers.records import RecordEncoder
 from attendgen.layers.state import map_tensors, repeat_rows
+from attendgen.layers.tables import Cells
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble
-from attendgen.models.prepared import PreparedCaptioner, PreparedSeq2Seq
+from attendgen.models.prepared import PreparedCaptioner, PreparedSeq2Seq, PreparedTableToText
 from attendgen.models.seq2seq import Seq2Seq
+from attendgen.models.table_to_text import TableToText
 
 VOCABULARY = 23
 SMALL: dict[str, Any] = {"embedding_dim": 7, "hidden": 8}
@@ -41,12 +45,25 @@ def make_sources() -> torch.Tensor:
     return pad([[4, 5, 6, 7, 8, 9, 10], [4], [5, 5, 5], [11, 4], [6], [8, 7, 6, 5]])
 
 
+def make_writer(**settings: Any) -> TableToText:
+    sizes = {f"{name}_vocab_size": 12 for name in ("kind", "entity", "value", "place")}
+    encoder = partial(RecordEncoder, dim=6, embedding_dim=4)
+    return TableToText(
+        **sizes, target_vocab_size=VOCABULARY, encoder=encoder, attention=GeneralAttention, **SMALL | settings
+    )
+
+
+def make_tables() -> Cells:
+    ids = make_sources()
+    return Cells(*(torch.where(ids > 0, part, 0) for part in (ids, 3, ids, 2, (ids + 3) // 4, ids + 2)))
+
+
 def make_ensemble_of_captioners() -> CaptionerEnsemble:
     members = [lambda encoder, **_: make_captioner(encoder), lambda encoder, **_: make_captioner(encoder, hidden=8)]
     return CaptionerEnsemble(members[:1] * 2, SmallCNN((4, 6), size=8), [0.7, 0.4], vocab_size=VOCABULARY)
 
 
-CASES: dict[str, tuple[Callable[[], Any], Callable[[], torch.Tensor]]] = {
+CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "captioner": (make_captioner, make_images),
     "captioner, features reduced": (partial(make_captioner, feature_dim=5), make_images),
     "captioner, gate of vectors": (partial(make_captioner, context_gate="vector"), make_images),
@@ -55,6 +72,8 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], torch.Tensor]]] = {
     "translator": (make_translator, make_sources),
     "translator, tied": (partial(make_translator, tied=True), make_sources),
     "translator, luong": (partial(make_translator, decoder=LuongDecoder), make_sources),
+    "writer": (make_writer, make_tables),
+    "writer, copying": (partial(make_writer, copy="mixture", decoder=partial(AttentionUnit, looks=1)), make_tables),
     "ensemble of captioners": (make_ensemble_of_captioners, make_images),
     "ensemble of translators": (lambda: Ensemble([lambda **_: make_translator()] * 2), make_sources),
 }
@@ -66,7 +85,7 @@ MODES = {
 }
 
 
-def make_model(name: str) -> tuple[Any, torch.Tensor]:
+def make_model(name: str) -> tuple[Any, Any]:
     make, make_inputs = CASES[name]
     model = make().eval()
     with torch.no_grad():
@@ -117,3 +136,5 @@ def test_models_with_steps_of_their_own_are_not_prepared() -> None:
     memory, _ = translator.encode(make_sources())
     assert prepare_decoding(translator, memory, 9) == (translator, memory), "a model in training has dropout"
     assert isinstance(prepare_decoding(translator.eval(), memory, 9)[0], PreparedSeq2Seq)
+    writer = make_writer().eval()
+    assert isinstance(prepare_decoding(writer, writer.encode(make_tables())[0], 9)[0], PreparedTableToText)

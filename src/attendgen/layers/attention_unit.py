@@ -120,10 +120,21 @@ class AttentionUnit(nn.Module):
         Raises:
             UserError: there is a sampler, but the layer's context is not a weighted sum.
         """
-        before = state.hidden.to(inputs.dtype)  # weights may be in half precision, and a decoding's state in single
-        query = self.second_query
+        # weights may be in half precision, and a decoding's state in single
+        state = state._replace(hidden=state.hidden.to(inputs.dtype))
+        return self.attend_mapped(self.input_maps(inputs), state, memory, sampler)
+
+    def attend_mapped(
+        self,
+        mapped: Float[Tensor, "rows maps"],
+        state: UnitState,
+        memory: Memory,
+        sampler: AttentionSampler | None = None,
+    ) -> tuple[UnitState, AttendedStep]:
+        """Compute `attend_step`, given the products of its inputs."""
+        before, query = state.hidden, self.second_query
         attended = attend_once(self.attention, before, memory, state.past, sampler if query is None else None)
-        of_inputs, candidate = self.input_maps(inputs).split([sum(self.sizes), self.hidden], dim=-1)
+        of_inputs, candidate = mapped.split([sum(self.sizes), self.hidden], dim=-1)
         gates = torch.sigmoid(of_inputs + self.hidden_gates(before) + self.context_gates(attended.context))
         reset, update, gate = gates.split(self.sizes, dim=-1)
         attended = attended._replace(beta=gate if self.sizes[2] else None)

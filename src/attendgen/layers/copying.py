@@ -100,22 +100,36 @@ class JointCopy(nn.Module):
         return Switch(scores.logsumexp(dim=-1) - logits.float().logsumexp(dim=-1), cells)
 
 
+class Copies(NamedTuple):
+    """What can be copied from the cells of tables.
+
+    Attributes:
+        words: the different words of each table's cells, <pad> where it has fewer than others.
+        belongs: which cells have each word.
+    """
+
+    words: Int[Tensor, "batch words"]
+    belongs: Bool[Tensor, "batch cells words"]
+
+    @property
+    def can_copy(self) -> Bool[Tensor, "batch 1 cells"]:
+        """Which cells have a word."""
+        return self.belongs.any(dim=2).unsqueeze(1)
+
+
 def mix_copies(
-    logits: Float[Tensor, "batch query vocab"], switch: Switch, copies: Int[Tensor, "batch cells"]
+    logits: Float[Tensor, "batch query vocab"], switch: Switch, copies: Copies
 ) -> Float[Tensor, "batch query vocab"]:
     """Return log-probabilities of the words, in single precision.
 
     The words of cells are changed where they stand, so that nothing has the size of queries x cells x vocabulary.
-
-    Args:
-        copies: the id of each cell's word; <pad> if it has none.
     """
     # hard attention may have chosen a cell that cannot be copied
     log_odds = switch.log_odds.masked_fill(~switch.cells.any(dim=2), NEVER)
     # log(1 - s) softmax(o); the sum's gradient is that of the output, a difference's would be another copy of it
     log_probs = logits.float().log_softmax(dim=-1) + (-functional.softplus(log_odds)).unsqueeze(-1)
-    words, belongs = find_words(copies)
-    copied = switch.cells @ belongs.to(switch.cells.dtype)  # of each word, by all cells that have it
+    words = copies.words
+    copied = switch.cells @ copies.belongs.to(switch.cells.dtype)  # of each word, by all cells that have it
     log_copied = copied.clamp_min(TINY).log() - functional.softplus(-log_odds).unsqueeze(-1)
     where = words.unsqueeze(1).expand_as(log_copied)
     # log(e^a + e^b) - a
@@ -123,16 +137,14 @@ def mix_copies(
     return log_probs.scatter_add(2, where, increase * (words != PAD).unsqueeze(1))
 
 
-def find_words(
-    copies: Int[Tensor, "batch cells"],
-) -> tuple[Int[Tensor, "batch words"], Bool[Tensor, "batch cells words"]]:
-    """Return the different words of each table, <pad> where it has fewer than others, and which cells have each."""
+def find_copies(copies: Int[Tensor, "batch cells"]) -> Copies:
+    """Return what can be copied, given the id of each cell's word; <pad> if it has none."""
     ordered = copies.sort(dim=1).values
     is_new = torch.cat([ordered[:, :1] != PAD, ordered[:, 1:] != ordered[:, :-1]], dim=1)
     # a GPU is not asked for their number, which would make the host wait
     number = copies.size(1) if is_on_gpu(copies) else max(1, int(is_new.sum(dim=1).max()))
     words = ordered.masked_fill(~is_new, PAD).sort(dim=1, descending=True).values[:, :number]
-    return words, (copies.unsqueeze(2) == words.unsqueeze(1)) & (words != PAD).unsqueeze(1)
+    return Copies(words, (copies.unsqueeze(2) == words.unsqueeze(1)) & (words != PAD).unsqueeze(1))
 
 
 def find_copied(outputs: Int[Tensor, "batch time"], copies: Int[Tensor, "batch cells"]) -> Bool[Tensor, "batch time"]:

@@ -68,8 +68,11 @@ class AlignedOutput:
 
     def __call__(self, features: Float[Tensor, "rows features"]) -> Float[Tensor, "rows classes"]:
         """Return log-probabilities in single precision."""
-        logits = functional.linear(features, self.weight, self.bias)
-        return logits.log_softmax(dim=-1, dtype=torch.float)[:, : self.classes]
+        return self.multiply(features).log_softmax(dim=-1, dtype=torch.float)[:, : self.classes]
+
+    def multiply(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows padded"]:
+        """Return the logits of the classes, and after them those of the padding, which are minus infinity."""
+        return functional.linear(features, self.weight, self.bias)
 
 
 class DistinctRows(NamedTuple):

@@ -7,12 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from attendgen.layers.prepared import AlignedOutput, PreparedDecoder
+from attendgen.layers.prepared import AlignedOutput, PreparedDecoder, WordTable
 from attendgen.layers.state import Memory
 
 if TYPE_CHECKING:
     from attendgen.models.captioner import Captioner
     from attendgen.models.seq2seq import Seq2Seq
+    from attendgen.models.table_to_text import TableMemory, TableToText
 
 
 class PreparedCaptioner:
@@ -52,3 +53,25 @@ class PreparedSeq2Seq:
             of_hidden = functional.linear(state.hidden, readout.weight[:, :hidden], readout.bias)
             features = torch.tanh(of_hidden + context)
         return self.output(features), weights, state
+
+
+class PreparedTableToText:
+    """Decodes with a data-to-text model with an `AttentionUnit`: products of words are made once."""
+
+    def __init__(self, model: "TableToText") -> None:
+        self.model = model
+        self.words = WordTable(model.embedding, model.decoder.input_maps)
+        self.output = AlignedOutput(model.output)
+
+    def step(
+        self, tokens: Int[Tensor, " rows"], state: Any, memory: "TableMemory"
+    ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows cells"], Any]:
+        """Compute the model's `step`."""
+        model, mapped = self.model, self.words(tokens)
+        state = state._replace(hidden=state.hidden.to(mapped.dtype))
+        state, attended = model.decoder.attend_mapped(mapped, state, memory.attended, model.sampler)
+        features = torch.cat([state.hidden, attended.gated], dim=-1)
+        return model.score_words(features, attended.weights, memory, self._multiply), attended.weights, state
+
+    def _multiply(self, read: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocab"]:
+        return self.output.multiply(read)[..., : self.output.classes]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attendgen.layers.attention import Attention, uses_rows
 from attendgen.layers.attention_unit import AttentionUnit
-from attendgen.layers.copying import JointCopy, MixtureCopy, mix_copies
+from attendgen.layers.copying import Copies, JointCopy, MixtureCopy, find_copies, mix_copies
 from attendgen.layers.decoder import Decoder, HardDecoder
 from attendgen.layers.encoder import average_regions
 from attendgen.layers.hard_attention import (
@@ -27,6 +27,7 @@ from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.records import RecordEncoder
 from attendgen.layers.state import Memory, map_tensors, repeat_rows
 from attendgen.layers.tables import Cells
+from attendgen.models.prepared import PreparedTableToText
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
 
@@ -38,14 +39,14 @@ class TableMemory(NamedTuple):
 
     Attributes:
         keys, values, mask: see `Memory`.
-        copies: the id of each cell's word; <pad> if it has none.
+        copies: the words of the cells; None if the model does not copy.
         copy_keys: of `JointCopy`.
     """
 
     keys: Any
     values: Float[Tensor, "batch cells memory"]
     mask: Bool[Tensor, "batch cells"]
-    copies: Int[Tensor, "batch cells"]
+    copies: Copies | None = None
     copy_keys: Float[Tensor, "batch cells memory"] | None = None
 
     @property
@@ -161,7 +162,9 @@ class TableToText(nn.Module):
         values = self.dropout(values)
         keys = self.decoder.keys(values, cells.rows) if uses_rows(self.decoder) else self.decoder.keys(values)
         copying: Any = self.copying
-        memory = TableMemory(keys, values, mask, cells.copies, None if copying is None else copying.keys(values))
+        memory = TableMemory(keys, values, mask)
+        if copying is not None:
+            memory = memory._replace(copies=find_copies(cells.copies), copy_keys=copying.keys(values))
         mean = average_regions(values, mask)
         if self.first_state is None:
             first = mean.new_zeros(len(mean), 2, 0, self.hidden)
@@ -179,28 +182,50 @@ class TableToText(nn.Module):
         else:
             state, attended = self.decoder.attend_step(embedded, state, memory.attended, self.sampler)
             features, alpha = torch.cat([state.hidden, attended.gated], dim=-1), attended.weights
-        shape = (len(memory.copies), -1)  # rows that share a table stand side by side
-        logits, _ = self.predict(self.dropout(features).unflatten(0, shape), alpha.unflatten(0, shape), memory)
-        logits = logits.flatten(0, 1).float()
-        return logits.log_softmax(dim=-1) if self.copying is None else logits, alpha, state
+        return self.score_words(features, alpha, memory), alpha, state
+
+    def score_words(
+        self,
+        features: Float[Tensor, "rows features"],
+        alpha: Float[Tensor, "rows cells"],
+        memory: TableMemory,
+        output: Callable[[Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, "rows vocab"]:
+        """Return log-probabilities of the next words.
+
+        Args:
+            output: computes the same as the model's output layer.
+        """
+        shape = (len(memory.values), -1)  # rows that share a table stand side by side
+        grouped = self.dropout(features).unflatten(0, shape), alpha.unflatten(0, shape)
+        logits = self.predict(*grouped, memory, output)[0].flatten(0, 1).float()
+        return logits.log_softmax(dim=-1) if self.copying is None else logits
+
+    def prepare_decoding(self, memory: TableMemory, tokens: int) -> tuple[Any, TableMemory]:
+        """Return an object with this model's `step`, faster, and its memory; see `layers.prepared.prepare_decoding`."""
+        decoder = self.decoder
+        can_prepare = type(decoder) is AttentionUnit and decoder.fast and not self.training
+        own = type(self).step is not TableToText.step or {"step", "attend_step"} & vars(decoder).keys()
+        return (self if own or not can_prepare else PreparedTableToText(self)), memory
 
     def predict(
         self,
         features: Float[Tensor, "batch query features"],
         alphas: Float[Tensor, "batch query cells"],
         memory: TableMemory,
+        output: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Float[Tensor, "batch query vocab"], Float[Tensor, "batch query"] | None]:
         """Return logits, or log-probabilities if the model copies, and the log-odds of copying.
 
         Args:
             features: after dropout.
+            output: computes the same as the output layer.
         """
         read = features if self.readout is None else torch.tanh(self.readout(features))
-        logits = self.output(read)
-        if self.copying is None:
+        logits = (output or self.output)(read)
+        if self.copying is None or memory.copies is None:
             return logits, None
-        can_copy = (memory.copies != PAD).unsqueeze(1)
-        switch = self.copying(features, alphas, logits, memory.copy_keys, can_copy)
+        switch = self.copying(features, alphas, logits, memory.copy_keys, memory.copies.can_copy)
         return mix_copies(logits, switch, memory.copies), switch.log_odds
 
     def force(self, cells: Cells, inputs: Int[Tensor, "batch time"]) -> TablePredictions:
@@ -240,7 +265,7 @@ class TableToText(nn.Module):
         chosen = AllButLastSampler(sampler, samples) if with_soft else sampler
         steps = self.decoder.attend_steps(words, repeat_rows(state, texts * samples), memory.attended, chosen)
         features = drop_alike(self.dropout, torch.cat([steps.hidden, steps.contexts], dim=-1), samples)
-        grouped = [part.reshape(len(memory.copies), -1, part.size(-1)) for part in (features, steps.weights)]
+        grouped = [part.reshape(len(memory.values), -1, part.size(-1)) for part in (features, steps.weights)]
         logits = self.predict(grouped[0], grouped[1], memory)[0].view(len(features), inputs.size(2), -1)
         parts = (logits, steps.alphas, steps.weights, steps.hidden, steps.relaxed, steps.noise)
         *given, relaxed, noise = map_tensors(lambda part: part.unflatten(0, (-1, texts, samples)), parts)
