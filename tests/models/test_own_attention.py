@@ -139,6 +139,7 @@ def make_source(model: nn.Module) -> torch.Tensor:
     return pad([[3, 4, 5, 6], [7, 8]])
 
 
+@pytest.mark.parametrize("attention", [Squashed, Gated, Shifted])  # several heads: tests/testing/test_model.py
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_computes_one_function(name, attention):
     model = make_model(name, attention)
