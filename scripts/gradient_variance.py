@@ -1,6 +1,6 @@
 """Variance of each estimator of hard attention's gradient, on one batch, at equal cost.
 
-python scripts/gradient_variance.py flickr8k-hard data.root=DIR data.max_samples=16 data.captions_per_image=1
+python scripts/gradient_variance.py flickr8k-hard data.root=DIR data.max_samples=8 data.captions_per_image=1
 
 The run is a trained captioner. The gradient of the attention's parameters is estimated many times for the same batch,
 each time with new samples of locations and without dropout. The variance is summed over the parameters and multiplied
@@ -196,7 +196,7 @@ def plot_ratios(names: Sequence[str], ratios: Sequence[float], errors: Sequence[
     axes.set_xscale("log")
     axes.set_xlim(left=min(1.0, *ratios) / 2)
     axes.invert_yaxis()
-    axes.set_xlabel("times below the variance of the authors' estimator, at equal cost and scale")
+    axes.set_xlabel("times below the authors' variance, at equal cost and scale")
     axes.axvline(1, color="0.5", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
     plotting.save(figure, path)
