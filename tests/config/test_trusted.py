@@ -150,5 +150,6 @@ def test_trust_is_listed_given_and_taken_back(package: Path, attendgen: Command)
     assert_mistake(attendgen("trust", "--remove"), "name the package")
     assert_mistake(attendgen("trust", "no_such_package"), "no such package")
     assert_mistake(attendgen("trust", "remembered_package.part"), "name the whole package")
-    assert_mistake(attendgen("trust", "os"), "trust a package of your own")
+    for library in ("os", "torch"):
+        assert_mistake(attendgen("trust", library), "trust a package of your own")
     assert refusal(forget, "other").startswith("--remove other")

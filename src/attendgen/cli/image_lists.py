@@ -70,7 +70,7 @@ def list_folder(folder: Path) -> list[Path]:
     found = [path for path in files if path.suffix.lower() in endings]
     found = found or [path for path in files if is_feature_file(path)]
     if not found:
-        raise UserError(f"{folder}: no images in this folder; give another, or a list by --input FILE")
+        raise UserError(f"{folder}: a folder without images; give another, or a list by --input FILE")
     return found
 
 

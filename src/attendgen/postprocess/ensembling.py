@@ -73,7 +73,8 @@ def make_ensemble(
     kinds = {get_ensemble_class(model) for model in models}
     if len(kinds) > 1:
         raise UserError(
-            f"ensemble: some of {format_some(names)} read windows, others streams; combine runs of one data.stateful"
+            f"ensemble: some of {format_some(names)} read windows, others streams; see data.stateful, "
+            "and combine runs of one kind"
         )
     settings = make_settings(names, runs, models, kinds.pop(), weights)
     config = first.config.copy()
