@@ -91,7 +91,7 @@ def test_it_is_a_decoder(gate, looks):
     check_decoder(partial(AttentionUnit, gate=gate, looks=looks))
 
 
-@pytest.mark.parametrize("attention", [GeneralAttention, RowAttention])
+@pytest.mark.parametrize("attention", [GeneralAttention, RowAttention, partial(RowAttention, cells=GeneralAttention)])
 def test_fast_steps_have_the_gradients_of_the_equations(attention):
     unit = AttentionUnit(INPUTS, HIDDEN, MEMORY, attention)
     gradients = []

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.additive_kernel import additive_scores
+from attendgen.layers.deferred import DeferredSums
 from attendgen.layers.state import AttentionPast, Memory
 from attendgen.utils.errors import UserError
 
@@ -172,6 +173,11 @@ def has_scores(attention: Attention) -> bool:
     return False
 
 
+def can_defer_keys(attention: Any) -> bool:
+    """Return whether the scores of a layer are those of `DotAttention`."""
+    return isinstance(attention, DotAttention) and type(attention).score_keys is DotAttention.score_keys
+
+
 class Padding(NamedTuple):
     """Where a memory is not real, made once for all steps of a loop.
 
@@ -287,13 +293,17 @@ class DotAttention(nn.Module):
         return attend(self.score_keys(query, keys), memory, mask)
 
     def score_keys(
-        self, query: Float[Tensor, "batch query dim"], keys: Float[Tensor, "batch source dim"]
+        self, query: Float[Tensor, "batch query dim"], keys: Float[Tensor, "batch source dim"] | DeferredSums
     ) -> Float[Tensor, "batch query source"]:
-        """Return the scores."""
+        """Return the scores; the keys may be those of a loop, see `defer_keys`."""
         query = query.to(keys.dtype)  # weights may be in half precision, and a decoding's memory in single
         if self.scale != 1:
             query = query * self.scale  # the smaller factor, before half precision rounds large scores
-        return query @ keys.transpose(1, 2)
+        return keys.add_up(query) if isinstance(keys, DeferredSums) else query @ keys.transpose(1, 2)
+
+    def defer_keys(self, keys: Float[Tensor, "batch source dim"], rows: int, time: int) -> DeferredSums:
+        """Return keys for a loop of so many steps, with each of which `score_keys` is called once."""
+        return DeferredSums(keys.transpose(1, 2), rows, time)
 
 
 class GeneralAttention(DotAttention):

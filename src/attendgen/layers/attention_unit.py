@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from attendgen.layers.attention import (
     Attention,
     Padding,
+    can_defer_keys,
     extend_past,
     has_scores,
+    has_weighted_sum,
     look_at,
     make_keys,
     start_past,
@@ -20,8 +22,9 @@ from attendgen.layers.attention import (
 )
 from attendgen.layers.attentive_steps import attend_in_turn, attend_once, require_weighted_sum
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
-from attendgen.layers.deferred import Deferred
+from attendgen.layers.deferred import Deferred, DeferredSums
 from attendgen.layers.hard_attention import AttentionSampler
+from attendgen.layers.row_attention import RowAttention
 from attendgen.layers.state import AttentionPast, Memory
 from attendgen.utils.errors import UserError
 
@@ -196,7 +199,7 @@ class AttentionUnit(nn.Module):
         zeros = projected.new_zeros(()).expand(*projected.shape[:2], len(of_hidden.weight) - gates)
         projected = of_context.defer(of_hidden.defer(torch.cat([projected, zeros], dim=-1)))
         candidates = of_read.defer(candidates)
-        look = FirstLook(self.attention, memory, projected.dtype)
+        look = FirstLook(self.attention, memory, projected.dtype, projected.shape[:2])
         hidden, states, contexts, alphas = state.hidden.to(projected.dtype), [], [], []
         for before, candidate in zip(projected.unbind(1), candidates.unbind(1), strict=True):
             before, query = of_hidden.add(before, hidden).split([gates, before.size(1) - gates], dim=-1)
@@ -219,22 +222,34 @@ class AttentionUnit(nn.Module):
 class FirstLook:
     """What each h_{t-1} attends to, with the padding of the memory prepared once.
 
-    It is called with W h_{t-1} if the attention offers its scores and has such a W, otherwise with h_{t-1}.
+    It is called with W h_{t-1} if the attention offers its scores and has such a W, otherwise with h_{t-1}. The
+    gradient of the memory, and of keys that are compared by a product, is one product for all steps.
+
+    Args:
+        shape: rows and steps of the loop.
     """
 
-    def __init__(self, attention: Any, memory: Memory, dtype: torch.dtype) -> None:
+    def __init__(self, attention: Any, memory: Memory, dtype: torch.dtype, shape: torch.Size) -> None:
         self.attention, self.memory = attention, memory
-        self.has_scores = has_scores(attention)
+        self.has_scores, self.sums = has_scores(attention), None
+        rows, time = shape
         if self.has_scores:
             self.padding = Padding.make(memory.mask)
-            self.memory = memory._replace(keys=memory.keys.to(dtype), values=memory.values.to(dtype))
+            self.memory = memory._replace(keys=memory.keys.to(dtype))
+        if has_weighted_sum(attention):
+            self.sums = DeferredSums(memory.values.to(dtype), rows, time)
+            if isinstance(attention, RowAttention) or can_defer_keys(attention):
+                self.memory = self.memory._replace(keys=attention.defer_keys(self.memory.keys, rows, time))
 
     def __call__(self, query: Float[Tensor, "rows query"]) -> tuple[Tensor, Tensor]:
         """Return the context and the attention weights of each row."""
         memory = self.memory
-        if not self.has_scores:
+        if self.sums is None:
             contexts, alphas = look_at(self.attention, query.unsqueeze(1), memory)
             return contexts.squeeze(1).to(query.dtype), alphas.squeeze(1)
         grouped = query.unflatten(0, (len(memory.values), -1))  # batch query dim
-        alpha = weigh_scores(self.attention.score_keys(grouped, memory.keys), self.padding)
-        return (alpha.to(query.dtype) @ memory.values).flatten(0, 1), alpha.flatten(0, 1)
+        if self.has_scores:
+            alpha = weigh_scores(self.attention.score_keys(grouped, memory.keys), self.padding)
+        else:  # the layer need not sum the memory
+            alpha = self.attention(grouped, memory.keys, memory.values[..., :0], memory.mask)[1]
+        return self.sums.add_up(alpha.to(self.sums.dtype)).flatten(0, 1), alpha.flatten(0, 1)

@@ -60,6 +60,31 @@ class Deferred:
         return torch.addmm(summand[:, :size], factor, self.detached)
 
 
+class DeferredSums:
+    """A memory of which each step of a loop adds weighted sums, and whose gradient is one product for all steps.
+
+    Args:
+        rows, time: of the loop; several rows may share one row of the memory.
+    """
+
+    def __init__(self, memory: Float[Tensor, "batch source some"], rows: int, time: int) -> None:
+        self.weights: list[Tensor] = []
+        self.memory = memory.detach()
+        zeros = memory.new_zeros(()).expand(rows, time, memory.size(2))
+        self.summands = iter(defer_memory(zeros, memory, self.weights).unbind(1))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the memory."""
+        return self.memory.dtype
+
+    def add_up(self, weights: Float[Tensor, "batch query source"]) -> Float[Tensor, "batch query some"]:
+        """Return the sums of the next step."""
+        self.weights.append(weights.detach())
+        summand = next(self.summands).unflatten(0, (len(self.memory), -1))
+        return torch.baddbmm(summand, weights, self.memory)
+
+
 class _DeferredWeight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, summands: Tensor, weight: Tensor, factors: list[Tensor]) -> Tensor:

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import AdditiveAttention, Attention, has_scores, weigh_scores
+from attendgen.layers.attention import AdditiveAttention, Attention, can_defer_keys, has_scores, weigh_scores
+from attendgen.layers.deferred import DeferredSums
 from attendgen.layers.devices import is_on_gpu
 from attendgen.utils.errors import UserError
 
@@ -97,6 +98,12 @@ class RowAttention(nn.Module):
             keys = places.scatter(1, grid.place_of.unsqueeze(2).expand_as(keys), keys)
         return RowKeys(keys, self.rows.keys(means), row_of, is_row, grid)
 
+    def defer_keys(self, keys: RowKeys, rows: int, time: int) -> RowKeys:
+        """Return keys for a loop of so many steps, see `DotAttention.defer_keys`."""
+        cells = self.cells.defer_keys(keys.cells, rows, time) if can_defer_keys(self.cells) else keys.cells
+        means = self.rows.defer_keys(keys.rows, rows, time) if can_defer_keys(self.rows) else keys.rows
+        return keys._replace(cells=cells, rows=means)
+
     def forward(
         self,
         query: Float[Tensor, "batch query dim"],
@@ -108,7 +115,7 @@ class RowAttention(nn.Module):
         scores = score_queries(self.cells, query, keys.cells)
         beta = weigh_scores(score_queries(self.rows, query, keys.rows), keys.is_row)
         if keys.grid is None:
-            within = weigh_within_rows(scores, keys.row_of, keys.rows.size(1), mask)
+            within = weigh_within_rows(scores, keys.row_of, keys.is_row.size(1), mask)
             alpha = within * beta.gather(2, keys.row_of.unsqueeze(1).expand_as(scores)).to(within.dtype)
         else:
             alpha = weigh_grid(scores, beta, keys.grid)
@@ -116,7 +123,7 @@ class RowAttention(nn.Module):
 
 
 def score_queries(
-    attention: Any, query: Float[Tensor, "batch query dim"], keys: Float[Tensor, "batch source key"]
+    attention: Any, query: Float[Tensor, "batch query dim"], keys: Float[Tensor, "batch source key"] | DeferredSums
 ) -> Float[Tensor, "batch query source"]:
     """Return the scores of a `ScoringAttention`."""
     weight = attention.query_weight
