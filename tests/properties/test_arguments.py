@@ -24,7 +24,7 @@ from attendgen.utils.resources import bundled_models
 from helpers.random_inputs import TEXTS, VALUES, check_refusals, draw_files
 from helpers.runs import SharedRuns
 
-MANY = [pytest.param(25, id="few"), pytest.param(400, marks=pytest.mark.slow, id="many")]
+MANY = [pytest.param(15, id="few"), pytest.param(400, marks=pytest.mark.slow, id="many")]
 KEYS = [
     "data.root",
     "data.batch_size",
