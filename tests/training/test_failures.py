@@ -40,6 +40,7 @@ Train = Callable[..., Path]
         ("threads=0", "threads=0: expected a whole number from 1"),
         ("threads=many", "threads=many: expected a whole number from 1"),
         ("model.hidden=-1", "model.hidden=-1: "),
+        ("init_from=novels", "init_from=novels: a language_model, whose vocabulary does not fit"),
         ("model.dropout=1.5", "model.dropout=1.5: expected a probability from 0 to 1"),
         ("model.attention=dot", "choose one of its configs with model/attention=dot"),
         ("task.label_smoothing={a: 1}", "task: "),

@@ -148,11 +148,12 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
 
 
 @contextlib.contextmanager
-def advise_root(config: DictConfig) -> Iterator[None]:
+def advise_root(config: DictConfig, option: str = "data.root=DIR") -> Iterator[None]:
     """Add to the message of a file that is missing that the folder of all data is, too.
 
     Args:
         config: of a data module.
+        option: gives another folder.
 
     Raises:
         UserError: see the block.
@@ -164,7 +165,7 @@ def advise_root(config: DictConfig) -> Iterator[None]:
         missing = [root for root in folders if isinstance(root, str) and not exists(root)]
         if not missing or not isinstance(error.__cause__, FileNotFoundError):
             raise
-        advice = f"there is no folder {missing[0]}; give that of the data by data.root=DIR"
+        advice = f"there is no folder {missing[0]}; give that of the data by {option}"
         raise UserError(f"{error}; {advice}") from error.__cause__
 
 

@@ -56,8 +56,11 @@ class ImageCaptioner(TrainedModel):
         Raises:
             UserError: the data is not where the run's config says, or there are fewer images.
         """
+        from attendgen.data.module import advise_root
+
         if number not in self._retrievers:
-            self._retrievers[number] = self.data.nearest_captions(number)
+            with advise_root(self.run.config.data, "--data DIR"):
+                self._retrievers[number] = self.data.nearest_captions(number)
         return self._retrievers[number]
 
     def caption(self, image: ImageInput, alternatives: int = 0, **options: Any) -> list[Result]:

@@ -46,7 +46,13 @@ def build_components(config: DictConfig, folder: Path, resume: bool) -> Componen
     else:
         with advise_root(config.data):
             vocabulary = data.build_vocabulary() if first is None else first.vocabulary
-    model = instantiate(config.model, "model", **vocabulary.sizes())
+    try:
+        model = instantiate(config.model, "model", **vocabulary.sizes())
+    except UserError as error:
+        if first is None or vocabulary is not first.vocabulary:
+            raise
+        what = f"a {first.family}, whose vocabulary does not fit; give a run of the same family"
+        raise UserError(f"init_from={config.init_from}: {what}: {error}") from error
     if first is not None and resumed is None:
         load_weights_of(model, first)
     task = instantiate(config.task, "task", model=model, vocabulary=vocabulary)
