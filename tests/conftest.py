@@ -39,6 +39,13 @@ def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(autouse=True)
+def _java(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave METEOR out, whose program takes seconds to start, of tests without the mark `java`."""
+    if request.node.get_closest_marker("java") is None:
+        monkeypatch.setattr("attendgen.metrics.meteor.is_java_present", lambda: False)
+
+
+@pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
     """Remove the log files that Hydra opens: a failed run's folder is deleted."""
     root = logging.getLogger()

@@ -45,7 +45,7 @@ def test_evaluate_captions_writes_the_coco_results_format(attendgen: Command, ru
     metrics = json.loads((tmp_path / "metrics_dev.beam2.json").read_text())
     train = {caption.format(color) for caption in tiny_data.CAPTIONS for color in tiny_data.COLORS[:4]}
     assert metrics["seen_in_training"] == np.mean([row["caption"] in train for row in rows])
-    assert ("meteor" in metrics) == (shutil.which("java") is not None)
+    assert "meteor" not in metrics, "tests have no Java"
     assert "bleu4" in metrics
     assert "bleu4" in outcome.out
 
@@ -164,9 +164,8 @@ def test_paths_of_overrides_are_relative_to_the_working_directory(
 
 @pytest.mark.parametrize("experiment", ["toy_chat", "flickr8k_soft"])
 def test_decoding_settings_that_a_saved_run_lacks_can_be_set(
-    attendgen: Command, runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str
+    attendgen: Command, runs: SharedRuns, tmp_path: Path, experiment: str
 ) -> None:
-    monkeypatch.setenv("PATH", "")  # no Java: METEOR would take longer than all the rest
     run = shutil.copytree(runs(experiment), tmp_path / "old")
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["decoding"].pop("mbr_samples", None)

@@ -34,9 +34,8 @@ def use(attendgen: Command, run: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("experiment", PARTNERS)
 def test_a_transformer_is_evaluated_and_generates(
-    attendgen: Command, runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str
+    attendgen: Command, runs: SharedRuns, tmp_path: Path, experiment: str
 ) -> None:
-    monkeypatch.setenv("PATH", "")  # no Java
     _, split, metric = PARTNERS[experiment]
     run = runs(experiment)
     beam = [] if "novels" in experiment else ["decoding.beam_size=3"]

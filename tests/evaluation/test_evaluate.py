@@ -13,6 +13,8 @@ from helpers.runs import SharedRuns
 
 FILES = ["captions_val.json", "metrics_val.json"]
 
+pytestmark = pytest.mark.java
+
 
 @pytest.fixture
 def captioner(runs: SharedRuns) -> Path:

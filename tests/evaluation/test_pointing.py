@@ -64,11 +64,6 @@ def test_the_longer_of_two_phrases_counts() -> None:
     assert link_words(result, words) == [(2, [WHOLE]), (5, [CORNER])]
 
 
-@pytest.fixture(autouse=True)
-def _without_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-
-
 def test_evaluate_compares_with_a_file(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
     run, file, options = runs("flickr8k_soft"), tmp_path / "boxes.json", ("--out", tmp_path, "decoding.min_length=3")
     file.write_text(json.dumps({"elsewhere.jpg": {"dog": [WHOLE]}}))

@@ -13,6 +13,7 @@ from attendgen.metrics import meteor as module
 from attendgen.metrics.meteor import MeteorError, meteor
 from attendgen.metrics.tokenization import tokenize
 
+pytestmark = pytest.mark.java
 java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java")
 
 HYPOTHESES = {1: "A dog runs fast.", 2: "Two men are sitting on a bench", 3: "zzz qqq", "four": "A child's red hat !"}

@@ -65,7 +65,6 @@ def test_signatures_tell_the_two_kinds_of_bleu_apart():
 
 
 def test_meteor_is_computed_apart_and_left_out_without_java(monkeypatch):
-    monkeypatch.setattr("attendgen.metrics.meteor.is_java_present", lambda: False)
     assert score_texts_slowly([TableScores(), PairScores()], OUTPUTS, REFERENCES) == {}
     monkeypatch.setattr("attendgen.metrics.meteor.is_java_present", lambda: True)
     monkeypatch.setattr("attendgen.metrics.meteor.meteor", lambda hypotheses, references: len(hypotheses) / 10)

@@ -9,7 +9,6 @@ import torch
 
 from attendgen.evaluation.evaluate import evaluate
 from attendgen.inference.load import load
-from attendgen.metrics import meteor
 from attendgen.postprocess.ensembling import make_ensemble
 from attendgen.runs.bundle import bundle
 from attendgen.runs.run import Run
@@ -43,10 +42,7 @@ def test_texts_are_continued_and_scored_by_the_weighted_product(runs: SharedRuns
     np.testing.assert_allclose(made.attention, attending.attention, atol=1e-5)  # the first member does not attend
 
 
-def test_images_are_captioned_through_one_encoder(
-    runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(meteor, "is_java_present", lambda: False)  # METEOR takes long to start
+def test_images_are_captioned_through_one_encoder(runs: SharedRuns, tmp_path: Path) -> None:
     out = tmp_path / "both"
     combine(runs, [CAPTIONS, WIDE_CAPTIONS], out)
     run = Run.find(out)
