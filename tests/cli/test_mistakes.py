@@ -19,6 +19,22 @@ def test_wrong_command_or_option(attendgen: Command, arguments: list[str]) -> No
     assert_mistake(attendgen(*arguments))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["generate", "toy-chat", "tu vas bien?", "--attention", "--beam", "3"],
+        ["evaluate", "toy-chat", "--out", "--split", "val"],
+        ["runs", ".", "--metrics", "--by", "setting"],
+        ["merge", "toy-chat", "toy-chat", "--out", "--weights", "1,1"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_is_no_value_of_another(attendgen: Command, command: list[str]) -> None:
+    taker = next(argument for argument in command if argument.startswith("--"))
+    following = command[command.index(taker) + 1]
+    assert_mistake(attendgen(*command), f"{taker}: needs a value, before {following}")
+
+
 def test_unknown_experiment(attendgen: Command) -> None:
     assert_mistake(attendgen("train", "experiment=nope"), "experiment/nope", "toy_chat")
 

@@ -28,3 +28,13 @@ def test_a_warm_up_is_a_whole_number_of_steps(value: Any) -> None:
 def test_a_limit_of_gradients_is_not_negative() -> None:
     config = OmegaConf.create({"model": {}, "task": {}, "trainer": {"accelerator": "cpu", "gradient_clip_val": -1.0}})
     assert refusal(check_ranges, config).startswith("trainer.gradient_clip_val=-1.0: expected a number from 0")
+
+
+def test_patience_is_a_whole_number_of_validations() -> None:
+    stopping = {"_target_": "attendgen.callbacks.EarlyStopping", "patience": -1}
+    config = OmegaConf.create(
+        {"model": {}, "task": {}, "callbacks": {"stop": stopping}, "trainer": {"accelerator": "cpu"}}
+    )
+    assert refusal(check_ranges, config).startswith("callbacks.stop.patience=-1: expected a whole number")
+    config.callbacks.stop.patience = 0
+    check_ranges(config)

@@ -8,6 +8,7 @@ import typer
 
 from attendgen.cli.caption import caption
 from attendgen.cli.combine import ensemble, import_checkpoint, merge, rescale
+from attendgen.cli.command import Command
 from attendgen.cli.compare import compare
 from attendgen.cli.evaluate import evaluate
 from attendgen.cli.generate import generate
@@ -48,15 +49,15 @@ def set_up(
 
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(train)
 app.command(cls=VariadicCommand)(evaluate)
-app.command()(compare)
-app.command()(generate)
-app.command()(caption)
-app.command("import")(import_checkpoint)
-app.command()(ensemble)
-app.command()(merge)
-app.command()(rescale)
-app.command()(new)
-app.command()(trust)
+app.command(cls=Command)(compare)
+app.command(cls=Command)(generate)
+app.command(cls=Command)(caption)
+app.command("import", cls=Command)(import_checkpoint)
+app.command(cls=Command)(ensemble)
+app.command(cls=Command)(merge)
+app.command(cls=Command)(rescale)
+app.command(cls=Command)(new)
+app.command(cls=Command)(trust)
 app.command(cls=VariadicCommand)(runs)
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-import typer.core
+from attendgen.cli.command import Command
 
 
-class VariadicCommand(typer.core.TyperCommand):
+class VariadicCommand(Command):
     """A command whose options in `variadic` take several values, without a repetition of the option."""
 
     variadic = ("--metrics", "--text")

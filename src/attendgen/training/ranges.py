@@ -22,8 +22,8 @@ def check_ranges(config: DictConfig) -> None:
         UserError: one is out of range.
     """
     plain = to_plain_dict(config)
-    for group in ("model", "task"):
-        for field, name, value in _iterate_own_fields(plain[group], group):
+    for group in ("model", "task", "callbacks"):
+        for field, name, value in _iterate_own_fields(plain.get(group), group):
             _check_value(field, name, value)
     trainer = config.trainer
     if trainer.get("devices") in (0, "0"):
@@ -58,6 +58,8 @@ def _check_value(field: str, name: str, value: object) -> None:
         raise UserError(f"{field}={value}: expected a whole number from 1")
     if name == "warmup" and not (isinstance(value, int) and is_whole and value >= 0):
         raise UserError(f"{field}={value}: expected a whole number of steps from 0")
+    if name == "patience" and not (isinstance(value, int) and is_whole and value >= 0):
+        raise UserError(f"{field}={value}: expected a whole number of validations from 0")
     if name.endswith("dropout") and not (isinstance(value, int | float) and 0 <= value <= 1):
         raise UserError(f"{field}={value}: expected a probability from 0 to 1")
     if name in RATES and not (isinstance(value, int | float) and 0 <= value < float("inf")):
