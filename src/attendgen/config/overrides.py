@@ -134,7 +134,7 @@ def make_paths_absolute(config: DictConfig) -> None:
         _expand_home(config, key)
     name = config.get("init_from")
     if name and exists(name) and (name not in bundled_models() or exists(Path(name, "config.yaml"))):
-        config.init_from = str(Path(name).absolute())  # it is no bundled model, or a run hides that
+        config.init_from = str(Path(name).absolute())  # not the name of a bundled model, or a run of this name hides it
     if isinstance(config.data.get("root"), str) and not OmegaConf.is_interpolation(config.data, "root"):
         config.data.root = str(Path(config.data.root).absolute())
     for group in ("data", "model", "task"):
