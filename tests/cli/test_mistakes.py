@@ -53,7 +53,7 @@ def test_run_with_broken_files(attendgen: Command, runs: SharedRuns, tmp_path: P
     best.write_bytes(whole[: len(whole) // 2])
     assert_mistake(attendgen("generate", run, "Tu vas"), "best.ckpt")
     torch.save({"weights": torch.zeros(1)}, best)
-    assert_mistake(attendgen("generate", run, "Tu vas"), "best.ckpt", "not a checkpoint of AttendGen")
+    assert_mistake(attendgen("generate", run, "Tu vas"), "best.ckpt", "give a checkpoint of AttendGen")
     best.write_bytes(whole)
     (run / "vocabulary.json").write_text('{"source": {}}')
     assert_mistake(attendgen("generate", run, "Tu vas"), "vocabulary.json")

@@ -142,7 +142,7 @@ def test_a_run_keeps_its_own_config(toy_chat: Run) -> None:
         ("nothing.hidden=3", "nothing.hidden: no such field in the run's config"),
         ("decoding=beam", "decoding is a group of fields; change one of them, as decoding.NAME=VALUE"),
         ("callbacks.samples=null", "callbacks.samples is a group of fields"),
-        ("seed={a", "seed: no such field"),
+        ("seed={a", "seed={a: not a value"),
         ("=5", "=5: expected key=value"),
         ("data.root=${nope}", "data.root=${nope}: Interpolation key 'nope' not found"),
         ("data.train=[3]", "data.train=[3]: expected a file, or a list of files"),

@@ -124,7 +124,7 @@ def test_open_data_refuses_bad_splits_and_other_classes(tmp_path):
     assert "'tset'" in refusal(open_data, config, vocabulary, split="tset")
     other = OmegaConf.create({"_target_": "torch.nn.Identity"})
     message = refusal(open_data, other, vocabulary)
-    assert message == "data: Identity is not derived from attendgen.data.BaseDataModule"
+    assert message == "data: Identity; expected a class derived from attendgen.data.BaseDataModule"
 
 
 def test_data_without_images_retrieve_no_captions() -> None:
@@ -148,7 +148,7 @@ class Dicts(BaseDataModule):
 def test_a_split_that_a_module_lacks_or_cannot_read_is_one_line() -> None:
     data = Dicts({"train": [1]})
     assert refusal(data.open_split, "test") == "data: Dicts has no split test; choose another"
-    assert refusal(data.open_split, "dev") == "data: /no/such/file: No such file or directory"
+    assert refusal(data.open_split, "dev") == "data: /no/such/file: No such file or directory; check the path"
     data.parts["test"] = [2]
     data.open_split("test")
     assert data.eval_split == "test"
@@ -162,7 +162,7 @@ def test_a_missing_folder_of_data_is_told_with_its_option(tmp_path: Path, field:
         with advise_root(config):
             read_text(root / "a.txt")
 
-    assert refusal(read, tmp_path) == f"{tmp_path / 'a.txt'}: No such file or directory"
+    assert refusal(read, tmp_path) == f"{tmp_path / 'a.txt'}: No such file or directory; check the path"
     assert refusal(read, tmp_path / "none").endswith(
         f"there is no folder {tmp_path / 'none'}; give that of the data by data.root=DIR"
     )

@@ -54,7 +54,7 @@ def test_broken_checkpoints_are_named_and_run_no_code(tmp_path: Path, mapped: bo
     "changes", [{RECORD: None}, {"state_dict": None}, {RECORD: {"config": {}}}, {RECORD: [1]}], ids=str
 )
 def test_checkpoints_of_other_programs_are_refused(tmp_path: Path, changes: dict) -> None:
-    assert "not a checkpoint of AttendGen" in refusal(read_checkpoint, save(tmp_path / "best.ckpt", **changes))
+    assert "give a checkpoint of AttendGen" in refusal(read_checkpoint, save(tmp_path / "best.ckpt", **changes))
 
 
 def test_previous_checkpoint_replaces_a_broken_last_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -84,4 +84,4 @@ def test_weights_are_read_from_a_state_dict(tmp_path: Path) -> None:
         assert refusal(read_weights, path).startswith(f"{path}: not a state dict")
     path.write_bytes(b"PK\x03\x04 nothing")
     assert refusal(read_weights, path).startswith(f"{path}: broken")
-    assert refusal(read_weights, tmp_path / "none.pt") == f"{tmp_path / 'none.pt'}: no such file"
+    assert refusal(read_weights, tmp_path / "none.pt") == f"{tmp_path / 'none.pt'}: no such file; check the path"

@@ -75,7 +75,7 @@ def test_model_is_built_from_a_changed_config(runs: SharedRuns) -> None:
 def test_checkpoint_without_a_config_is_no_run(copy: Path) -> None:
     (copy / CONFIG).write_text(yaml.safe_dump({"seed": 1}))
     assert refusal(Run.find, copy) == (
-        f"{copy / CONFIG}: data, model, task: missing, or not a group of fields; not the config of a run"
+        f"{copy / CONFIG}: data, model, task: missing, or not a group of fields; give the config of a run"
     )
 
 

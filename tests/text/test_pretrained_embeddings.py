@@ -42,7 +42,7 @@ def test_known_words_have_their_vectors_and_are_trained_unless_frozen(vocabulary
     [
         ("dog 1 2\n", "vectors of 2 numbers, but model.embedding_dim=3; set it to 2"),
         ("2 4\ndog 1 2 3 4\nat a 1 2 3 4\n", "vectors of 4 numbers, but model.embedding_dim=3; set it to 4"),
-        ("cat 1 2 3\ndog 1 two 3\n", "line 2: not a word and its numbers"),
+        ("cat 1 2 3\ndog 1 two 3\n", "line 2: expected a word and its numbers"),
         ("bird 1 2 3\n", "none of the vocabulary's"),
         ("", "none of the vocabulary's"),
     ],

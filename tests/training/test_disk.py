@@ -38,7 +38,9 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("torch.save", save)
-    with pytest.raises(UserError, match=r"ckpt: cannot be written: No space left on device; the earlier checkpoints"):
+    with pytest.raises(
+        UserError, match=r"ckpt: cannot be written: No space left on device; make room; the earlier checkpoints"
+    ):
         train("toy_chat", "epochs=4", "validate_every=1", "decoding.max_length=4", "callbacks.samples=null")
     monkeypatch.undo()
     folder = tmp_path / "run"

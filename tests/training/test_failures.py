@@ -32,7 +32,7 @@ Train = Callable[..., Path]
         ("data.source_normalizer=odd", "normalizer=odd: unknown"),
         ("epochs=many", "many"),
         ("nonsense", "nonsense"),
-        ("ablation=null", "a group cannot be set to null"),
+        ("ablation=null", "ablation=null: a group cannot be set to null"),
         ("resume=nowhere", "nowhere: no such run"),
         ("decoding.beam_size=0", "decoding.beam_size=0"),
         ("decoding.temperature=-0.5", "decoding.temperature=-0.5"),

@@ -101,7 +101,10 @@ def test_loggers_have_names(tmp_path: Path) -> None:
     for wrong in (one, [one, other]):
         assert "logger: expected loggers by name" in refusal(make_loggers, OmegaConf.create(wrong), tmp_path, step=None)
     wrong = OmegaConf.create({"mine": {"_target_": "collections.OrderedDict"}})
-    assert refusal(make_loggers, wrong, tmp_path, None) == "logger.mine: OrderedDict is not a logger of Lightning"
+    assert (
+        refusal(make_loggers, wrong, tmp_path, None)
+        == "logger.mine: OrderedDict is not a logger of Lightning; derive it from one"
+    )
 
 
 @pytest.mark.parametrize(("name", "module"), [("wandb", "wandb"), ("mlflow", "mlflow")])

@@ -113,4 +113,4 @@ def test_every_command_works_with_any_regions(kind: str, tmp_path: Path, attendg
 def test_a_missing_file_of_weights_is_one_line_that_names_the_field(tmp_path: Path) -> None:
     (tmp_path / "weights.txt").unlink()
     message = refusal(train_with, "Tokens", tmp_path)
-    assert message == f"model.encoder: {tmp_path}/weights.txt: No such file or directory"
+    assert message == f"model.encoder: {tmp_path}/weights.txt: No such file or directory; check the path"

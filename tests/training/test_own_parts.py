@@ -125,9 +125,9 @@ def test_an_unknown_family_is_one_line(train_own: TrainOwn, family: str | None) 
 
 def test_a_task_or_data_of_another_base_is_one_line(train_own: TrainOwn) -> None:
     told = refusal(train_own, "toy_chat", "task._target_=mypaper.NotATask")
-    assert told == "task: NotATask is not derived from attendgen.tasks.BaseTask"
+    assert told == "task: NotATask; expected a class derived from attendgen.tasks.BaseTask"
     told = refusal(train_own, "toy_chat", "data._target_=mypaper.NotATask")
-    assert told == "data: NotATask is not derived from attendgen.data.BaseDataModule"
+    assert told == "data: NotATask; expected a class derived from attendgen.data.BaseDataModule"
 
 
 def test_parameters_of_an_estimator_are_trained_and_saved(train_own: TrainOwn, tmp_path: Path) -> None:

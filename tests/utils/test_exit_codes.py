@@ -19,7 +19,7 @@ def end_with(error: BaseException):
 LOWER = "lower --beam, --max-length, data.batch_size or model.hidden\n"
 ENDS = [
     (UserError("data.tsv: line 3:\n no tab"), 2, "name: data.tsv: line 3: no tab\n"),
-    (OSError(errno.ENAMETOOLONG, "File name too long", "a"), 1, "name: a: File name too long\n"),
+    (OSError(errno.ENAMETOOLONG, "File name too long", "a"), 1, "name: a: File name too long; give a shorter one\n"),
     (
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes. Error code 12"),
         1,

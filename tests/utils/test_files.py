@@ -105,7 +105,7 @@ class Failing(Dataset):
 def test_message_from_a_worker_is_one_line(workers):
     with pytest.raises(UserError) as caught:
         list(DataLoader(Failing(), num_workers=workers))
-    assert str(caught.value) == "absent.txt: No such file or directory"
+    assert str(caught.value) == "absent.txt: No such file or directory; check the path"
     traceback.clear_frames(caught.tb)  # the loader's end would else wait for the garbage collector, and 5 s more
 
 

@@ -7,7 +7,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 
 
 def instantiate(config: DictConfig, field: str = "config", /, **arguments: Any) -> Any:
@@ -42,7 +42,7 @@ def _find_field(error: BaseException, field: str) -> str:
 def get_first_line(error: BaseException) -> str:
     """Return an error's message in one line."""
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {describe_refusal(error)}"
     message = str(error)
     for detail in ("\n    full_key", "\nfull_key", "\nConfig search path"):
         message = message.split(detail)[0]

@@ -77,7 +77,7 @@ def _quote_argument(argument: str, is_sweep: bool) -> str:
     quoted = f"{key}={','.join(map(quote, parts))}"
     error = find_syntax_error(quoted)
     if error is not None:
-        raise UserError(f"{argument}: {error}")
+        raise UserError(f"{argument}: {error}; expected KEY=VALUE")
     return quoted
 
 

@@ -40,7 +40,9 @@ def override_config(config: DictConfig, overrides: list[str]) -> DictConfig:
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{format_some(overrides)}: {get_first_line(error)}") from error
+        raise UserError(
+            f"{format_some(overrides)}: {get_first_line(error)}; refer to fields of the config, as ${{seed}}"
+        ) from error
     changed = [override.partition("=")[0] for override in overrides]
     for key in changed:
         if key == "data.root" or (key in PATHS and "data.root" not in changed) or _is_declared(config, key):
@@ -79,8 +81,10 @@ def _apply(config: DictConfig, override: str) -> None:
             config.merge_with_dotlist([override])
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
-        hint = suggest_key(key, iterate_keys(config)) if OmegaConf.select(config, key) is None else ""
-        raise UserError(f"{key}: no such field in the run's config{hint or f' ({reason})'}") from error
+        if OmegaConf.select(config, key) is not None:
+            raise UserError(f"{override}: not a value ({reason}); put quotes around a text: {key}='...'") from error
+        hint = suggest_key(key, iterate_keys(config)) or "; its config.yaml has them all"
+        raise UserError(f"{key}: no such field in the run's config{hint}") from error
 
 
 def _is_literal(config: DictConfig, key: str, value: str) -> bool:

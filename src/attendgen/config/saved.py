@@ -51,12 +51,12 @@ def read_config(data: Any, source: Path) -> DictConfig:
     """
     missing = [key for key in GROUPS if not isinstance(data, dict) or not isinstance(data.get(key), dict)]
     if missing:
-        raise UserError(f"{source}: {', '.join(missing)}: missing, or not a group of fields; not the config of a run")
+        raise UserError(f"{source}: {', '.join(missing)}: missing, or not a group of fields; give the config of a run")
     register_resolvers()
     try:
         require_trusted(data, source)
         config = OmegaConf.create(data)
         require_trusted(to_plain_dict(config), source)
     except (OmegaConfBaseException, RecursionError) as error:
-        raise UserError(f"{source}: {get_first_line(error)}") from error
+        raise UserError(f"{source}: {get_first_line(error)}; refer to fields of this file, as ${{seed}}") from error
     return config

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import lock, read_json, replacing
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _changing() -> Iterator[dict[str, list[Places]]]:
                 temporary.write_text(json.dumps(trusted, indent=2) + "\n", encoding="utf-8")
             path.chmod(0o600)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be written: {describe_refusal(error)}") from error
 
 
 def find_places(package: str) -> Places:

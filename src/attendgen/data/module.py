@@ -182,7 +182,7 @@ def open_data(
     """
     data = instantiate(config, "data")
     if not isinstance(data, BaseDataModule):
-        raise UserError(f"data: {type(data).__name__} is not derived from attendgen.data.BaseDataModule")
+        raise UserError(f"data: {type(data).__name__}; expected a class derived from attendgen.data.BaseDataModule")
     data.connect(vocabulary, encoder)
     if split is not None:
         with advise_root(config):

@@ -37,7 +37,7 @@ from attendgen.runs.run import Run
 from attendgen.sweeps.trial import run_trial
 from attendgen.training.checks import require_own_folder, require_own_paths, require_training
 from attendgen.training.train import train
-from attendgen.utils.errors import DivergedError, UserError
+from attendgen.utils.errors import DivergedError, UserError, describe_refusal, format_some
 from attendgen.utils.exit_codes import run_command
 from attendgen.utils.ranks import get_launch, get_rank
 from attendgen.utils.resources import get_conf_dir
@@ -132,10 +132,11 @@ def _run_hydra(arguments: list[str]) -> Path | None:
         plugin = re.search(r"hydra/(launcher|sweeper)/\w+", message)
         raise UserError(f"{plugin[0]}: {NO_PLUGIN}" if plugin else message) from error
     except (PermissionError, NotADirectoryError, FileExistsError) as error:  # Hydra makes the run directory
-        raise UserError(f"{error.filename}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{error.filename}: cannot be written: {describe_refusal(error)}") from error
     except ValueError as error:
         if str(error).startswith("Config group override"):
-            raise UserError("a group cannot be set to null; leave it out of the command") from error
+            nulls = format_some([argument for argument in arguments if argument.endswith("=null")])
+            raise UserError(f"{nulls}: a group cannot be set to null; leave it out of the command") from error
         sweep = SweepFolder.get()
         if sweep is None or any(sweep.glob(f"*/{FIT_METRICS}")):
             raise

@@ -37,7 +37,9 @@ def train(overrides: Sequence[str]) -> Run:
     resumed = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
     folder = resumed[-1] if resumed else RunFolder.path
     if folder is None:
-        raise UserError(f"train: no run was trained by {' '.join(arguments) or 'no arguments'}")
+        raise UserError(
+            f"train: no run was trained by {' '.join(arguments) or 'no arguments'}; leave out what only prints"
+        )
     return Run.find(folder)
 
 

@@ -51,7 +51,9 @@ def score_captions(hypotheses: Mapping[Key, str], references: Mapping[Key, Seque
     refs = {key: [tokenize(caption) for caption in references[key]] for key in hyps}
     matched = sum(caption in refs[key] for key, caption in hyps.items())
     if not any(caption for captions in refs.values() for caption in captions):
-        raise UserError(f"captions: none of the references of {len(refs)} images holds a word")
+        raise UserError(
+            f"captions: none of the references of {len(refs)} images holds a word; check the captions' file"
+        )
     lists = {key: [caption] for key, caption in hyps.items()}
     words = [caption.split() for caption in hyps.values()]
     return {

@@ -122,5 +122,6 @@ def import_run(kind: str, paths: Sequence[Path], folder: Path) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{paths[0]}: weights of another model: {str(error).splitlines()[-1].strip()}") from error
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{paths[0]}: weights of another model: {reason}; give a checkpoint of {kind}") from error
     save_model_as_run(folder, config, family, vocabulary, model)

@@ -64,7 +64,7 @@ def read_tutorial(checkpoint: Path, word_map: Path) -> TutorialCaptioner:
     try:
         weights = dict(find_weights(file))
     except BrokenPickleError as error:
-        raise UserError(f"{checkpoint}: not a checkpoint of the tutorial: it holds {error}") from error
+        raise UserError(f"{checkpoint}: holds {error}; expected a checkpoint of the tutorial") from error
     require_weights(checkpoint, weights, len(order))
     hidden, embedding = weights["decoder.init_h.weight"].size(0), weights["decoder.embedding.weight"].size(1)
     settings = [
@@ -76,9 +76,13 @@ def read_tutorial(checkpoint: Path, word_map: Path) -> TutorialCaptioner:
     try:
         return TutorialCaptioner(settings, vocabulary, convert(weights, order, embedding))
     except KeyError as error:
-        raise UserError(f"{checkpoint}: no weights of decoder.{error.args[0]}") from error
+        raise UserError(
+            f"{checkpoint}: no weights of decoder.{error.args[0]}; expected a checkpoint of the tutorial"
+        ) from error
     except RuntimeError as error:
-        raise UserError(f"{checkpoint}: weights of sizes that do not fit each other: {error}") from error
+        raise UserError(
+            f"{checkpoint}: weights of sizes that do not fit each other: {error}; expected a checkpoint of the tutorial"
+        ) from error
 
 
 def is_known(name: Name) -> bool:
@@ -157,10 +161,13 @@ def require_weights(path: Path, weights: Mapping[str, Tensor], words: int) -> No
     }
     for name, dimensions in shapes.items():
         if name not in weights or weights[name].ndim != dimensions:
-            raise UserError(f"{path}: no weights of {name}: not a checkpoint of the tutorial")
+            raise UserError(f"{path}: no weights of {name}; expected a checkpoint of the tutorial")
     for name in ("decoder.embedding.weight", "decoder.fc.weight"):
         if len(weights[name]) != words:
-            raise UserError(f"{path}: {name} has {len(weights[name])} rows, but the word map has {words} words")
+            raise UserError(
+                f"{path}: {name} has {len(weights[name])} rows, but the word map has {words} words; "
+                "give the word map of its training"
+            )
 
 
 def find_resnet(path: Path, weights: Mapping[str, Tensor]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attendgen.postprocess.pickle_records import BrokenPickleError, Name, Record, RecordReader, StorageReference
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 DTYPES = {
@@ -63,14 +63,14 @@ def read_torch_file(path: Path, is_known: Callable[[Name], bool]) -> TorchFile:
     try:
         data = memoryview(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+        raise UserError(f"{path}: {describe_refusal(error)}") from error
     reader = RecordReader(is_known)
     try:
         if zipfile.is_zipfile(io.BytesIO(data)):
             return _read_zip(data, reader)
         return _read_legacy(data, reader)
     except BrokenPickleError as error:
-        raise UserError(f"{path}: not a checkpoint of the expected kind: it holds {error}") from error
+        raise UserError(f"{path}: holds {error}; give a checkpoint of the kind that is imported") from error
     except (zipfile.BadZipFile, ValueError, KeyError, struct.error, EOFError) as error:
         raise UserError(f"{path}: broken, or not a file of torch.save; copy or download it again") from error
 

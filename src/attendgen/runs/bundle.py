@@ -52,7 +52,8 @@ def bundle(
         data = record_config(config, kept=REFERENCE)
     except OmegaConfBaseException as error:
         raise UserError(
-            f"{run.folder}: a bundled model keeps only {', '.join(KEPT)}: {get_first_line(error)}"
+            f"{run.folder}: a bundled model keeps only {', '.join(KEPT)}: {get_first_line(error)}; "
+            "replace references to other fields by their values"
         ) from error
     for key, value in iterate_values(data, run.folder):
         if isinstance(value, str) and Path(value).is_absolute():

@@ -36,10 +36,10 @@ def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
             "give another of the run, such as checkpoints/last.ckpt"
         )
     if RECORD not in checkpoint or "state_dict" not in checkpoint:
-        raise UserError(f"{path}: field '{RECORD}' is missing: not a checkpoint of AttendGen")
+        raise UserError(f"{path}: field '{RECORD}' is missing; give a checkpoint of AttendGen")
     record = checkpoint[RECORD]
     if not isinstance(record, dict) or not {"config", "vocabulary"} <= record.keys():
-        raise UserError(f"{path}: field '{RECORD}' holds no config and vocabulary: not a checkpoint of AttendGen")
+        raise UserError(f"{path}: field '{RECORD}' holds no config and vocabulary; give a checkpoint of AttendGen")
     return checkpoint
 
 
@@ -50,11 +50,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: the file is missing, or holds anything else.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file; check the path")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for what is one mistake
-        raise UserError(f"{path}: broken, or not a file that loads as plain weights") from error
+        raise UserError(
+            f"{path}: broken, or not a file that loads as plain weights; copy or download it again"
+        ) from error
     if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
         raise UserError(f"{path}: not a state dict: expected tensors by name")
     return weights

@@ -20,11 +20,11 @@ def require_run(name: str | Path) -> None:
     if names_bundled(name) or (exists(path) and path.is_file()):
         return
     if not is_folder(path):
-        raise UserError(f"{path}: no such run directory, checkpoint or bundled model")
+        raise UserError(f"{path}: no such run directory, checkpoint or bundled model; attendgen runs lists the runs")
     if not exists(path / CONFIG):
         found = sorted(path.glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime)
         runs = f"a folder of {len(found)} runs; the newest is {found[-1].parent}" if found else "not a run directory"
-        raise UserError(f"{path / CONFIG}: no such file; {path} is {runs}")
+        raise UserError(f"{path / CONFIG}: no such file; {path} is {runs}; attendgen runs lists the runs")
 
 
 def names_bundled(name: str | Path) -> bool:

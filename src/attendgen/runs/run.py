@@ -100,7 +100,7 @@ class Run:
         """
         family = self.config.get("family")
         if not isinstance(family, str):
-            raise UserError(f"{self.folder or self.checkpoint}: config: field 'family' is missing")
+            raise UserError(f"{self.folder or self.checkpoint}: config: field 'family' is missing; copy the run again")
         return family
 
     def override(self, overrides: list[str]) -> DictConfig:
@@ -138,7 +138,10 @@ class Run:
                 model.load_state_dict(state)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise UserError(f"{self.checkpoint}: weights of another model: {reason}") from error
+            raise UserError(
+                f"{self.checkpoint}: weights of another model: {reason}; "
+                "give the checkpoint of this run, or leave model.* as it was trained"
+            ) from error
         return model.eval()
 
     def _read_state(self) -> dict[str, torch.Tensor]:

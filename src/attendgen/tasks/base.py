@@ -112,7 +112,7 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, BaseDataModule):
-            raise UserError(f"data: {type(data).__name__} is not derived from attendgen.data.BaseDataModule")
+            raise UserError(f"data: {type(data).__name__}; expected a class derived from attendgen.data.BaseDataModule")
         return data
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

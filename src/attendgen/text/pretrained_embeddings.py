@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attendgen.text.protocol import VocabularyProtocol
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 FIRST = 20  # lines by which the length of the vectors is checked
@@ -73,11 +73,11 @@ class PretrainedEmbeddings:
                     if index is not None and index not in found:
                         found[index] = torch.tensor([float(part) for part in parts[-dim:]])
         except OSError as error:
-            raise UserError(f"{self.file}: {error.strerror or error}") from error
+            raise UserError(f"{self.file}: {describe_refusal(error)}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{self.file}: not UTF-8; convert the file to UTF-8") from error
         except ValueError as error:
-            raise UserError(f"{self.file}: line {number}: not a word and its numbers") from error
+            raise UserError(f"{self.file}: line {number}: expected a word and its numbers") from error
         return found
 
     def require_dim(self, lines: Sequence[str], dim: int) -> None:

@@ -62,7 +62,10 @@ def restore(data: Any, where: str | Path, field: str = "") -> Any:
     try:
         kind = get_object(name)
     except Exception as error:  # whatever the import of a user's module raises
-        raise UserError(f"{where}: {field}_target_={name}: {get_first_line(error)}") from error
+        raise UserError(
+            f"{where}: {field}_target_={name}: {get_first_line(error)}; "
+            "install its package, or put its folder on PYTHONPATH"
+        ) from error
     return kind(**parts)
 
 

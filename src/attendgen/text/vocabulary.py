@@ -50,7 +50,7 @@ class Vocabulary:
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self.ids) != len(self.tokens):
             repeated = [token for token, count in Counter(self.tokens).items() if count > 1]
-            raise UserError(f"vocabulary: {repeated[0]!r} occurs twice")
+            raise UserError(f"vocabulary: {repeated[0]!r} occurs twice; keep one of them")
 
     @classmethod
     def build(

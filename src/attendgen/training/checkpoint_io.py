@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from attendgen.runs.layout import FIT_SECONDS, RECORD
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import replacing
 
 
@@ -27,7 +27,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with replacing(Path(path)) as temporary:
                 torch.save(checkpoint, temporary)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            reason = (
+                describe_refusal(error) if isinstance(error, OSError) else f"{str(error).splitlines()[0]}; make room"
+            )
             raise UserError(f"{path}: cannot be written: {reason}; the earlier checkpoints are kept") from error
 
 

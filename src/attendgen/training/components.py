@@ -36,7 +36,7 @@ def build_components(config: DictConfig, folder: Path, resume: bool) -> Componen
     """
     data = instantiate(config.data, "data")
     if not isinstance(data, BaseDataModule):
-        raise UserError(f"data: {type(data).__name__} is not derived from attendgen.data.BaseDataModule")
+        raise UserError(f"data: {type(data).__name__}; expected a class derived from attendgen.data.BaseDataModule")
     resumed = find_newest_checkpoint(folder / CHECKPOINTS) if resume else None
     if resumed is not None:
         require_own_checkpoints(resumed)
@@ -57,7 +57,7 @@ def build_components(config: DictConfig, folder: Path, resume: bool) -> Componen
         load_weights_of(model, first)
     task = instantiate(config.task, "task", model=model, vocabulary=vocabulary)
     if not isinstance(task, BaseTask):
-        raise UserError(f"task: {type(task).__name__} is not derived from attendgen.tasks.BaseTask")
+        raise UserError(f"task: {type(task).__name__}; expected a class derived from attendgen.tasks.BaseTask")
     require_packages(task.packages)
     data.connect(vocabulary, get_image_encoder(model))
     OmegaConf.set_struct(config, False)

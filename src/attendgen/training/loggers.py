@@ -54,7 +54,7 @@ def _make_logger(name: str, config: DictConfig, own_id: str | None, step: int | 
         given["purge_step"] = step  # type: ignore[assignment]
     logger: Logger = instantiate(config, field, **given)
     if not isinstance(logger, Logger):
-        raise UserError(f"{field}: {type(logger).__name__} is not a logger of Lightning")
+        raise UserError(f"{field}: {type(logger).__name__} is not a logger of Lightning; derive it from one")
     if isinstance(logger, CSVLogger) and get_rank() == 0:
         lines = Path(logger.log_dir, ExperimentWriter.NAME_METRICS_FILE)
         if step is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 
 
 def is_whole(path: Path, shape: Sequence[int | None] = ()) -> bool:
@@ -47,5 +47,7 @@ def reserve_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...], w
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             except OSError as error:
                 path.unlink(missing_ok=True)
-                raise UserError(f"{path.parent}: {what} need {needed / 1e6:.0f} MB: {error.strerror}") from error
+                raise UserError(
+                    f"{path.parent}: {what} need {needed / 1e6:.0f} MB: {describe_refusal(error)}"
+                ) from error
     return array

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import read_json, temporary_folder, write_json
 from attendgen.utils.progress import Progress, track
 
@@ -68,7 +68,7 @@ def receive(url: str, partial: Path, size: int | None = None) -> None:
             length = answer.headers.get("Content-Length")
             total = start + int(length) if length else size
             if size is not None and total != size:
-                raise UserError(f"{url}: {total} bytes, expected {size}; the file has changed")
+                raise UserError(f"{url}: {total} bytes, expected {size}; the file has changed; ask who has changed it")
             with partial.open("ab" if start else "wb") as out:
                 copy(answer, out, partial.name.removesuffix(".part"), start, total)
     except urllib.error.HTTPError as error:
@@ -77,7 +77,7 @@ def receive(url: str, partial: Path, size: int | None = None) -> None:
                 partial.unlink()
                 receive(url, partial, size)
             return
-        raise UserError(f"{url}: {error.code} {error.reason}") from error
+        raise UserError(f"{url}: {error.code} {error.reason}; check the address, or try again later") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise UserError(f"{url}: {getattr(error, 'reason', error)}; run this again to resume") from error
     arrived = partial.stat().st_size
@@ -117,8 +117,9 @@ def unpack(archive: Path, members: Mapping[str, str], folder: Path) -> None:
                 file.extract(name, temporary)
             for own, name in members.items():
                 if not (temporary / own).exists():
-                    raise UserError(f"{archive}: there is no {own} in it")
+                    raise UserError(f"{archive}: there is no {own} in it; remove it and download it again")
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (temporary / own).replace(folder / name)
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{archive}: cannot be unpacked: {error}") from error
+        reason = describe_refusal(error) if isinstance(error, OSError) else f"{error}; remove it and download it again"
+        raise UserError(f"{archive}: cannot be unpacked: {reason}") from error

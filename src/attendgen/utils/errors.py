@@ -1,5 +1,6 @@
 """What ends a command: a user's mistake, a training that diverges, a signal."""
 
+import errno
 import signal
 from collections.abc import Sequence
 
@@ -28,6 +29,28 @@ class Interrupted(BaseException):  # not an error, like KeyboardInterrupt
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
         self.number = number
+
+
+# what to do about a path that the system refuses
+REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "give a file",
+    errno.EEXIST: "give another path",
+    errno.EACCES: "change its permissions, or give another path",
+    errno.EPERM: "change its permissions, or give another path",
+    errno.EROFS: "give another path",
+    errno.ENAMETOOLONG: "give a shorter one",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+}
+
+
+def describe_refusal(error: OSError) -> str:
+    """Return why the system refused a path, and what to do about it."""
+    reason = error.strerror or str(error)
+    remedy = REMEDIES.get(error.errno or 0)
+    return reason if remedy is None else f"{reason}; {remedy}"
 
 
 def format_some(names: Sequence[object], most: int = 5) -> str:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from attendgen.utils.errors import DivergedError, Interrupted, UserError
+from attendgen.utils.errors import DivergedError, Interrupted, UserError, describe_refusal
 
 # what a disk or the rights to a file refuse, wherever it happens
 OF_THE_SYSTEM = {
@@ -76,7 +76,7 @@ def get_line(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        return f"{', '.join(names) or 'the system'}: {error.strerror}"
+        return f"{', '.join(names) or 'the system'}: {describe_refusal(error)}"
     if isinstance(error, MemoryError | RuntimeError) and (needed := OUT_OF_MEMORY.search(f"{error!r} {error}")):
         return f"{needed[0]}; lower --beam, --max-length, data.batch_size or model.hidden"
     if _is_usage(error):

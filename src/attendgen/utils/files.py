@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def read_text(path: str | Path, encoding: str | None = None) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+        raise UserError(f"{path}: {describe_refusal(error)}") from error
     mark, name = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", encoding or "utf-8"))
     try:
         text = data[len(mark) :].decode(name)
@@ -142,7 +142,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be written: {describe_refusal(error)}") from error
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -177,7 +177,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent, prefix=".partial-"))
     except OSError as error:
-        raise UserError(f"{parent}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{parent}: cannot be written: {describe_refusal(error)}") from error
     try:
         yield folder
     finally:

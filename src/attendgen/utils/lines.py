@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import MARKS, advise_encoding
 
 BLOCK = 1 << 16  # bytes that are read together
@@ -42,7 +42,7 @@ def read_line_blocks(name: str | Path) -> Iterator[list[str]]:
         with Path(name).open("rb") as file:
             yield from _decode_lines(file, str(name))
     except OSError as error:
-        raise UserError(f"{name}: {error.strerror or error}") from error
+        raise UserError(f"{name}: {describe_refusal(error)}") from error
 
 
 def _decode_lines(file: Reader, name: str) -> Iterator[list[str]]:
@@ -115,7 +115,7 @@ class LineWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", newline="\n")  # closed at the context's end
         except OSError as error:
-            raise UserError(f"--output {path}: cannot be written: {error.strerror or error}") from error
+            raise UserError(f"--output {path}: cannot be written: {describe_refusal(error)}") from error
 
     def __enter__(self) -> "LineWriter":
         return self

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import read_text, temporary_folder
 from attendgen.utils.resources import get_template
 
@@ -38,7 +38,7 @@ def write_package(name: str, folder: Path) -> None:
         try:
             (temporary / "package").replace(folder)
         except OSError as error:
-            raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from error
+            raise UserError(f"{folder}: cannot be written: {describe_refusal(error)}") from error
 
 
 def _rename(text: str, name: str) -> str:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import replacing
 from attendgen.visualization.glyphs import collect_missing_glyphs
 from attendgen.visualization.regions import Boxes, Grid, Regions, spread_weights
@@ -220,7 +220,7 @@ def save(figure: Figure, path: str | Path) -> None:
         with replacing(path) as temporary, settings, collect_missing_glyphs():
             figure.savefig(temporary, format=suffix[1:], dpi=SAVED_DPI)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be written: {describe_refusal(error)}") from error
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import read_json, replacing
 from attendgen.utils.progress import track
 
@@ -49,7 +49,7 @@ def digest_images(images: Sequence[Path], folder: Path | None = None) -> list[st
         try:
             stat = os.stat(path)
         except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+            raise UserError(f"{path}: cannot be read: {describe_refusal(error)}") from error
         stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino} "
         entry = folders[parent].get(name, "")
         known = entry.startswith(stamp) and DIGEST.fullmatch(entry, len(stamp))
@@ -84,7 +84,7 @@ def digest_file(path: Path) -> str:
         with open(path, "rb", buffering=0) as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be read: {describe_refusal(error)}") from error
 
 
 def load_digests(path: Path) -> dict[str, dict[str, str]]:

@@ -20,7 +20,7 @@ from attendgen.data.captions.digests import digest_images
 from attendgen.data.captions.images import PREPROCESSING, augment, open_image, to_pixels
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
 from attendgen.utils.arrays import is_whole, reserve_array
-from attendgen.utils.errors import UserError, format_some
+from attendgen.utils.errors import UserError, describe_refusal, format_some
 from attendgen.utils.files import lock, read_json, write_json
 from attendgen.utils.progress import Progress, track
 
@@ -194,7 +194,7 @@ def cache_features(
                     encoder, PixelData(images, encoder.size, view), final, partial, progress, batch_size, workers
                 )
     except OSError as error:
-        raise UserError(f"{folder}: the feature cache cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{folder}: the feature cache cannot be written: {describe_refusal(error)}") from error
     return FeatureCache(final)
 
 

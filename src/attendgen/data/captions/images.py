@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -27,7 +27,9 @@ def open_image(path: str | Path) -> Image.Image:
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: not an image in a known format") from error
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}" if error.strerror else f"corrupt or truncated image ({error})"
+        reason = (
+            f"cannot be read: {describe_refusal(error)}" if error.strerror else f"corrupt or truncated image ({error})"
+        )
         raise UserError(f"{path}: {reason}") from error
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: corrupt or truncated image ({error})") from error

