@@ -87,6 +87,17 @@ def test_a_batch_of_tables_gives_the_outputs_of_each_alone() -> None:
         np.testing.assert_allclose(together[0].attention, alone.attention, atol=1e-5)
 
 
+def test_long_tables_are_truncated_as_in_training(caplog: pytest.LogCaptureFixture) -> None:
+    writer = make_writer()
+    short = writer.generate("food[Fast food], name[Aromi]")[0]
+    assert not caplog.records
+    writer.run.config.data = {"max_cells": 3}  # a value of two words has two cells
+    long = writer.generate(AROMI)[0]
+    assert (long.text, long.source, long.rows) == (short.text, short.source, [1, 1, 2])
+    np.testing.assert_allclose(long.attention, short.attention)
+    assert caplog.messages == ["data.max_cells=3, as in training: 1 of 1 tables truncated"]
+
+
 def test_placeholders_are_replaced_by_the_values_of_the_table() -> None:
     writer = make_writer(delexicalise=["name"])
     for name in ("The Eagle", "My Own Inn"):  # a name that the model has never seen

@@ -1,6 +1,7 @@
 """Trained data-to-text models: a table in, texts out."""
 
 import functools
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from attendgen.inference.result import Result, make_results, score_forced, to_cp
 from attendgen.layers.state import map_tensors
 from attendgen.layers.tables import Cells, Table
 from attendgen.utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class TableWriter(TrainedModel):
@@ -96,7 +99,7 @@ class TableWriter(TrainedModel):
 
     def _make_results(self, decoded: Decoded, row: int, table: Table, likeliest: Alternatives | None) -> list[Result]:
         """Return the outputs for one table, with what names each column of attention weights."""
-        vocabulary, cells = self.vocabulary, self.vocabulary.encode(table)
+        vocabulary, cells = self.vocabulary, self.vocabulary.encode(table)[: self._max_cells]
         labels, rows = [vocabulary.describe_cell(cell) for cell in cells], [cell.row for cell in cells]
         return [
             replace(result, text=vocabulary.restore(table, result.text), rows=rows)
@@ -118,10 +121,18 @@ class TableWriter(TrainedModel):
         return make_fact_check(decoding, lambda: self._metrics, lambda: tables, spell)
 
     def _encode(self, tables: Sequence[Table]) -> Cells:
-        cells: Cells = map_tensors(
-            lambda part: part.to(self.device), pad_cells(list(map(self.vocabulary.encode, tables)))
-        )
+        encoded, limit = list(map(self.vocabulary.encode, tables)), self._max_cells
+        if cut := sum(len(cells) > limit for cells in encoded) if limit else 0:
+            log.warning("data.max_cells=%d, as in training: %d of %d tables truncated", limit, cut, len(tables))
+        padded = pad_cells([cells[:limit] for cells in encoded])
+        cells: Cells = map_tensors(lambda part: part.to(self.device), padded)
         return cells
+
+    @property
+    def _max_cells(self) -> int | None:
+        """The number of cells that the model reads of a table."""
+        limit: int | None = OmegaConf.select(self.run.config, "data.max_cells")
+        return limit
 
     @torch.inference_mode()
     def score(self, table: str | Table, reference: str, alternatives: int = 0) -> Result:
