@@ -1,33 +1,57 @@
 """Fixtures of all tests; shapes and types in signatures are checked at run time, in tests only."""
 
+import gc
 import logging
 import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from helpers.type_checks import check_types
-
-check_types("attendgen")
-
-from helpers.errors import Command, Outcome  # noqa: E402  # after the import hook
-from helpers.hydra_speed import compose_faster  # noqa: E402
-from helpers.runs import SharedRuns, train  # noqa: E402
-
-compose_faster()
+if TYPE_CHECKING:
+    from helpers.errors import Command
+    from helpers.runs import SharedRuns
 
 WORKER = "PYTEST_XDIST_WORKER"  # set in the processes of pytest -n
-if WORKER in os.environ:  # they share the cores, also those of the commands that tests start
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare a process that runs tests; the one of pytest -n that only hands them out imports nothing."""
+    if config.getoption("numprocesses", None) and WORKER not in os.environ:
+        return
+    gc.set_threshold(50_000, 10, 10)  # collecting garbage takes a tenth of the time otherwise
+
+    from helpers.type_checks import check_types
+
+    check_types("attendgen")  # before anything of it is imported
+
+    import torch
+
+    from helpers.hydra_speed import compose_faster
+
+    compose_faster()
+    if WORKER in os.environ:  # they share the cores, also those of the commands that tests start
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collection pass over what was imported."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let the end of the process free what was imported."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -67,8 +91,10 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> SharedRuns:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> "SharedRuns":
     """Runs that all tests share: `runs("toy_chat", "model.hidden=12")` is a run directory."""
+    from helpers.runs import SharedRuns
+
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if WORKER in os.environ else base) / "runs"
     folder.mkdir(exist_ok=True)
@@ -78,6 +104,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> SharedRuns:
 @pytest.fixture(name="train")
 def train_in_folder(tmp_path: Path) -> Callable[..., Path]:
     """Train an experiment on tiny data: `train("novels", "steps=3", name="one")` returns `tmp_path/one`."""
+    from helpers.runs import train
 
     def run(experiment: str, *overrides: str, name: str = "run") -> Path:
         return train(tmp_path, experiment, *overrides, name=name)
@@ -86,8 +113,9 @@ def train_in_folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def attendgen(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+def attendgen(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> "Command":
     """Run the command line in this process: `attendgen("generate", RUN, TEXT)` is an `Outcome`."""
+    from helpers.errors import Outcome
 
     def run(*arguments: str | Path) -> Outcome:
         from attendgen.cli.app import main

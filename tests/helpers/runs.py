@@ -17,7 +17,7 @@ def train(folder: Path, experiment: str, *overrides: str, name: str = "run") -> 
 class SharedRuns:
     """Runs that are trained for two steps when they are first needed, once per test run; tests must not change them.
 
-    The processes of pytest-xdist share the folder: one of them trains a run, the others wait.
+    The processes of pytest-xdist share the folder: one of them trains a run, the others wait for it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +26,7 @@ class SharedRuns:
     def __call__(self, experiment: str, *overrides: str) -> Path:
         """Return the run directory of an experiment with overrides."""
         name = "run-" + re.sub(r"[^\w.=-]+", "_", "-".join([experiment, *overrides]))
-        with lock(self.folder / "runs.lock"):
+        with lock(self.folder / f"{name}.lock"):
             if not (self.folder / name).exists():
                 train(self.folder, experiment, "trainer=smoke", *overrides, name=name)
         return self.folder / name
