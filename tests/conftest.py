@@ -1,5 +1,6 @@
 """Fixtures of all tests; shapes and types in signatures are checked at run time, in tests only."""
 
+import atexit
 import gc
 import logging
 import os
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if WORKER in os.environ:  # they share the cores, also those of the commands that tests start
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
+        atexit.register(os._exit, 0)  # the last handler; freeing all modules takes seconds
 
 
 def pytest_collection_finish() -> None:
@@ -44,8 +46,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Let the end of the process free what was imported."""
-    gc.unfreeze()
+    """Let the end of the process free what was imported; those of pytest -n end without."""
+    if WORKER not in os.environ:
+        gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

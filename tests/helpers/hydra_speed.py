@@ -6,21 +6,26 @@ from typing import Any, TextIO
 
 import omegaconf.base
 import yaml
+from hydra._internal import defaults_list
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.hydra import Hydra
-from omegaconf import Container, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 
 # what may say that a command is a sweep: these arguments, and the folders that configs are read from
 DECIDING = ("sweep=", "hydra.mode", "hydra/", "experiment", "local")
 
 
 def compose_faster() -> None:
-    """Read YAML with libyaml and each text once, parse each reference once, and compose each config once.
-
-    OmegaConf reads YAML and references, `${...}`, with parsers in Python. Hydra composes each config twice, the first
-    time only to learn whether the command is a sweep; the answer is kept for commands that agree in what decides it.
-    """
+    """Read each text of YAML once, and with libyaml, parse each reference `${...}` once, and compose each config once."""
     yaml.SafeLoader = yaml.CSafeLoader
+    file_config_source.OmegaConf = RememberedOmegaConf
+    omegaconf.base.parse = omegaconf._utils.parse = functools.lru_cache(maxsize=None)(omegaconf.base.parse)
+    ask_once()
+    map_if_needed()
+
+
+def ask_once() -> None:
+    """Let Hydra learn once for similar commands whether they are sweeps; it composes each config twice for that."""
     ask = Hydra.get_mode
     known: dict[tuple[str, ...], Any] = {}
 
@@ -32,8 +37,17 @@ def compose_faster() -> None:
         return known[key]
 
     Hydra.get_mode = get_mode
-    file_config_source.OmegaConf = RememberedOmegaConf
-    omegaconf.base.parse = omegaconf._utils.parse = functools.lru_cache(maxsize=None)(omegaconf.base.parse)
+
+
+def map_if_needed() -> None:
+    """Let Hydra map what references in a list of defaults may name only where there are some."""
+    make_map = defaults_list._create_interpolation_map
+
+    def make_needed_map(overrides: Any, defaults: list[Any], self_added: bool) -> DictConfig:
+        is_needed = any(default.is_interpolation() for default in defaults)
+        return make_map(overrides, defaults, self_added) if is_needed else DictConfig({})
+
+    defaults_list._create_interpolation_map = make_needed_map
 
 
 class RememberedOmegaConf(OmegaConf):
