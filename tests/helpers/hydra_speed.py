@@ -16,7 +16,7 @@ DECIDING = ("sweep=", "hydra.mode", "hydra/", "experiment", "local")
 
 
 def compose_faster() -> None:
-    """Read each text of YAML once, and with libyaml, parse each reference `${...}` once, and compose each config once."""
+    """Read each text of YAML once, with libyaml, parse each reference `${...}` once, and compose each config once."""
     yaml.SafeLoader = yaml.CSafeLoader
     file_config_source.OmegaConf = RememberedOmegaConf
     omegaconf.base.parse = omegaconf._utils.parse = functools.lru_cache(maxsize=None)(omegaconf.base.parse)
