@@ -32,7 +32,7 @@ from attendgen.utils.lines import read_line_blocks
 from helpers import tiny_tables
 from helpers.random_inputs import check_refusals, draw_files
 
-MANY = [pytest.param(15, id="few"), pytest.param(400, marks=pytest.mark.slow, id="many")]
+MANY = [pytest.param(10, id="few"), pytest.param(400, marks=pytest.mark.slow, id="many")]
 
 
 class Reader(NamedTuple):

@@ -126,6 +126,13 @@ def test_file_that_is_not_a_vocabulary_is_refused(tmp_path, broken):
         load_vocabulary(path)
 
 
+def test_a_refusal_of_a_saved_vocabulary_names_the_file(tmp_path):
+    path = tmp_path / "vocabulary.json"
+    path.write_text(json.dumps({"tokens": ["a", "a"], "level": "words", "normalizer": "none"}))
+    with pytest.raises(UserError, match=r"vocabulary\.json: tokens: 'a' occurs twice"):
+        load_vocabulary(path)
+
+
 @pytest.mark.parametrize("normalizer", ["none", "letters"])
 def test_suppressed_tokens_are_the_special_ones(normalizer):
     vocabulary = Vocabulary.build(["ab"], normalizer=normalizer)

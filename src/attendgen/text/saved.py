@@ -50,7 +50,7 @@ def restore(data: Any, where: str | Path, field: str = "") -> Any:
         field: its place in the file.
 
     Raises:
-        UserError: a class is not one that a saved run may make, or it is missing.
+        UserError: a class is not one that a saved run may make, it is missing, or it refuses its arguments.
     """
     if not isinstance(data, dict):
         return data
@@ -66,7 +66,10 @@ def restore(data: Any, where: str | Path, field: str = "") -> Any:
             f"{where}: {field}_target_={name}: {get_first_line(error)}; "
             "install its package, or put its folder on PYTHONPATH"
         ) from error
-    return kind(**parts)
+    try:
+        return kind(**parts)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def add_default_targets(data: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Vocabulary:
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         if len(self.ids) != len(self.tokens):
             repeated = [token for token, count in Counter(self.tokens).items() if count > 1]
-            raise UserError(f"vocabulary: {repeated[0]!r} occurs twice; keep one of them")
+            raise UserError(f"tokens: {repeated[0]!r} occurs twice; keep one of them")
 
     @classmethod
     def build(
@@ -216,9 +216,13 @@ def vocabulary_from_dict(data: Any, where: str | Path) -> AnyVocabulary:
     try:
         vocabulary = restore(add_default_targets(data), where)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"{where}: not a vocabulary: {get_first_line(error)} is missing or wrong") from error
+        raise UserError(
+            f"{where}: not a vocabulary: {get_first_line(error)} is missing or wrong; copy it again"
+        ) from error
     if not isinstance(vocabulary, PairVocabulary | TableVocabulary | VocabularyProtocol):
-        raise UserError(f"{where}: not a vocabulary: {type(vocabulary).__name__} has not the methods of one")
+        raise UserError(
+            f"{where}: not a vocabulary: {type(vocabulary).__name__} lacks methods of one; see VocabularyProtocol"
+        )
     return vocabulary
 
 

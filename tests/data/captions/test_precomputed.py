@@ -44,10 +44,12 @@ def test_arrays_of_all_shapes_are_regions(tmp_path: Path) -> None:
 def test_files_that_are_no_features_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save(tmp_path / "number.npy", np.array(1.0))
+    np.save(tmp_path / "nan.npy", np.array([1.0, np.nan]))
+    np.save(tmp_path / "huge.npy", np.array([1.0, 1e300]))
     np.savez(tmp_path / "names.npz", a=np.ones(2), b=np.ones(2))
     (tmp_path / "text.npy").write_text("text")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "names.npz").read_bytes()[:40])
-    for name in ("objects.npy", "number.npy", "names.npz", "text.npy", "cut.npz", "none.npy"):
+    for name in ["objects.npy", "number.npy", "nan.npy", "huge.npy", "names.npz", "text.npy", "cut.npz", "none.npy"]:
         assert name in refusal(read_features, tmp_path / name)
 
 

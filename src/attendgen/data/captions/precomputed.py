@@ -60,12 +60,16 @@ def to_regions(path: Path, array: np.ndarray) -> Float[Tensor, "regions dim"]:
     """Return an array of features as regions in single precision.
 
     Raises:
-        UserError: it has no numbers, or too many dimensions.
+        UserError: it has no numbers, too many dimensions, or numbers that are not finite.
     """
     shape = array.shape[1:] if array.ndim == 4 and len(array) == 1 else array.shape
     if not 1 <= len(shape) <= 3 or 0 in shape or array.dtype.kind not in "fiu":
         raise UserError(f"{path}: {array.dtype} of shape {array.shape}; expected numbers of shape [regions, dim]")
-    return torch.from_numpy(np.array(array, dtype=np.float32).reshape(-1, shape[-1]))  # a copy: it may be mapped
+    with np.errstate(over="ignore"):
+        regions = np.array(array, dtype=np.float32).reshape(-1, shape[-1])  # a copy: it may be mapped
+    if not np.isfinite(regions).all():
+        raise UserError(f"{path}: NaN, or numbers beyond single precision; compute these features again")
+    return torch.from_numpy(regions)
 
 
 class FeatureStore:
