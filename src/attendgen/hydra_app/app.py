@@ -135,7 +135,7 @@ def _run_hydra(arguments: list[str]) -> Path | None:
         raise UserError(f"{error.filename}: cannot be written: {describe_refusal(error)}") from error
     except ValueError as error:
         if str(error).startswith("Config group override"):
-            nulls = format_some([argument for argument in arguments if argument.endswith("=null")])
+            nulls = format_some([argument for argument in arguments if argument.lower().endswith("=null")])
             raise UserError(f"{nulls}: a group cannot be set to null; leave it out of the command") from error
         sweep = SweepFolder.get()
         if sweep is None or any(sweep.glob(f"*/{FIT_METRICS}")):
