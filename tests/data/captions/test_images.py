@@ -136,6 +136,13 @@ def test_truncated_image_is_refused(rgb, tmp_path, suffix, share):
         open_image(path)
 
 
+def test_image_of_too_many_pixels_is_refused(rgb, tmp_path, monkeypatch):
+    Image.fromarray(rgb).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 3)  # Pillow refuses more than twice as many
+    with pytest.raises(UserError, match=r"x\.png: too large .*save it smaller"):
+        open_image(tmp_path / "x.png")
+
+
 def test_file_that_is_not_an_image_is_refused(tmp_path):
     (tmp_path / "x.jpg").write_text("<html>404</html>")
     with pytest.raises(UserError, match=r"x\.jpg: not an image"):

@@ -16,7 +16,7 @@ def open_image(path: str | Path) -> Image.Image:
     """Open an image file as upright RGB: EXIF rotation applied, transparency on white.
 
     Raises:
-        UserError: the file is missing, not an image, or truncated.
+        UserError: the file is missing, not an image, truncated, or of too many pixels.
     """
     try:
         with Image.open(path) as image:
@@ -25,14 +25,13 @@ def open_image(path: str | Path) -> Image.Image:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image; give the path of an image file") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not an image in a known format") from error
-    except OSError as error:
-        reason = (
-            f"cannot be read: {describe_refusal(error)}" if error.strerror else f"corrupt or truncated image ({error})"
-        )
-        raise UserError(f"{path}: {reason}") from error
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: corrupt or truncated image ({error})") from error
+        raise UserError(f"{path}: not an image in a known format; save it as PNG or JPEG") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"{path}: cannot be read: {describe_refusal(error)}") from error
+        raise UserError(f"{path}: corrupt or truncated image ({error}); copy or save it again") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: too large to be opened safely ({error}); save it smaller") from error
     return to_rgb(upright)
 
 
