@@ -68,7 +68,7 @@ def receive(url: str, partial: Path, size: int | None = None) -> None:
             length = answer.headers.get("Content-Length")
             total = start + int(length) if length else size
             if size is not None and total != size:
-                raise UserError(f"{url}: {total} bytes, expected {size}; the file has changed; ask who has changed it")
+                raise UserError(f"{url}: {total} bytes, expected {size}; it has changed there, so get it elsewhere")
             with partial.open("ab" if start else "wb") as out:
                 copy(answer, out, partial.name.removesuffix(".part"), start, total)
     except urllib.error.HTTPError as error:
