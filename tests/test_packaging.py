@@ -55,7 +55,7 @@ def test_the_wheel_trains_generates_and_captions_outside_the_tree(wheel: Path, t
     run("train", "experiment=toy_chat", "epochs=1", "validate_every=1", "hydra.run.dir=run")
     assert json.loads((tmp_path / "run" / "metrics_fit.json").read_text())
     run("generate", "run", "tu vas bien?")
-    assert run("caption", "flickr8k-soft", "photo.png", "--mbr-samples", "0").strip()
+    assert run("caption", "flickr8k-soft", "photo.png", "--mbr-samples", "0", "--out", ".").strip()
     assert (tmp_path / "photo_attention.png").exists()
 
 
