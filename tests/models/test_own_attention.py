@@ -8,14 +8,8 @@ import torch
 from torch import nn
 
 from attendgen.data.batch import pad
-from attendgen.layers.attention import (
-    AdditiveAttention,
-    DotAttention,
-    GeneralAttention,
-    MeanAttention,
-    attend,
-    has_weighted_sum,
-)
+from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention, MeanAttention, attend
+from attendgen.layers.attention_protocol import has_weighted_sum
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import ArgmaxSampler
 from attendgen.layers.luong import LuongDecoder

@@ -6,11 +6,11 @@ from attendgen.utils.lazy import attach
 
 if TYPE_CHECKING:
     from attendgen.layers.attention import AdditiveAttention as AdditiveAttention
-    from attendgen.layers.attention import Attention as Attention
     from attendgen.layers.attention import DotAttention as DotAttention
     from attendgen.layers.attention import GeneralAttention as GeneralAttention
     from attendgen.layers.attention import MeanAttention as MeanAttention
-    from attendgen.layers.attention import PastAttention as PastAttention
+    from attendgen.layers.attention_protocol import Attention as Attention
+    from attendgen.layers.attention_protocol import PastAttention as PastAttention
     from attendgen.layers.attention_unit import AttentionUnit as AttentionUnit
     from attendgen.layers.bahdanau import BahdanauDecoder as BahdanauDecoder
     from attendgen.layers.decoder import Decoder as Decoder

@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.attention import (
+from attendgen.layers.attention import Padding, can_defer_keys, weigh_scores
+from attendgen.layers.attention_protocol import (
     Attention,
-    Padding,
-    can_defer_keys,
     extend_past,
     has_scores,
     has_weighted_sum,
@@ -18,7 +17,6 @@ from attendgen.layers.attention import (
     make_keys,
     start_past,
     uses_rows,
-    weigh_scores,
 )
 from attendgen.layers.attentive_steps import attend_in_turn, attend_once, require_weighted_sum
 from attendgen.layers.decoder import AttendedStep, AttendedSteps

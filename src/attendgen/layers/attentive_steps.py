@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from attendgen.layers.attention import Padding, extend_past, has_scores, has_weighted_sum, look_at, weigh_scores
+from attendgen.layers.attention import Padding, weigh_scores
+from attendgen.layers.attention_protocol import extend_past, has_scores, has_weighted_sum, look_at
 from attendgen.layers.decoder import AttendedStep, AttendedSteps, HardDecoder
 from attendgen.layers.deferred import Deferred, defer_memory, defer_weight
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights, sum_sampled

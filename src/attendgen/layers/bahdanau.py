@@ -7,14 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.attention import (
-    Attention,
-    extend_past,
-    has_scores,
-    make_keys,
-    start_past,
-    uses_rows,
-)
+from attendgen.layers.attention_protocol import Attention, extend_past, has_scores, make_keys, start_past, uses_rows
 from attendgen.layers.attentive_steps import FastSteps, attend_in_turn, attend_once, require_weighted_sum
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
 from attendgen.layers.hard_attention import AttentionSampler

@@ -8,16 +8,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import (
+from attendgen.layers.attention import Padding, weigh_scores
+from attendgen.layers.attention_protocol import (
     Attention,
-    Padding,
     extend_past,
     has_scores,
     look_at,
     make_keys,
     start_past,
     uses_rows,
-    weigh_scores,
 )
 from attendgen.layers.deferred import Deferred, defer_memory, defer_weight
 from attendgen.layers.lstm import read_lstm, step_lstm, update_cell

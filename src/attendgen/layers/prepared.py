@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import has_weighted_sum
+from attendgen.layers.attention_protocol import has_weighted_sum
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import AttentionSampler
 from attendgen.layers.state import AttentiveState, Memory, take_rows

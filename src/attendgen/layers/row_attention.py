@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import AdditiveAttention, Attention, can_defer_keys, has_scores, weigh_scores
+from attendgen.layers.attention import AdditiveAttention, can_defer_keys, weigh_scores
+from attendgen.layers.attention_protocol import Attention, has_scores
 from attendgen.layers.deferred import DeferredSums
 from attendgen.layers.devices import is_on_gpu
 from attendgen.utils.errors import UserError

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention import Attention
+from attendgen.layers.attention_protocol import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.attention import Attention
+from attendgen.layers.attention_protocol import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import Decoder
 from attendgen.layers.lstm import BidirectionalLSTM, read_padded, tie_weights

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.attention import Attention, uses_rows
+from attendgen.layers.attention_protocol import Attention, uses_rows
 from attendgen.layers.attention_unit import AttentionUnit
 from attendgen.layers.copying import Copies, JointCopy, MixtureCopy, find_copies, mix_copies
 from attendgen.layers.decoder import Decoder, HardDecoder

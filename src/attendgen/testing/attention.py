@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attendgen.layers.attention import has_weighted_sum, uses_past
+from attendgen.layers.attention_protocol import has_weighted_sum, uses_past
 from attendgen.layers.state import AttentionPast, map_tensors, to_float32
 from attendgen.testing.compare import (
     fixed_seed,

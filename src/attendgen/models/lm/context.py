@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.attention import Attention
+from attendgen.layers.attention_protocol import Attention
 from attendgen.layers.decoder import Decoder
 from attendgen.layers.lstm import read_padded
 from attendgen.layers.luong import LuongDecoder
