@@ -15,11 +15,10 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
 
-# the checks and the site use a core each
+# the checks, the site and the short runs use a core each
 test: $(READY)
-	$(MAKE) -j2 check docs
+	$(MAKE) -j2 check docs smoke
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
-	$(MAKE) smoke
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -43,7 +42,7 @@ gpu: $(READY)
 
 # a short run of every family on real data, where it is
 smoke: $(READY)
-	$(BIN)/python scripts/smoke.py --shared $(SHARED)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/smoke.py --shared $(SHARED)
 
 # hashes are checked against the package index alone, so wheels lying about on this machine are left out of it
 $(READY): requirements-dev.txt pyproject.toml
