@@ -76,7 +76,7 @@ __all__ = [
 _PUBLIC = {
     "AdditiveAttention": "attention",
     "ArgmaxSampler": "hard_attention",
-    "Attention": "attention",
+    "Attention": "attention_protocol",
     "AttentionPast": "state",
     "AttentionUnit": "attention_unit",
     "BahdanauDecoder": "bahdanau",
@@ -96,7 +96,7 @@ _PUBLIC = {
     "Memory": "state",
     "MultiHeadAttention": "multi_head",
     "NGramEmbedding": "ngram_embedding",
-    "PastAttention": "attention",
+    "PastAttention": "attention_protocol",
     "RecordEncoder": "records",
     "Row": "tables",
     "RowAttention": "row_attention",
