@@ -169,6 +169,17 @@ def advise_root(config: DictConfig, option: str = "data.root=DIR") -> Iterator[N
         raise UserError(f"{error}; {advice}") from error.__cause__
 
 
+def require_data_module(data: object) -> BaseDataModule[Any]:
+    """Return what a config made, which must be a data module.
+
+    Raises:
+        UserError: it is not a `BaseDataModule`.
+    """
+    if not isinstance(data, BaseDataModule):
+        raise UserError(f"data: {type(data).__name__}; expected a class derived from attendgen.data.BaseDataModule")
+    return data
+
+
 def open_data(
     config: DictConfig, vocabulary: AnyVocabulary, encoder: ImageEncoder | None = None, split: str | None = None
 ) -> BaseDataModule[Any]:
@@ -180,9 +191,7 @@ def open_data(
     Raises:
         UserError: it is not a `BaseDataModule`, or the split does not exist or its files are missing or broken.
     """
-    data = instantiate(config, "data")
-    if not isinstance(data, BaseDataModule):
-        raise UserError(f"data: {type(data).__name__}; expected a class derived from attendgen.data.BaseDataModule")
+    data = require_data_module(instantiate(config, "data"))
     data.connect(vocabulary, encoder)
     if split is not None:
         with advise_root(config):

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from attendgen.data.batch import Batch, StepTotals, count_targets
-from attendgen.data.module import BaseDataModule
+from attendgen.data.module import BaseDataModule, require_data_module
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import masked_cross_entropy
@@ -110,10 +110,7 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         Raises:
             UserError: it is not a `BaseDataModule`.
         """
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, BaseDataModule):
-            raise UserError(f"data: {type(data).__name__}; expected a class derived from attendgen.data.BaseDataModule")
-        return data
+        return require_data_module(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer of all trainable parameters, with the schedule."""

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attendgen.config.instantiate import instantiate
 from attendgen.data.captions.features import get_image_encoder
-from attendgen.data.module import BaseDataModule, advise_root
+from attendgen.data.module import BaseDataModule, advise_root, require_data_module
 from attendgen.runs.checkpoint import SavedCheckpoint, find_newest_checkpoint
 from attendgen.runs.layout import CHECKPOINTS
 from attendgen.runs.run import Run
@@ -34,9 +34,7 @@ def build_components(config: DictConfig, folder: Path, resume: bool) -> Componen
     Raises:
         UserError: the config or the data is wrong.
     """
-    data = instantiate(config.data, "data")
-    if not isinstance(data, BaseDataModule):
-        raise UserError(f"data: {type(data).__name__}; expected a class derived from attendgen.data.BaseDataModule")
+    data = require_data_module(instantiate(config.data, "data"))
     resumed = find_newest_checkpoint(folder / CHECKPOINTS) if resume else None
     if resumed is not None:
         require_own_checkpoints(resumed)
