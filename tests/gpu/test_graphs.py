@@ -8,7 +8,7 @@ from helpers.families import FAMILIES, make_training, move
 
 pytestmark = pytest.mark.gpu
 
-WITHOUT = ["critical", "windows"]  # the processor computes rewards, and reads the lengths of contexts
+WITHOUT = ["critical"]  # whose rewards the processor computes
 GRAPHED = [name for name in FAMILIES if not any(part in name for part in WITHOUT)]
 
 

@@ -96,7 +96,7 @@ def _paths_of_a_gpu(counter: LaunchCounter) -> Iterator[None]:
         patch.setattr(torch, "lstm_cell", lstm_cell)
         patch.setattr(torch.ops.aten, "_thnn_fused_lstm_cell", fused_cell)
         for name, module in list(sys.modules.items()):
-            if name.startswith("attendgen.layers") and hasattr(module, "is_on_gpu"):
+            if name.startswith(("attendgen.layers", "attendgen.models")) and hasattr(module, "is_on_gpu"):
                 patch.setattr(module, "is_on_gpu", lambda tensor: True)
         yield
 

@@ -78,6 +78,18 @@ def test_there_is_a_graph_for_each_shape():
     assert recorder.recorded == 2
 
 
+@pytest.mark.parametrize("name", ["lm, windows", "lm, context"])
+def test_contexts_of_several_lengths_share_a_graph(name):
+    training = make_training(name, dropout=0.0)
+    recorder = Recorder()
+    graphs = GraphedSteps(training.task, recorder)
+    for length in range(MULTIPLE + 1, 2 * MULTIPLE + 1):
+        batch = training.batch._replace(context=training.batch.context[:, :1].repeat(1, length))
+        found = run(Training(training.task, batch), graphs, steps=1)
+        torch.testing.assert_close(found, run(Training(training.task, batch), None, steps=1))
+    assert recorder.recorded == 1
+
+
 def test_gradients_of_accumulated_batches_are_added():
     training = make_training("captioner", dropout=0.0)
     one = run(training, None, steps=1)[0][1]

@@ -9,8 +9,7 @@ from helpers.families import FAMILIES, WITHOUT_CHANCE, make_training
 from helpers.pretended_gpu import GPU, Pretended, Record, autocast, pretend, pretend_training, pretended_gpu
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# the host computes the rewards of captions, and reads the lengths of contexts of a model that reads streams
-WAITING = {"captioner, self-critical", "captioner, self-critical, hard", "lm, windows"}
+WAITING = {"captioner, self-critical", "captioner, self-critical, hard"}  # the host computes the rewards of captions
 
 
 def take_step(name: str, dtype: torch.dtype | None, families=FAMILIES, **settings: float) -> tuple[float, Record]:

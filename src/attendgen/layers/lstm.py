@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from attendgen.layers.devices import is_on_gpu
-from attendgen.layers.lstm_layers import get_weights, run_layers
+from attendgen.layers.lstm_layers import get_weights, hold_at_padding, run_layers
 from attendgen.layers.plain import is_plain, run_equations, run_layer
 from attendgen.layers.state import LSTMState
 
@@ -47,7 +47,7 @@ def run_lstm(
     Args:
         state: the first state; zero unless given.
         weights: of one layer in one direction, in torch's order. Only this layer runs then, forwards, on padded inputs.
-        mask: of padded inputs that all layers read, see `run_layers`.
+        mask: of padded inputs, see `run_layers`. With `weights` padding stands on the left, and the state is zero.
 
     Raises:
         TypeError: packed inputs come with `weights` or a mask.
@@ -68,6 +68,8 @@ def run_lstm(
             return run_layers(lstm, inputs, state, mask)
         return lstm(inputs, state)
     assert isinstance(inputs, Tensor)
+    if mask is not None:
+        inputs, weights = hold_at_padding(inputs, weights, mask)
     if state is None:
         zero = inputs.new_zeros(1, len(inputs), lstm.hidden_size)
         state = (zero, zero)
@@ -99,11 +101,18 @@ def read_padded(
 
 
 def read_lstm(
-    lstm: nn.LSTM, inputs: Float[Tensor, "rows time inputs"], state: LSTMState
+    lstm: nn.LSTM,
+    inputs: Float[Tensor, "rows time inputs"],
+    state: LSTMState,
+    mask: Bool[Tensor, "rows time"] | None = None,
 ) -> tuple[Float[Tensor, "rows time hidden"], LSTMState]:
-    """Run an LSTM from a batch-first state of `rows layers hidden`; return all outputs and the new state."""
+    """Run an LSTM from a batch-first state of `rows layers hidden`; return all outputs and the new state.
+
+    Args:
+        mask: see `run_layers`.
+    """
     before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
-    outputs, (hidden, cell) = run_lstm(lstm, inputs, before)
+    outputs, (hidden, cell) = run_lstm(lstm, inputs, before, mask=mask)
     return outputs, LSTMState(hidden.transpose(0, 1), cell.transpose(0, 1))
 
 

@@ -26,7 +26,8 @@ def run_layers(
 
     Args:
         state: the first state; zero unless given.
-        mask: False at padding, which stands on the right of at least one token; outputs are zero there.
+        mask: False at padding; outputs are zero there. It stands on the right of at least one token, or on the left if
+            the LSTM reads forwards from a zero state.
     """
     directions = 2 if lstm.bidirectional else 1
     hidden, cells = [], []
@@ -68,10 +69,11 @@ def _run_direction(
     order = _reverse_tokens(inputs, mask) if backwards else None
     read = inputs if order is None else inputs.take_along_dim(order, dim=1)
     if mask is not None:
-        read, weights = _hold_at_padding(read, weights, mask)
+        read, weights = hold_at_padding(read, weights, mask)
     output, hidden, cell = torch.lstm(read, state, weights, lstm.bias, 1, 0.0, lstm.training, False, True)
     if mask is not None:
-        last = (mask.sum(dim=1) - 1).view(-1, 1, 1)
+        time = torch.arange(mask.size(1), device=mask.device)
+        last = (time * mask).amax(dim=1).view(-1, 1, 1)
         hidden = output.take_along_dim(last, dim=1).transpose(0, 1)
         output = output * mask.unsqueeze(-1)
     return (output if order is None else output.take_along_dim(order, dim=1)), (hidden, cell)
@@ -85,12 +87,13 @@ def _reverse_tokens(inputs: Tensor, mask: Tensor | None) -> Tensor:
     return torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - time, time).unsqueeze(-1)
 
 
-def _hold_at_padding(
+def hold_at_padding(
     inputs: Float[Tensor, "rows time inputs"], weights: list[Tensor], mask: Bool[Tensor, "rows time"]
 ) -> tuple[Float[Tensor, "rows time more"], list[Tensor]]:
     """Return inputs and weights with one more input, 1 at padding, which keeps the cell as it is.
 
-    It closes the input gate and opens the forget gate.
+    It closes the input gate and opens the forget gate. On the left of a text, where the cell is zero, the hidden state
+    stays zero, too.
     """
     of_inputs, *rest = weights
     i, f, g, o = of_inputs.new_zeros(4, len(of_inputs) // 4, 1).unbind()

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attendgen.layers.state import AttentionWindow
@@ -35,20 +35,28 @@ class SlidingAttention(nn.Module):
         return AttentionWindow(empty, empty, weight.new_zeros(batch, self.window, dtype=torch.bool))
 
     def forward(
-        self, hidden: Float[Tensor, "rows time hidden"], window: AttentionWindow
+        self,
+        hidden: Float[Tensor, "rows time hidden"],
+        window: AttentionWindow,
+        mask: Bool[Tensor, "rows time"] | None = None,
     ) -> tuple[Float[Tensor, "rows time hidden"], Float[Tensor, "rows time window"], AttentionWindow]:
-        """Return the context of each state, the weights of the states before it, and the window after the last one."""
+        """Return the context of each state, the weights of the states before it, and the window after the last one.
+
+        Args:
+            mask: False where there is no state; there is one everywhere unless given.
+        """
         query, key, value = self.qkv(hidden).chunk(3, dim=-1)
         keys = torch.cat([window.keys.to(key.dtype), key], dim=1)  # rows window+time key
         values = torch.cat([window.values.to(value.dtype), value], dim=1)
-        seen = torch.cat([window.seen, window.seen.new_ones(hidden.shape[:2])], dim=1)
+        real = window.seen.new_ones(hidden.shape[:2]) if mask is None else mask
+        seen = torch.cat([window.seen, real], dim=1)
         positions = torch.arange(keys.size(1), device=keys.device)
         now = torch.arange(hidden.size(1), device=keys.device).unsqueeze(1)
         within = (positions >= now) & (positions < now + self.window)  # time window+time
-        mask = within & seen.unsqueeze(1)
+        visible = within & seen.unsqueeze(1)
         scores = (query @ keys.transpose(1, 2)).float() / math.sqrt(self.dim)
         # a finite fill: a row without states before it must give zeros, not NaN
-        alpha = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(~mask, 0.0)
+        alpha = scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(~visible, 0.0)
         context = self.output(alpha.to(values.dtype) @ values)
         slots = now + torch.arange(self.window, device=keys.device)
         alphas = alpha.gather(2, slots.expand(len(hidden), -1, -1))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attendgen.data.batch import CaptionBatch, PairBatch, TableBatch
+from attendgen.data.batch import CaptionBatch, PairBatch, TableBatch, WindowBatch
 from attendgen.layers.state import iterate_tensors, map_tensors
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
@@ -180,11 +180,13 @@ def keep_state(task: "BaseTask[Any]") -> Iterator[None]:
 
 def pad_to_multiple(batch: Tree, multiple: int) -> Tree:
     """Return a batch whose texts are padded to lengths that `multiple` divides; a stream stays as it is."""
-    if not isinstance(batch, CaptionBatch | PairBatch | TableBatch):
+    if not isinstance(batch, CaptionBatch | PairBatch | TableBatch | WindowBatch):
         return batch
     batch = batch._replace(inputs=_pad_last(batch.inputs, multiple), outputs=_pad_last(batch.outputs, multiple))
     if isinstance(batch, TableBatch):
         return batch._replace(cells=map_tensors(lambda part: _pad_last(part, multiple), batch.cells))
+    if isinstance(batch, WindowBatch):
+        return batch._replace(context=_pad_last(batch.context, multiple))
     return batch._replace(source=_pad_last(batch.source, multiple)) if isinstance(batch, PairBatch) else batch
 
 

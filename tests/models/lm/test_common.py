@@ -7,14 +7,14 @@ import torch
 
 from attendgen.data.batch import pad
 from attendgen.decoding.protocol import StatefulModel
-from attendgen.models.lm.common import StatefulLanguageModel
+from attendgen.layers.plain import use_plain_autograd
+from attendgen.models.lm.common import StatefulLanguageModel, align_right, read_at_once, read_by_length
 from attendgen.models.lm.lstm import LSTMLanguageModel
 from attendgen.models.lm.textgenerate import TextGenerateLanguageModel
 from attendgen.models.lm.transformer import TransformerLanguageModel
 from attendgen.testing import check_model
-from helpers.stepping import (
-    assert_several_reads_equal_one,
-)
+from attendgen.utils.special_tokens import PAD
+from helpers.stepping import assert_several_reads_equal_one
 
 VOCAB_SIZE = 8
 LSTM = partial(LSTMLanguageModel, VOCAB_SIZE, embedding_dim=5, hidden=6, dropout=0.5)
@@ -54,6 +54,43 @@ def test_padded_contexts_equal_their_rows_one_by_one(model):
         alone, alpha, _ = model.read(read, model.initial_state(1))
         torch.testing.assert_close(logits[row], alone[0, -3:])
         torch.testing.assert_close(alphas[row], alpha[0, -3:])
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_contexts_read_at_once_are_continued_like_those_read_by_length(model, is_plain):
+    model.double()
+    if is_plain:
+        use_plain_autograd(model)
+    context = pad([*CONTEXTS, [4] * 9])
+    found, gradients = [], []
+    for read in (read_by_length, read_at_once):
+        logits, alphas, _ = model.read(torch.tensor([[3, 2], [5, 5]] * 2 + [[1, 1]]), read(model, context))
+        found.append((logits, alphas))
+        gradients.append(torch.autograd.grad(logits.square().sum(), list(model.parameters())))
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*gradients)
+
+
+class OwnRead(LSTMLanguageModel):
+    """Reads without masks, as a class of a user's own may."""
+
+    def read(self, inputs, state):
+        assert (inputs != PAD).all()
+        return super().read(inputs, state)
+
+
+@pytest.mark.parametrize("kind", [LSTMLanguageModel, OwnRead])
+def test_a_gpu_reads_contexts_at_once_if_the_model_takes_a_mask(kind, monkeypatch):
+    model = kind(VOCAB_SIZE, embedding_dim=5, hidden=6).eval()
+    expected = model.encode(pad(CONTEXTS))
+    monkeypatch.setattr("attendgen.models.lm.common.is_on_gpu", lambda tensor: True)
+    if kind is LSTMLanguageModel:
+        monkeypatch.setattr("attendgen.models.lm.common.read_by_length", None)
+    torch.testing.assert_close(model.encode(pad(CONTEXTS)), expected)
+
+
+def test_padding_moves_to_the_left():
+    assert align_right(pad([[1, 2, 3], [4], []])).tolist() == [[1, 2, 3], [PAD, PAD, 4], [PAD] * 3]
 
 
 def test_it_computes_one_function(model):

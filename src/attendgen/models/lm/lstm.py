@@ -4,7 +4,7 @@ attendgen train experiment=novels_lstm
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.lstm import read_lstm, step_lstm, tie_weights
@@ -86,21 +86,24 @@ class LSTMLanguageModel(StatefulLanguageModel):
         return vectors + more, recent
 
     def read(
-        self, inputs: Int[Tensor, "rows time"], state: LanguageModelState
+        self, inputs: Int[Tensor, "rows time"], state: LanguageModelState, mask: Bool[Tensor, "rows time"] | None = None
     ) -> tuple[Float[Tensor, "rows time vocab"], Float[Tensor, "rows time window"], LanguageModelState]:
         """Return logits after each of `inputs`, the weights of the states before it, and the new state."""
         vectors, recent = self.embed(inputs, state.recent)
-        hidden, lstm = read_lstm(self.lstm, self.dropout(vectors), state.lstm)
-        logits, alphas, window = self.predict(hidden, state.window)
+        hidden, lstm = read_lstm(self.lstm, self.dropout(vectors), state.lstm, mask)
+        logits, alphas, window = self.predict(hidden, state.window, mask)
         return logits, alphas, LanguageModelState(lstm, window, recent)
 
     def predict(
-        self, hidden: Float[Tensor, "rows time hidden"], window: AttentionWindow
+        self,
+        hidden: Float[Tensor, "rows time hidden"],
+        window: AttentionWindow,
+        mask: Bool[Tensor, "rows time"] | None = None,
     ) -> tuple[Float[Tensor, "rows time vocab"], Float[Tensor, "rows time window"], AttentionWindow]:
         """Return logits from the LSTM's states, their attention weights, and the window after them."""
         alphas = hidden.new_zeros(*hidden.shape[:2], 0)
         if self.attention is not None:
-            context, alphas, window = self.attention(hidden, window)
+            context, alphas, window = self.attention(hidden, window, mask)
             hidden = hidden + context
         features = self.dropout(hidden)
         if self.readout is not None:

@@ -5,7 +5,7 @@ attendgen train experiment=novels_textgenerate
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.lstm import run_lstm
@@ -43,7 +43,7 @@ class TextGenerateLanguageModel(StatefulLanguageModel):
         return LSTMState(zero, zero)
 
     def read(
-        self, inputs: Int[Tensor, "rows time"], state: LSTMState
+        self, inputs: Int[Tensor, "rows time"], state: LSTMState, mask: Bool[Tensor, "rows time"] | None = None
     ) -> tuple[Float[Tensor, "rows time vocab"], Float[Tensor, "rows time 0"], LSTMState]:
         """Return logits after each of `inputs`, no attention weights, and the new state."""
         values = self.encoder(inputs)
@@ -52,9 +52,8 @@ class TextGenerateLanguageModel(StatefulLanguageModel):
             directions = []
             for stack in (2 * layer, 2 * layer + 1):
                 hidden, cell = (part[:, stack].unsqueeze(0).contiguous() for part in state)
-                output, (hidden, cell) = run_lstm(
-                    self.lstm, values, (hidden, cell), weights=get_weights(self.lstm, stack // 2, stack % 2)
-                )
+                weights = get_weights(self.lstm, stack // 2, stack % 2)
+                output, (hidden, cell) = run_lstm(self.lstm, values, (hidden, cell), weights, mask)
                 directions.append(output)
                 after.append((hidden[0], cell[0]))
             values = torch.cat(directions, dim=-1)

@@ -80,28 +80,29 @@ class TransformerLanguageModel(StatefulLanguageModel):
         return WindowState(layers, weight.new_zeros(batch, self.window, dtype=torch.bool))
 
     def read(
-        self, inputs: Int[Tensor, "rows time"], state: WindowState
+        self, inputs: Int[Tensor, "rows time"], state: WindowState, mask: Bool[Tensor, "rows time"] | None = None
     ) -> tuple[Float[Tensor, "rows time vocab"], Float[Tensor, "rows time window"], WindowState]:
         """Return logits after each of `inputs`, the weights of the tokens before it, and the new state.
 
         A long text is read in chunks, so that time and memory grow in proportion to its length.
         """
         features, alphas = [], []
-        for chunk in inputs.split(2 * self.window, dim=1):
-            part, alpha, state = self._read_chunk(chunk, state)
+        is_token = inputs != PAD if mask is None else mask
+        for chunk, real in zip(inputs.split(2 * self.window, 1), is_token.split(2 * self.window, 1), strict=True):
+            part, alpha, state = self._read_chunk(chunk, state, real)
             features.append(part)
             alphas.append(alpha)
         return self.output(torch.cat(features, dim=1)), torch.cat(alphas, dim=1), state
 
     def _read_chunk(
-        self, inputs: Int[Tensor, "rows time"], state: WindowState
+        self, inputs: Int[Tensor, "rows time"], state: WindowState, mask: Bool[Tensor, "rows time"]
     ) -> tuple[Float[Tensor, "rows time dim"], Float[Tensor, "rows time window"], WindowState]:
         """Return features of the next tokens, the weights of the tokens before each, and the new state."""
-        seen = torch.cat([state.seen, inputs != PAD], dim=1)  # rows window+time
+        seen = torch.cat([state.seen, mask], dim=1)  # rows window+time
         positions = torch.arange(seen.size(1), device=inputs.device)
         now = torch.arange(inputs.size(1), device=inputs.device).unsqueeze(1)
         within = (positions >= now) & (positions <= now + self.window)  # time window+time
-        mask = (within & seen.unsqueeze(1)).unsqueeze(1)
+        visible = (within & seen.unsqueeze(1)).unsqueeze(1)
         # from the window's beginning: scores depend on distances alone
         rotation = make_rotation(seen.size(1), self.head_size, inputs.device)
         vectors = self.dropout(self.embedding(inputs))
@@ -109,7 +110,7 @@ class TransformerLanguageModel(StatefulLanguageModel):
         alpha = None
         stack = zip(self.attentions, self.feed_forwards, state.layers, strict=True)
         for i, (attention, feed_forward, past) in enumerate(stack):
-            vectors, alpha, after = attention(vectors, past, mask, rotation, report=i == len(state.layers) - 1)
+            vectors, alpha, after = attention(vectors, past, visible, rotation, report=i == len(state.layers) - 1)
             vectors = feed_forward(vectors)
             layers.append(KeyValues(*(part[:, :, -self.window :] for part in after)))
         assert alpha is not None
