@@ -296,7 +296,12 @@ def move(training: Training, device: torch.device | str, dtype: torch.dtype | No
     def convert(part: Tensor) -> Tensor:
         return part.to(device, dtype if part.is_floating_point() else None)
 
-    return Training(task, map_tensors(convert, training.batch))
+    return Training(task, keep_index(training.batch, map_tensors(convert, training.batch)))
+
+
+def keep_index(before: Batch, moved: Batch) -> Batch:
+    """Return a batch that was moved, with the indices of its examples where they were, as a task moves it."""
+    return moved._replace(index=before.index) if "index" in before._fields else moved
 
 
 def compute_gradients(

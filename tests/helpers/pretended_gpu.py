@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attendgen.layers.state import map_tensors
-from helpers.families import Training
+from helpers.families import Training, keep_index
 from helpers.gpu_kernels import ON_GPU_ONLY, patch_lstm
 from helpers.launches import is_launch
 
@@ -277,4 +277,4 @@ def pretend_training(training: Training) -> Training:
     """Return a copy of a task and its batch on the pretended GPU."""
     task: Any = pretend(copy.deepcopy(training.task))
     task._device = GPU
-    return Training(task, map_tensors(pretend, training.batch))
+    return Training(task, keep_index(training.batch, map_tensors(pretend, training.batch)))

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from attendgen.decoding.processors import Constraints, check_processors, process
+from attendgen.decoding.processors import Constraints, process, read_checked
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.decoding.scoring import BeamScorer
-from attendgen.decoding.waiting import get_interval, send
+from attendgen.decoding.waiting import get_interval, is_asked, send
 from attendgen.layers.state import count_rows, fill_tokens, get_device, get_mask, repeat_rows, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
@@ -138,6 +138,18 @@ class Beam:
         bound = scorer.upper_bound(self.open.scores.max(dim=1).values, length, max_length)
         return self.finished.scores[:, n_best - 1] >= bound
 
+    def measure(self, n_best: int, done: Bool[Tensor, " batch"] | None, interval: int) -> Int[Tensor, " batch"]:
+        """Return the length of each input's longest output, -1 for an input that is not done; all are if None.
+
+        Where each step asks, the lengths stay 0: they are measured once, in the end.
+        """
+        assert self.finished is not None
+        lengths = torch.zeros_like(self.inputs)
+        if interval > 1:
+            lengths = (self.finished.tokens[:, :n_best] != PAD).sum(dim=2)
+            lengths = lengths.masked_fill(self.finished.scores[:, :n_best] == -torch.inf, 0).amax(dim=1)
+        return lengths if done is None else lengths.masked_fill(~done, -1)
+
     def drop(self, done: Sequence[bool]) -> tuple[Tensor, Hypotheses]:
         """Remove inputs from the beam; return their numbers and finished hypotheses."""
         assert self.finished is not None
@@ -190,7 +202,7 @@ def beam_search(
     beam = Beam.start(memory, state, width)
     last = fill_tokens(state, SOS) if prefix is None else prefix
     dropped: list[tuple[Tensor, Hypotheses]] = []
-    interval = get_interval(last.device)
+    interval, longest = get_interval(last.device), 0
     for length in range(1, max_length + 1):
         log_probs, alphas, model_state = model.step(last, beam.model_state, beam.memory)
         if length == 1 and beam.count_candidates(log_probs.size(1)) < 2 * width:
@@ -203,21 +215,23 @@ def beam_search(
         at_end = length == max_length
         ends = torch.full_like(token, at_end, dtype=torch.bool) if eos_id is None else (token == eos_id) | at_end
         beam.finish(grown, ends)
-        if at_end:
-            break
-        beam.advance(grown, ends, model_state)
-        if length % interval == 0:
-            check_processors(processors)
-            done = beam.is_done(scorer, n_best, max_length).tolist()
+        if not at_end:
+            beam.advance(grown, ends, model_state)
+        if at_end or is_asked(length, interval):
+            is_done = None if at_end else beam.is_done(scorer, n_best, max_length)
+            lengths = read_checked(beam.measure(n_best, is_done, interval), processors)
+            done = [length >= 0 for length in lengths]
+            # the copy is worth its time if the batch becomes smaller by an eighth
+            is_smaller = drop_finished and sum(done) * 8 >= len(done)
+            if all(done) or is_smaller:
+                longest = max(longest, *lengths)
             if all(done):
                 break
-            # the copy is worth its time if the batch becomes smaller by an eighth
-            if drop_finished and sum(done) * 8 >= len(done):
+            if is_smaller:
                 dropped.append(beam.drop(done))
         last = beam.open.tokens[..., -1].flatten()
-    check_processors(processors)
     assert beam.finished is not None
-    return _collect([*dropped, (beam.inputs, beam.finished)], torch.cat(beam.attention), n_best)
+    return _collect([*dropped, (beam.inputs, beam.finished)], torch.cat(beam.attention), n_best, longest or None)
 
 
 def _pick(values: Tensor, index: Int[Tensor, "batch chosen"], *more: Int[Tensor, "batch chosen"]) -> Tensor:
@@ -242,16 +256,23 @@ def _pad_length(values: Tensor, like: Tensor) -> Tensor:
     return torch.nn.functional.pad(values, (0, like.size(2) - values.size(2)))
 
 
-def _collect(parts: list[tuple[Tensor, Hypotheses]], attention: Float[Tensor, "rows source"], n_best: int) -> Decoded:
-    """Return the `n_best` hypotheses of all inputs in their original order, with the attention of each token."""
-    longest = max((part for _, part in parts), key=lambda part: part.tokens.size(2)).tokens
+def _collect(
+    parts: list[tuple[Tensor, Hypotheses]], attention: Float[Tensor, "rows source"], n_best: int, length: int | None
+) -> Decoded:
+    """Return the `n_best` hypotheses of all inputs in their original order, with the attention of each token.
+
+    Args:
+        length: of the longest one; measured unless given.
+    """
+    widest = max((part for _, part in parts), key=lambda part: part.tokens.size(2)).tokens
     fields = zip(*(part for _, part in parts), strict=True)
-    whole = Hypotheses(*(torch.cat([_pad_length(part, longest) for part in field]) for field in fields))
+    whole = Hypotheses(*(torch.cat([_pad_length(part, widest) for part in field]) for field in fields))
     order = torch.cat([index for index, _ in parts]).argsort()
     scores, tokens, log_probs, rows = (part[order, :n_best] for part in whole)
     missing: Bool[Tensor, "batch n 1"] = (scores == -torch.inf).unsqueeze(-1)
     tokens = tokens.masked_fill(missing, PAD)
-    length = int((tokens != PAD).sum(dim=-1).max())
+    if length is None:
+        length = int((tokens != PAD).sum(dim=-1).max())
     tokens = tokens[..., :length]
     is_pad = tokens == PAD
     alphas = attention[rows[..., :length]].masked_fill(is_pad.unsqueeze(-1), 0.0)

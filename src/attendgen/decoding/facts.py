@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from attendgen.decoding.protocol import Decoded
+from attendgen.decoding.waiting import send
 from attendgen.layers.tables import Table
 from attendgen.metrics.protocol import FactMetric, find_fact_metric
 
@@ -30,15 +31,13 @@ class FactCheck(NamedTuple):
 
     def count_mistakes(self, candidates: Decoded) -> Int[Tensor, "batch n"]:
         """Return the number of mistakes of each output."""
-        exists = (candidates.scores != -torch.inf).tolist()
+        exists: Bool[Tensor, "batch n 1"] = (candidates.scores != -torch.inf).unsqueeze(2)
+        found = torch.cat([exists.long(), candidates.tokens], dim=2).tolist()  # one question to a GPU
         counts = [
-            [
-                self.metric.count_mistakes(self.spell(row, ids), table) if real else ABSENT
-                for ids, real in zip(outputs, exists[row], strict=True)
-            ]
-            for row, (outputs, table) in enumerate(zip(candidates.tokens.tolist(), self.tables, strict=True))
+            [self.metric.count_mistakes(self.spell(row, ids), table) if real else ABSENT for real, *ids in outputs]
+            for row, (outputs, table) in enumerate(zip(found, self.tables, strict=True))
         ]
-        return torch.tensor(counts, dtype=torch.long, device=candidates.scores.device)
+        return send(counts, candidates.scores.device)
 
 
 def make_fact_check(

@@ -77,7 +77,7 @@ class OwnProcessors:
 
     def __init__(self, processors: Sequence[LogitsProcessor]) -> None:
         self.processors = processors
-        self._are_valid: list[Tensor] = []  # of each processor, whether all its results so far are log-probabilities
+        self.are_valid: list[Tensor] = []  # of each processor, whether all its results so far are log-probabilities
 
     def __call__(
         self, log_probs: Float[Tensor, "rows vocab"], history: Int[Tensor, "rows length"]
@@ -97,20 +97,19 @@ class OwnProcessors:
                     f"decoding.processors: {name} returned a tensor of another shape, {sizes}; keep the shape"
                 )
             valid.append((processed <= ROUNDING).all())
-        before = self._are_valid or valid
-        self._are_valid = [one & other for one, other in zip(before, valid, strict=True)]
+        before = self.are_valid or valid
+        self.are_valid = [one & other for one, other in zip(before, valid, strict=True)]
         return keep_a_choice(processed, log_probs)
 
-    def check(self) -> None:
-        """Check the results so far.
+    def check(self, are_valid: Sequence[int]) -> None:
+        """Check the results so far, given the numbers of `are_valid`.
 
         The beam ends its search at hypotheses that no other can reach, since log-probabilities only lower a sum.
 
         Raises:
             UserError: they are not log-probabilities.
         """
-        found = torch.stack(self._are_valid).tolist() if self._are_valid else []
-        for processor, is_valid in zip(self.processors, found, strict=False):
+        for processor, is_valid in zip(self.processors, are_valid, strict=False):
             if not is_valid:
                 raise UserError(
                     f"decoding.processors: {type(processor).__name__} returned NaN or log-probabilities above 0; "
@@ -127,15 +126,21 @@ def process(
     return log_probs
 
 
-def check_processors(processors: Sequence[LogitsProcessor]) -> None:
-    """Check what the processors of the user's own have returned.
+def read_checked(numbers: Int[Tensor, " numbers"], processors: Sequence[LogitsProcessor]) -> list[int]:
+    """Return numbers of the device, and check in the same question what processors of the user's own have returned.
 
     Raises:
         UserError: it is not made of log-probabilities.
     """
-    for processor in processors:
-        if isinstance(processor, OwnProcessors):
-            processor.check()
+    own = [processor for processor in processors if isinstance(processor, OwnProcessors)]
+    flags = [flag for processor in own for flag in processor.are_valid]
+    asked = torch.cat([numbers, torch.stack(flags).to(numbers.dtype)]) if flags else numbers
+    found: list[int] = asked.tolist() if len(asked) else []
+    numbers_found, rest = found[: len(numbers)], found[len(numbers) :]
+    for processor in own:
+        processor.check(rest[: len(processor.are_valid)])
+        rest = rest[len(processor.are_valid) :]
+    return numbers_found
 
 
 def keep_a_choice(

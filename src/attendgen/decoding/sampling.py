@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attendgen.decoding.processors import Constraints, check_processors, process
+from attendgen.decoding.processors import Constraints, process, read_checked
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
-from attendgen.decoding.waiting import get_interval, send
+from attendgen.decoding.waiting import get_interval, is_asked, send
 from attendgen.layers.state import count_rows, fill_tokens, repeat_rows, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
@@ -176,7 +176,7 @@ def greedy_or_sample(
     tokens = last.new_full((number, max_length), PAD)
     log_probs = torch.zeros(number, max_length, device=last.device)
     attention: Tensor | None = None
-    length = 0
+    longest = 0
     for length in range(1, max_length + 1):
         scores, alpha, state = model.step(last, state, memory)
         if length == 1 and samples > 1:
@@ -191,33 +191,45 @@ def greedy_or_sample(
         log_probs[row, length - 1] = scores.gather(1, last.unsqueeze(1)).squeeze(1).masked_fill(ended, 0.0)
         attention[row, length - 1] = alpha.masked_fill(ended.unsqueeze(1), 0.0)
         ended = ended if eos_id is None else ended | (last == eos_id)
-        if length % interval or length == max_length:
-            continue
-        check_processors(processors)
-        if eos_id is None:
+        at_end = length == max_length
+        if not at_end and not is_asked(length, interval):
             continue
         is_open = ~ended.view(-1, per_input)
-        left = is_open.sum(dim=1).tolist()
-        if not any(left):
+        left, longest = _ask(is_open, tokens[:, :length], eos_id, interval, processors)
+        if at_end or not any(left):
             break
         kept = find_open_rows(is_open, left) if drop_finished else None
         if kept is not None:
             inputs, rows, per_input = kept
             memory = take_rows(memory, inputs) if len(inputs) < len(is_open) else memory
             state, last, row, ended = take_rows(state, rows), last[rows], row[rows], ended[rows]
-    check_processors(processors)
     assert attention is not None
-    if interval > 1 and eos_id is not None:  # steps after the last row had ended
-        length = _measure_longest(tokens[:, :length], eos_id)
-    tokens, log_probs, attention = (part[:, :length].unsqueeze(1) for part in (tokens, log_probs, attention))
+    tokens, log_probs, attention = (part[:, :longest].unsqueeze(1) for part in (tokens, log_probs, attention))
     return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)
 
 
-def _measure_longest(tokens: Int[Tensor, "rows length"], eos_id: int) -> int:
+def _ask(
+    is_open: Bool[Tensor, "batch rows"],
+    tokens: Int[Tensor, "all_rows length"],
+    eos_id: int | None,
+    interval: int,
+    processors: Sequence[LogitsProcessor],
+) -> tuple[list[int], int]:
+    """Return the number of each input's open rows and the length of the longest row; check the processors."""
+    if eos_id is None:
+        read_checked(tokens.new_empty(0), processors)
+        return [is_open.size(1)] * len(is_open), tokens.size(1)
+    left = is_open.sum(dim=1)
+    if interval == 1:  # the last step was that of a row
+        return read_checked(left, processors), tokens.size(1)
+    *counts, longest = read_checked(torch.cat([left, _measure_longest(tokens, eos_id).view(1)]), processors)
+    return counts, longest
+
+
+def _measure_longest(tokens: Int[Tensor, "rows length"], eos_id: int) -> Int[Tensor, ""]:
     """Return the length of the longest row, up to its first `eos_id`."""
     is_eos = tokens == eos_id
-    lengths = torch.where(is_eos.any(dim=1), is_eos.int().argmax(dim=1) + 1, tokens.size(1))
-    return int(lengths.max())
+    return torch.where(is_eos.any(dim=1), is_eos.int().argmax(dim=1) + 1, tokens.size(1)).max()
 
 
 def find_open_rows(
