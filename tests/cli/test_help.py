@@ -22,6 +22,7 @@ COMMANDS = (
     "trust",
 )
 COMPUTING = ["--device", "--precision"]
+DECODING_COMPILED = [*COMPUTING, "--compile"]
 DECODING = ["--beam", "--n-best", "--length-penalty", "--length-penalty-type", "--coverage-penalty", "--min-length"]
 DECODING += ["--no-repeat-ngram-size", "--max-length", "--temperature", "--top-k", "--top-p", "--seed"]
 DECODING += ["--mbr-samples", "--retrieval-captions", "--facts"]
@@ -52,16 +53,16 @@ def test_version(attendgen: Command) -> None:
             "--text",
             "KEY=VALUE",
             "--dynamic-eval-lr",
-            *COMPUTING,
+            *DECODING_COMPILED,
             "--devices",
             "--trust",
             *DECODING,
         ],
         "generate": [
             *["RUN", "TEXT", *DECODING, "--prompt-file", "--input", "--output", "--resume"],
-            *[*COMPUTING, "--attention", "--score", "--trust"],
+            *[*DECODING_COMPILED, "--attention", "--score", "--trust"],
         ],
-        "caption": ["RUN", "IMAGE", *DECODING, "--data", "--out", "--html", *COMPUTING, "--trust"],
+        "caption": ["RUN", "IMAGE", *DECODING, "--data", "--out", "--html", *DECODING_COMPILED, "--trust"],
         "import": ["KIND", "FILE", "--out"],
         "ensemble": ["RUN", "--out", "--weights", "--fit", *COMPUTING, "--trust"],
         "merge": ["RUN", "--out", "--weights", "--trust"],

@@ -130,6 +130,8 @@ def test_generate_refuses_options_that_exclude_each_other(attendgen: Command, ru
     assert_mistake(attendgen("generate", novels, "--prompt-file", tmp_path / "none.txt"), "none.txt")
     assert_mistake(attendgen("generate", novels, "It was", "--precision", "8"), "--precision 8", "32 or bf16")
     assert_mistake(attendgen("generate", novels, "It was", "--device", "gpu"), "--device gpu", "cuda:N")
+    compiled = attendgen("generate", novels, "It was", "--device", "cpu", "--compile")
+    assert_mistake(compiled, "--compile: needs a GPU; use --device cuda")
     assert_mistake(attendgen("generate", runs("flickr8k_soft"), "Tu vas"), "attendgen caption")
 
 

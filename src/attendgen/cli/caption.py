@@ -11,6 +11,7 @@ import typer
 from attendgen.cli.caption_files import Figures, FileOptions, print_results
 from attendgen.cli.options import (
     ALTERNATIVES,
+    Compile,
     Device,
     Html,
     Precision,
@@ -79,6 +80,7 @@ def caption(
     html: Html = None,
     device: Device = "auto",
     precision: Precision = "32",
+    compiles: Compile = False,
     trust: Trust = None,
     decoding: Any = None,
 ) -> int:
@@ -94,13 +96,13 @@ def caption(
     files.require_valid(paths, {"--out": out, "--html": html, "--attention": attention})
     require_counts(runs, paths, attention, html)
     if html is None:
-        captioner = load_captioner(run, data, device, precision, changes)
+        captioner = load_captioner(run, data, device, precision, compiles, changes)
         return files.caption(captioner, paths, Figures(out, attention, words), decoding)
     for path in paths:  # all must be readable before anything is written
         open_image(path)
     models: dict[str, list[list[Result]]] = {}
     for name in runs:
-        model = load_captioner(name, data, device, precision, changes)
+        model = load_captioner(name, data, device, precision, compiles, changes)
         label = make_label(model.run.name, models)
         found = model.caption_all(paths, alternatives=ALTERNATIVES, **decoding)
         models[label] = print_captions(found, paths, f"{label}: " if len(runs) > 1 else "")
@@ -131,16 +133,18 @@ def split_runs(run: str, names: list[str]) -> tuple[list[str], list[Path]]:
 
 
 def load_captioner(
-    run: str, data: Path | None, device: str, precision: str, changes: Sequence[str] = ()
+    run: str, data: Path | None, device: str, precision: str, compiles: bool = False, changes: Sequence[str] = ()
 ) -> "ImageCaptioner":
     """Load a captioner.
 
     Args:
         data: folder of its training images; that of the run's config unless given.
+        compiles: replay decoding steps as CUDA graphs.
         changes: of the run's config, such as `model.inference_attention=argmax`.
 
     Raises:
-        UserError: it is of another family, a change is wrong, or there is no such device or precision.
+        UserError: it is of another family, a change is wrong, there is no such device or precision, or decoding is
+            compiled without a GPU.
     """
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.load import load
@@ -151,7 +155,7 @@ def load_captioner(
     found.config = found.override(list(changes))
     if data is not None:
         found.config.data.root = str(data)
-    model = load(found, device=device, precision=precision)
+    model = load(found, device=device, precision=precision, compile=compiles)
     if not isinstance(model, ImageCaptioner):
         raise UserError(f"{run}: not a captioner; use `attendgen generate {run} TEXT`")
     set_matmul_precision(model.device)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attendgen.cli.options import Device, Precision, Trust, take_settings, with_decoding_options
+from attendgen.cli.options import Compile, Device, Precision, Trust, take_settings, with_decoding_options
 from attendgen.runs.folder import require_run
 from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.files import exists
@@ -53,6 +53,7 @@ def evaluate(
     ] = 0.0,
     device: Device = "auto",
     precision: Precision = "32",
+    compiles: Compile = False,
     devices: Annotated[
         int, typer.Option(metavar="N", help="Number of GPUs, or of processes on the CPU, that share the split.")
     ] = 1,
@@ -70,7 +71,18 @@ def evaluate(
     boxes, overrides = take_boxes(overrides)
     dynamic = None if dynamic_eval_lr is None else DynamicEvaluation(dynamic_eval_lr, dynamic_decay)
     options = EvaluationOptions(
-        split, overrides, out, tag, tuple(text or ()), dynamic, save_attention, device, precision, devices, boxes
+        split,
+        overrides,
+        out,
+        tag,
+        tuple(text or ()),
+        dynamic,
+        save_attention,
+        device,
+        precision,
+        devices,
+        boxes,
+        compiles,
     )
     return evaluate_one(runs[0], options) if len(runs) == 1 else evaluate_several(runs, options)
 

@@ -11,6 +11,7 @@ from attendgen.cli.lines import generate_file, get_unit
 from attendgen.cli.notes import UnknownTokens, report_search
 from attendgen.cli.options import (
     ALTERNATIVES,
+    Compile,
     Device,
     Html,
     Precision,
@@ -71,6 +72,7 @@ def generate(
     html: Html = None,
     device: Device = "auto",
     precision: Precision = "32",
+    compiles: Compile = False,
     trust: Trust = None,
     decoding: Any = None,
 ) -> int:
@@ -85,13 +87,13 @@ def generate(
         {"--score": score, "--attention": attention, "--html": html},
     )
     if input_file is not None:
-        model = load_generator(run, device, precision)
+        model = load_generator(run, device, precision, compiles)
         return generate_file(model, input_file, output, resume, model.clear_settings(decoding))
     if score is not None and decoding:
         name = options[0] if options else f"decoding.{next(iter(decoding))}"
         raise UserError(f"--score: a given output is not decoded; leave {name} out")
     require_attention(attention, words)
-    model = load_generator(run, device, precision)
+    model = load_generator(run, device, precision, compiles)
     texts = [*given, *(text for path in prompt_file or [] for text in model.read_inputs(path))]
     decoding = model.clear_settings(decoding)
     if attention is not None:
@@ -152,17 +154,20 @@ def require_one_source(
         raise UserError("--resume: needs --output FILE, after whose lines it goes on")
 
 
-def load_generator(run: str, device: str, precision: str) -> Any:
+def load_generator(run: str, device: str, precision: str, compiles: bool = False) -> Any:
     """Load a model that generates from texts.
 
+    Args:
+        compiles: replay decoding steps as CUDA graphs.
+
     Raises:
-        UserError: it is a captioner, or there is no such device or precision.
+        UserError: it is a captioner, there is no such device or precision, or decoding is compiled without a GPU.
     """
     from attendgen.inference.image_captioner import ImageCaptioner
     from attendgen.inference.load import load
     from attendgen.utils.precision import set_matmul_precision
 
-    model = load(run, device=device, precision=precision)
+    model = load(run, device=device, precision=precision, compile=compiles)
     if isinstance(model, ImageCaptioner):
         raise UserError(f"{run}: a captioner; use `attendgen caption {run} IMAGE`")
     set_matmul_precision(model.device)

@@ -41,6 +41,11 @@ Precision = Annotated[
     typer.Option("--precision", metavar="PRECISION", help="32, or bf16, which is faster and rounds log-probabilities."),
 ]
 
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="On a GPU: record decoding steps as CUDA graphs and replay them, which is faster."),
+]
+
 Html = Annotated[
     Path | None,
     typer.Option(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attendgen.decoding.beam import beam_search
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.facts import NO_TABLES, FactCheck, rerank_by_facts
+from attendgen.decoding.graphs import DecodingGraphs
 from attendgen.decoding.mbr import Evidence, apportion, concat_outputs, mbr_rerank
 from attendgen.decoding.processors import Constraints, OwnProcessors
 from attendgen.decoding.protocol import CompositeModel, DecodableModel, Decoded, DecodingFunction
@@ -40,6 +41,7 @@ def decode(
     examples: Sequence[int] | None = None,
     retrieved: Evidence | None = None,
     facts: FactCheck | None = None,
+    graphs: DecodingGraphs | None = None,
     **text: Any,
 ) -> Decoded:
     """Decode from a model's memory and first state, in single precision.
@@ -50,6 +52,7 @@ def decode(
         examples: the number of each input, on which its samples depend beside the seed; 0 unless given.
         retrieved: for each input, outputs of similar training inputs, for `retrieval_captions`.
         facts: the tables that the inputs are, for `decoding.facts`.
+        graphs: replay the model's steps; a function of the user's own computes them plainly.
         text: of language models: `prefix`, `eos_id`, `on_token`, `streams` and `earlier`, see `decode_tokens`.
 
     Raises:
@@ -61,15 +64,19 @@ def decode(
         if facts is None:
             raise UserError(NO_TABLES)
         every = replace(config, facts=False, n_best=max(config.beam_size, config.n_best))
-        found = decode(model, memory, state, every, suppress_tokens, examples, retrieved, **text)
+        found = decode(model, memory, state, every, suppress_tokens, examples, retrieved, graphs=graphs, **text)
         return rerank_by_facts(found, facts, config.n_best)
     # scores must not depend on the training's precision, and autocast would convert the weights anew at each step
     with torch.autocast(get_device(state).type, enabled=False):
         memory, state = convert_memory(model, memory), to_float32(state)
+        if graphs is not None:
+            config = replace(config, drop_finished=False)  # a smaller batch would need graphs of its own
         if not config.reranks:
-            model, memory = prepare_decoding(model, memory, count_tokens(config))
+            model, memory = _choose_fast(model, memory, config, graphs)
             return decode_tokens(model, memory, state, config, suppress_tokens, examples, **text)
-        outputs, evidence_sets = generate_candidates(model, memory, state, config, suppress_tokens, examples, **text)
+        outputs, evidence_sets = generate_candidates(
+            model, memory, state, config, suppress_tokens, examples, graphs=graphs, **text
+        )
         if config.retrieval_captions:
             if retrieved is None:
                 raise UserError(
@@ -142,6 +149,7 @@ def generate_candidates(
     examples: Sequence[int] | None = None,
     prefix: Int[Tensor, " rows"] | None = None,
     eos_id: int | None = EOS,
+    graphs: DecodingGraphs | None = None,
 ) -> Candidates:
     """Return the hypotheses of a beam and `mbr_samples` samples to compare them with.
 
@@ -152,7 +160,7 @@ def generate_candidates(
     )
     rules = _get_rules(config, suppress_tokens, prefix, eos_id)
     members = [
-        Member(member.share, *prepare_decoding(member.model, member.memory, count_tokens(config)), member.state)
+        Member(member.share, *_choose_fast(member.model, member.memory, config, graphs), member.state)
         for member in members
     ]
     numbers = examples or [0] * count_rows(state)
@@ -166,6 +174,16 @@ def generate_candidates(
             samples.append(_draw(*own, config, count, rules, streams))
             drawn += count
     return Candidates(concat_outputs(outputs), [list(concat_outputs(samples).tokens)] if samples else [])
+
+
+def _choose_fast(
+    model: DecodableModel, memory: Any, config: DecodingConfig, graphs: DecodingGraphs | None
+) -> tuple[Any, Any]:
+    """Return what decodes fastest in a model's place, and its memory.
+
+    Graphs replay the model's own `step`: the products that a prepared model makes once are other ones for each batch.
+    """
+    return prepare_decoding(model, memory, count_tokens(config)) if graphs is None else (graphs.start(model), memory)
 
 
 def _get_rules(

@@ -22,6 +22,7 @@ from attendgen.data.captions.features import get_image_encoder
 from attendgen.data.loader import BatchSizes
 from attendgen.data.module import BaseDataModule, advise_root, open_data, require_split
 from attendgen.decoding.config import describe_search
+from attendgen.decoding.graphs import DecodingGraphs
 from attendgen.evaluation.dynamic import measure_dynamic_bits
 from attendgen.evaluation.options import (
     DynamicEvaluation,
@@ -80,6 +81,7 @@ def evaluate(
     trust: Sequence[str] = (),
     device: str = "auto",
     precision: str = "32",
+    compile: bool = False,  # noqa: A002  # as the option of the command
     **decoding: Any,  # noqa: ANN401  # the settings of a search
 ) -> Scores:
     """Score a run on a split, as `attendgen evaluate` does, and return its scores, outputs and attention.
@@ -97,6 +99,7 @@ def evaluate(
         trust: Python packages of the user's own, whose classes the run may name.
         device: "cpu", "cuda", "cuda:N", or "auto", a GPU if there is one.
         precision: of the weights: "32", or "bf16", which is faster and rounds log-probabilities.
+        compile: replay decoding steps as CUDA graphs, which needs a GPU.
         decoding: settings of the search, such as `beam_size=5`.
 
     Raises:
@@ -114,6 +117,7 @@ def evaluate(
         device=device,
         precision=precision,
         boxes=None if boxes is None else str(boxes),
+        compiles=compile,
     )
     return evaluate_run(run if isinstance(run, Run) else Run.find(run), options, keep_results=True)
 
@@ -170,6 +174,7 @@ def evaluate_run(
     label = options.make_label(run, config)
     model = convert_precision(run.load_model(config), precision)
     task: BaseTask[Any] = instantiate(config.task, "task", model=model, vocabulary=run.vocabulary)
+    task.decoding_graphs = DecodingGraphs() if options.compiles else None
     require_packages(task.packages)
     data = (source or DataSource()).open(config, run, task.model)
     require_own_vocabulary(run, config, data.vocabulary_fields)
@@ -225,6 +230,8 @@ def _require_options(task: BaseTask[Any], options: EvaluationOptions) -> None:
         raise UserError("--dynamic-eval-lr: small steps of the weights need --precision 32")
     if options.attention is not None and not task.decodes:
         raise UserError("--save-attention: a language model decodes nothing in an evaluation; leave it out")
+    if options.compiles and not task.decodes:
+        raise UserError("--compile: a language model decodes nothing in an evaluation; leave it out")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from attendgen.evaluation.tag import make_tag, require_tag
 from attendgen.runs.checkpoint import read_checkpoint
 from attendgen.runs.provenance import describe_environment
 from attendgen.runs.run import Run
+from attendgen.utils.devices import require_gpu
 from attendgen.utils.errors import UserError
 
 SEARCH = re.compile(r"(?:task\.)?decoding\.(\w+)=")
@@ -48,6 +49,7 @@ class EvaluationOptions:
             `make_pointing_game`.
         device, precision: see `attendgen.utils.devices` and `precision`.
         devices: GPUs, or processes on the CPU, that share the split.
+        compiles: replay decoding steps as CUDA graphs.
     """
 
     split: str = "val"
@@ -61,13 +63,16 @@ class EvaluationOptions:
     precision: str = "32"
     devices: int = 1
     boxes: str | None = None
+    compiles: bool = False
 
     def require_devices(self, device: torch.device) -> None:
-        """Check that several devices can be used.
+        """Check that the devices can be used as they are asked for.
 
         Raises:
-            UserError: there are fewer, or another option needs one.
+            UserError: there are fewer, another option needs one, or decoding is compiled without a GPU.
         """
+        if self.compiles:
+            require_gpu("--compile", device)
         option, count = f"--devices {self.devices}", torch.cuda.device_count()
         if self.devices < 1:
             raise UserError(f"{option}: expected a number from 1")
@@ -186,6 +191,7 @@ def describe_evaluation(
         "decoding": OmegaConf.to_container(decoding, resolve=True) if OmegaConf.is_config(decoding) else None,
         **({"texts": [str(path) for path in options.texts]} if options.texts else {}),
         "precision": options.precision,
+        **({"compile": True} if options.compiles else {}),
         **({} if options.boxes is None else {"boxes": Path(options.boxes).name}),
         **({} if dynamic is None else {"dynamic": {"lr": dynamic.lr, "decay": dynamic.decay}}),
         "checkpoint": str(checkpoint),

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.config.instantiate import get_first_line, instantiate
 from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.graphs import DecodingGraphs
 from attendgen.decoding.protocol import DecodingFunction
 from attendgen.runs.run import Run
 from attendgen.text.vocabulary import Vocabulary
@@ -33,11 +34,13 @@ class TrainedModel:
 
     Attributes:
         vocabulary: of the model.
+        graphs: replay the decoding steps of the model on a GPU.
     """
 
     def __init__(self, run: Run, model: Any) -> None:
         self.run = run
         self.model = model
+        self.graphs: DecodingGraphs | None = None
         self.vocabulary: Any = run.vocabulary
 
     @property

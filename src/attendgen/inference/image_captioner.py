@@ -154,7 +154,8 @@ class ImageCaptioner(TrainedModel):
         retrieved = self.get_retriever(number)(features) if number else None
         memory, state = self.model.encode(features)
         suppressed = self.vocabulary.suppressed()
-        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, retrieved=retrieved))
+        graphs = self.graphs
+        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, retrieved=retrieved, graphs=graphs))
         likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed)
         is_pixels = isinstance(images, Tensor) and not images.is_floating_point()
         places = locate_regions(self.model.encoder, images) if is_pixels else [None] * len(decoded.tokens)

@@ -93,7 +93,7 @@ class TableWriter(TrainedModel):
         cells = self._encode(tables)
         memory, state = self.model.encode(cells)
         suppressed, facts = self.vocabulary.target.suppressed(), self._check_facts(decoding, tables)
-        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, facts=facts))
+        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, facts=facts, graphs=self.graphs))
         likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed)
         return [self._make_results(decoded, row, table, likeliest) for row, table in enumerate(tables)]
 

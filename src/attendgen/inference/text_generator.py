@@ -162,7 +162,7 @@ class TextGenerator(TrainedModel):
 
     def _make_extras(self, decoding: Any, contexts: int, samples: int, on_token: Streamer | None) -> dict[str, Any]:
         """Return the arguments of decoding that concern all parts of a text."""
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {"graphs": self.graphs}
         is_config = isinstance(decoding, DecodingConfig)
         if is_config and decoding.samples_outputs and decoding.seed is not None:
             extra["streams"] = RandomStreams(decoding.seed, [0] * contexts, samples)

@@ -60,7 +60,7 @@ class Translator(TrainedModel):
     ) -> list[list[Result]]:
         memory, state = self.model.encode(pad(sources).to(self.device))
         suppressed = self.vocabulary.target.suppressed()
-        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed))
+        decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, graphs=self.graphs))
         likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed)
         tokens = self.vocabulary.source.tokens
         return [

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attendgen.data.batch import Batch, StepTotals, count_targets
 from attendgen.data.module import BaseDataModule, require_data_module
 from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.graphs import DecodingGraphs
 from attendgen.decoding.protocol import Decoded, DecodingFunction
 from attendgen.losses.cross_entropy import masked_cross_entropy
 from attendgen.metrics.bits_per_token import BitsPerToken, perplexity
@@ -68,6 +69,7 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         observers: called with each batch of a validation and what was decoded for it.
         decodes: whether a validation decodes outputs.
         graphs: computes training steps by replaying them as CUDA graphs.
+        decoding_graphs: replay the decoding steps of validations.
         can_be_graphed: whether a training step can be recorded as a CUDA graph.
         is_adaptable: whether dynamic evaluation can score the model, because its batches are texts in order.
     """
@@ -96,7 +98,8 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
         self.bits = BitsPerToken()
         self.observers: list[Callable[[Any, Decoded], None]] = []
         self.means: dict[str, tuple[float, float]] = {}  # sums and counts of the current validation
-        self.graphs: GraphedSteps | None = None  # `trainer.compile=true` sets it
+        self.graphs: GraphedSteps | None = None  # `trainer.compile=true` sets both
+        self.decoding_graphs: DecodingGraphs | None = None
 
     @property
     def packages(self) -> Mapping[str, str]:

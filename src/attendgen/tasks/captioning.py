@@ -129,7 +129,8 @@ class CaptioningTask(GeneratingTask[VocabularyProtocol]):
         retrieved = None if self.retriever is None else self.retriever(features)
         memory, state = self.model.encode(features)
         suppressed = self.vocabulary.suppressed()
-        return decode(self.model, memory, state, self.decoding, suppressed, batch.index.tolist(), retrieved)
+        examples, graphs = batch.index.tolist(), self.decoding_graphs
+        return decode(self.model, memory, state, self.decoding, suppressed, examples, retrieved, graphs=graphs)
 
     def export_outputs(self) -> list[str] | list[dict[str, Any]]:
         """Return the captions of the last validation in the COCO results format."""

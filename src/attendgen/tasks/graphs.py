@@ -4,16 +4,25 @@ A step of a small model consists of hundreds of kernels, each of which takes the
 to run. A recorded graph is launched as one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from attendgen.data.batch import CaptionBatch, PairBatch, TableBatch, WindowBatch
-from attendgen.layers.state import iterate_tensors, map_tensors
+from attendgen.layers.graphs import (
+    CudaRecorder,
+    Record,
+    Replay,
+    Tree,
+    copy_tensors,
+    describe_shapes,
+    keep_random_numbers,
+)
+from attendgen.layers.state import map_tensors
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import PAD
 
@@ -22,11 +31,6 @@ if TYPE_CHECKING:
 
 MULTIPLE = 4  # texts are padded to such a length, so that there are few shapes
 MOST = 64  # graphs; batches of further shapes are computed step by step
-WARM_UP = 3  # passes in which libraries choose their kernels and allocate their workspaces
-
-Tree: TypeAlias = Any  # of tensors, see `attendgen.layers.state`
-Replay = Callable[[], None]
-Record = Callable[[Callable[[], "Passes"]], tuple[Replay, "Passes"]]
 
 
 class Passes(NamedTuple):
@@ -128,28 +132,6 @@ class GraphedSteps:
         return True
 
 
-class CudaRecorder:
-    """Records functions as CUDA graphs that share their working memory."""
-
-    def __init__(self) -> None:
-        self.pool: Any = None
-
-    def __call__(self, function: Callable[[], Passes]) -> tuple[Replay, Passes]:
-        """Run a function to warm up, and record it."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                function()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # the thread that pins the next batch's memory may go on
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-            passes = function()
-        self.pool = self.pool or graph.pool()
-        return graph.replay, passes
-
-
 def compute_passes(task: "BaseTask[Any]", batch: Tree) -> Passes:
     """Compute a loss and its gradients."""
     terms, loss = task.compute_loss(batch)
@@ -167,15 +149,10 @@ def list_trained(task: "BaseTask[Any]") -> list[torch.nn.Parameter]:
 def keep_state(task: "BaseTask[Any]") -> Iterator[None]:
     """Let buffers and random numbers stand afterwards as before: recording runs the step several times."""
     buffers = [(buffer, buffer.clone()) for buffer in task.buffers()]
-    on_gpu = task.device.type == "cuda"
-    random = torch.cuda.get_rng_state(task.device) if on_gpu else torch.get_rng_state()
-    yield
+    with keep_random_numbers(task.device):
+        yield
     for buffer, before in buffers:
         buffer.copy_(before)
-    if on_gpu:
-        torch.cuda.set_rng_state(random, task.device)
-    else:
-        torch.set_rng_state(random)
 
 
 def pad_to_multiple(batch: Tree, multiple: int) -> Tree:
@@ -192,14 +169,3 @@ def pad_to_multiple(batch: Tree, multiple: int) -> Tree:
 
 def _pad_last(ids: Tensor, multiple: int) -> Tensor:
     return functional.pad(ids, (0, -ids.size(-1) % multiple), value=PAD)
-
-
-def describe_shapes(tree: Tree) -> tuple[tuple[torch.Size, torch.dtype], ...]:
-    """Return what distinguishes the memory of one tree of tensors from that of another."""
-    return tuple((part.shape, part.dtype) for part in iterate_tensors(tree))
-
-
-def copy_tensors(to: Tree, source: Tree) -> None:
-    """Copy a tree's tensors into those of another."""
-    for old, new in zip(iterate_tensors(to), iterate_tensors(source), strict=True):
-        old.copy_(new, non_blocking=True)

@@ -139,8 +139,8 @@ class LanguageModelTask(BaseTask[VocabularyProtocol]):
             last = is_token(batch.inputs).sum(dim=1, keepdim=True) - 1
             read, prefix = batch.inputs, batch.inputs.gather(1, last.clamp(min=0)).squeeze(1)
         memory, state = self.model.encode(read)
-        suppressed = self.vocabulary.suppressed(eos=True)
-        return decode(self.model, memory, state, self.decoding, suppressed, prefix=prefix, eos_id=None)
+        suppressed, graphs = self.vocabulary.suppressed(eos=True), self.decoding_graphs
+        return decode(self.model, memory, state, self.decoding, suppressed, graphs=graphs, prefix=prefix, eos_id=None)
 
     def measure_cross_entropy(self, batch: WindowBatch | StreamBatch, nll: Tensor, tokens: Tensor) -> None:
         """Add a batch to the bits per character and per token."""

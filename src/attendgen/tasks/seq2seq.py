@@ -73,7 +73,8 @@ class Seq2SeqTask(GeneratingTask[PairVocabulary]):
         """Decode outputs for a batch's sources."""
         memory, state = self.model.encode(batch.source)
         suppressed = self.vocabulary.target.suppressed()
-        return decode(self.model, memory, state, self.decoding, suppressed, batch.index.tolist())
+        examples, graphs = batch.index.tolist(), self.decoding_graphs
+        return decode(self.model, memory, state, self.decoding, suppressed, examples, graphs=graphs)
 
     def list_sources(self, batch: PairBatch) -> list[list[str]]:
         """Return the tokens of each source."""

@@ -98,8 +98,8 @@ class TableTask(GeneratingTask[TableVocabulary]):
         """Decode texts about a batch's tables."""
         memory, state = self.model.encode(batch.cells)
         suppressed, examples = self.output_vocabulary.suppressed(), batch.index.tolist()
-        facts = self._check_facts(examples)
-        return decode(self.model, memory, state, self.decoding, suppressed, examples, facts=facts)
+        facts, graphs = self._check_facts(examples), self.decoding_graphs
+        return decode(self.model, memory, state, self.decoding, suppressed, examples, facts=facts, graphs=graphs)
 
     def _check_facts(self, examples: Sequence[int]) -> FactCheck | None:
         """Return what counts the facts of outputs for these examples, if the decoding asks for it."""

@@ -21,6 +21,7 @@ from attendgen.config.instantiate import instantiate
 from attendgen.config.saved import record_config, to_plain_dict
 from attendgen.data.loader import BatchSizes
 from attendgen.data.module import BaseDataModule
+from attendgen.decoding.graphs import DecodingGraphs
 from attendgen.runs.provenance import get_processor
 from attendgen.tasks.base import BaseTask
 from attendgen.tasks.graphs import GraphedSteps
@@ -105,7 +106,7 @@ def require_all_processes(trainer: lightning.Trainer) -> None:
 
 
 def use_graphs(trainer: lightning.Trainer, task: BaseTask[Any]) -> None:
-    """Let a task replay its training steps as CUDA graphs.
+    """Let a task replay its training steps, and the decoding steps of its validations, as CUDA graphs.
 
     Raises:
         UserError: the trainer has no GPU or several, the precision scales the loss, or the task needs the processor.
@@ -119,7 +120,7 @@ def use_graphs(trainer: lightning.Trainer, task: BaseTask[Any]) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise UserError(f"trainer.compile=true: {reason}")
-    task.graphs = GraphedSteps(task)
+    task.graphs, task.decoding_graphs = GraphedSteps(task), DecodingGraphs()
 
 
 def validate_at_end(trainer: lightning.Trainer) -> None:

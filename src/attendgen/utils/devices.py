@@ -25,3 +25,13 @@ def find_device(name: str | torch.device) -> torch.device:
     if int(number or 0) >= count:
         raise UserError(f"--device {name}: there are {count} GPUs, numbered from 0; use cuda:{count - 1} at most")
     return torch.device("cuda", int(number or 0))
+
+
+def require_gpu(option: str, device: torch.device) -> None:
+    """Check that an option which works on GPUs alone is given for one.
+
+    Raises:
+        UserError: the device is no GPU.
+    """
+    if device.type != "cuda":
+        raise UserError(f"{option}: needs a GPU; use --device cuda, or leave it out")
