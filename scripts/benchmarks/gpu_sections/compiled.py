@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.graphs import DecodingGraphs
 from attendgen.layers import use_plain_autograd
-from attendgen.layers.state import fill_tokens, map_tensors
-from attendgen.utils.special_tokens import SOS
+from attendgen.layers.graphs import Record, copy_tensors
+from attendgen.layers.state import map_tensors
 from decoding import LENGTHS, build_families
-from gpu_sections.families import build_task, make_batch
+from gpu_sections.decoding import run
+from gpu_sections.families import FAMILIES, build_task, make_batch
 from gpu_sections.measure import TrainingStep, set_precision, time_calls
 from gpu_sections.resume import QUIET
 from gpu_sections.session import Row, Session
@@ -35,26 +39,37 @@ TRAINED = (
     "lm_textgenerate",
     "lm_lstm_window",
 )
+SEARCHES = (
+    ("captioner", 5),
+    ("captioner", 1),
+    ("seq2seq", 5),
+    ("seq2seq", 1),
+    ("language model", 1),
+    ("captioner_transformer", 5),
+    ("seq2seq_transformer", 5),
+)
 PRECISION = "bf16-mixed"
+Decode = Callable[[DecodingGraphs | None], Tensor]
 
 
 def measure_compiled(session: Session) -> None:
-    """Compare captured training steps, a compiled cell and a compiled decoding step with plain ones."""
+    """Compare captured training steps, recorded decoding steps and a compiled cell with plain ones."""
     if session.device.type == "cuda":
         row = "training step as a CUDA graph"
         for times in (1, 16):
             session.attempt(row, partial(graph_step, session, times), family=SOFT, times=times)
         for name in TRAINED:
             session.attempt("trainer.compile=true", partial(compile_training, session, name), family=name)
-    for name in ("captioner", "seq2seq")[: session.choose(2, 1)]:
-        session.attempt("decoding step compiled", partial(compile_decoding, session, name), least=15, family=name)
+    for name, beam_size in SEARCHES[:: session.choose(1, 5)]:
+        labels = {"family": name, "beam": beam_size}
+        session.attempt("--compile", partial(compile_decoding, session, name, beam_size), least=5, **labels)
     session.attempt("cell compiled in training", partial(compile_cell, session), least=15, family=SOFT)
 
 
-def compile_function(session: Session, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def compile_function(session: Session, function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function; on a CPU only trace it, because compiling takes long."""
     if session.device.type == "cuda":
-        return torch.compile(function, dynamic=False, **options)
+        return torch.compile(function, dynamic=False)
     return torch.compile(function, dynamic=False, backend="eager")
 
 
@@ -157,33 +172,58 @@ def compile_cell(session: Session) -> Row:
     return report(plain, time_calls(run, session.device, *counts), seconds) | row
 
 
-@torch.no_grad()
-def compile_decoding(session: Session, name: str) -> Row:
-    """Compile a model's decoding step for a fixed number of rows, as CUDA graphs."""
+def compile_decoding(session: Session, name: str, beam_size: int) -> Row:
+    """Decode with recorded steps; compare it with plain decoding, whose products are made once."""
     set_precision("fp32")
     torch.manual_seed(0)
-    model, make_inputs, length = build_families(session.choose(list(LENGTHS), [3, 3, 3]))[name]
-    model.to(session.device).eval()
-    memory, state = model.encode(make_inputs(session.choose(64, 2)).to(session.device))
-    step = compile_function(session, model.step, mode="reduce-overhead")
-
-    def decode(call: Callable[..., Any], is_compiled: bool) -> Tensor:
-        tokens, now, chosen = fill_tokens(state, SOS), state, []
-        for _ in range(length):
-            if is_compiled and session.device.type == "cuda":
-                torch.compiler.cudagraph_mark_step_begin()
-            log_probs, _, now = call(tokens, now, memory)
-            tokens = log_probs.argmax(dim=-1)
-            now = map_tensors(torch.clone, now)  # the next replay overwrites its outputs
-            chosen.append(tokens)
-        return torch.stack(chosen, dim=1)
-
+    make = prepare_task if name in FAMILIES else prepare_family
+    decode = torch.inference_mode()(make(session, name, beam_size))
+    graphs = DecodingGraphs(None if session.device.type == "cuda" else make_rerun_recorder)
     counts = session.choose((2, 10), (1, 1))
-    expected = decode(model.step, False)
-    plain = time_calls(lambda: decode(model.step, False), session.device, *counts)
+    expected = decode(None).cpu()
+    plain = time_calls(lambda: decode(None), session.device, *counts)
     started = time.perf_counter()
-    found = decode(step, True)
-    decode(step, True)  # the second call records the graphs
+    decode(graphs)
+    found = decode(graphs).cpu()  # records what the first search had once
     seconds = time.perf_counter() - started
-    fast = time_calls(lambda: decode(step, True), session.device, *counts)
-    return report(plain / length, fast / length, seconds) | {"equal": float((found == expected).float().mean())}
+    fast = time_calls(lambda: decode(graphs), session.device, *counts)
+    return report(plain, fast, seconds) | {
+        "plain_outputs_per_second": round(1e3 * len(expected) / plain, 1),
+        "outputs_per_second": round(1e3 * len(expected) / fast, 1),
+        "graphs": sum(graphed.recorded for graphed in graphs.models.values()),
+        "equal": float((found == expected).all(dim=-1).float().mean()),
+    }
+
+
+def prepare_family(session: Session, name: str, beam_size: int) -> Decode:
+    """Return what decodes 64 inputs of a family of `decoding.py`."""
+    lengths = session.choose([LENGTHS[0], 200, LENGTHS[2]], [4, 4, 4])
+    family = build_families(lengths)[name]
+    model = family.model.to(session.device).eval()
+    inputs = family.make_inputs(session.choose(64, 2)).to(session.device)
+    config = DecodingConfig(max_length=family.length, beam_size=beam_size)
+    return lambda graphs: run(model, name, inputs, config, graphs)
+
+
+def prepare_task(session: Session, name: str, beam_size: int) -> Decode:
+    """Return what decodes 64 examples as the validation of a task does."""
+    length = session.choose(14, 4)
+    task = build_task(name, session.quick)[0].to(session.device).eval()
+    batch = move_data_to_device(make_batch(name, 64 // FAMILIES[name].batch, quick=session.quick), session.device)
+    task.decoding = DecodingConfig(max_length=length, min_length=length, beam_size=beam_size)
+
+    def decode(graphs: DecodingGraphs | None) -> Tensor:
+        task.decoding_graphs = graphs
+        return task.generate(batch).tokens[:, 0]
+
+    return decode
+
+
+def make_rerun_recorder() -> Record:
+    """Return what stands for the recorder of CUDA graphs on a CPU: a function is called again."""
+
+    def record(function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        memory = map_tensors(torch.clone, function())
+        return lambda: copy_tensors(memory, function()), memory
+
+    return record

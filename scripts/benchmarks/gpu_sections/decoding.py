@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
+from attendgen.decoding.graphs import DecodingGraphs
 from decoding import LENGTHS, Family, build_families
 from gpu_sections.measure import count_syncs, describe_syncs, set_precision
 from gpu_sections.session import Row, Session
@@ -72,8 +73,8 @@ def measure_search(session: Session, name: str, family: Family, search: str, dty
     return {**row, **syncs, "syncs_per_token": round(syncs["syncs"] / family.length, 2)}
 
 
-def run(model: Any, name: str, inputs: Tensor, config: DecodingConfig) -> Tensor:
+def run(model: Any, name: str, inputs: Tensor, config: DecodingConfig, graphs: DecodingGraphs | None = None) -> Tensor:
     """Return the best output of each input."""
     memory, state = model.encode(inputs)
     text: dict[str, Any] = {"prefix": inputs[:, -1]} if name == LM else {}
-    return decode(model, memory, state, config, eos_id=None, **text).tokens[:, 0]
+    return decode(model, memory, state, config, eos_id=None, graphs=graphs, **text).tokens[:, 0]

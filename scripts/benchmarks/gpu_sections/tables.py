@@ -102,7 +102,7 @@ COLUMNS = {
     "decoding": ("search", "dtype", "ms", "outputs_per_second", "syncs_per_token", "equal_to_cpu"),
     "resume": ("deterministic", "repeated_identical", "resumed_identical", "resumed_first", "resumed_largest"),
     "half": ("family", "precision", "finite", "skipped", "scale", "loss_ratio", "cosine", "least_cosine", "norm_ratio"),
-    "compiled": ("family", "times", "plain_ms", "ms", "gain", "compile_seconds", "gradient_gap", "equal"),
+    "compiled": ("family", "times", "beam", "plain_ms", "ms", "gain", "compile_seconds", "gradient_gap", "equal"),
     "loading": ("batch", "workers", "ms", "resident_ms", "loader_alone_ms", "idle_share"),
     "ddp": ("plain_ms", "ms", "identical", "first"),
 }
