@@ -29,7 +29,6 @@ from attendgen.layers.row_attention import RowAttention
 from attendgen.layers.state import map_tensors
 from attendgen.layers.tables import Cells
 from attendgen.losses.score_function import LeaveOneOutEstimator, MovingAverageBaseline, SoftBaselineEstimator
-from attendgen.metrics.cider import CiderD
 from attendgen.models.captioner import Captioner
 from attendgen.models.encoders.small_cnn import SmallCNN
 from attendgen.models.lm.context import ContextLanguageModel
@@ -44,6 +43,7 @@ from attendgen.tasks.base import BaseTask
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.hard_attention import HardAttentionTask, HardTableTask
 from attendgen.tasks.language_model import LanguageModelTask
+from attendgen.tasks.rewards import make_reward
 from attendgen.tasks.self_critical import SelfCriticalTask
 from attendgen.tasks.seq2seq import Seq2SeqTask
 from attendgen.tasks.table_to_text import TableTask
@@ -145,7 +145,8 @@ def make_self_critical(baseline: str = "leave_one_out", given_samples: bool = Fa
     """
     training = make_captioner(SelfCriticalTask, baseline=baseline, samples=3, **settings)
     task: Any = training.task
-    task.reward = CiderD({0: ["a red square on the wall"], 1: ["a blue wall", "the square"]}, end=True)
+    references = {0: ["a red square on the wall"], 1: ["a blue wall", "the square"]}
+    task.reward = make_reward(references, task.vocabulary)
     if given_samples:
         tokens = draw_tokens(2, 3, 5, vocab_size=len(task.vocabulary))
         tokens[:, 0, 3], tokens[:, 0, 4], tokens[:, 1, 4] = EOS, PAD, EOS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attendgen.metrics.tokenization import tokenize
+from attendgen.metrics.tokenization import is_context_free, tokenize
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_tokenizers.py"
 
@@ -43,6 +43,36 @@ def test_no_rule_backtracks_exponentially(unit: str) -> None:
     """A rule with ambiguous repetition would not return from these texts; the tokens hold every letter and digit."""
     text = tokenize(unit * 300 + "!")
     assert [char for char in text if char.isalnum()] == [char for char in (unit * 300).lower() if char.isalnum()]
+
+
+WORDS = (
+    *("A", "a.", "st.", "No.", "2", "1/2", "3.5", "10,", "<a", "<unk>", "b>", "man's", "dogs'", "'n'", "’s", "can"),
+    *("cannot", "gonna", "na", "-", "...", "café", "x²", ":-)", "T-shirt"),
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "free"),
+    [("dog", True), ("man's", True), ("<unk>", True), ("1/2", False), ("No.", False), ("<a", False), ("犬", False)],
+)
+def test_words_whose_tokens_depend_on_others_are_known(word: str, free: bool) -> None:
+    assert is_context_free(word) == free
+
+
+def test_words_without_context_have_their_tokens_in_every_caption() -> None:
+    free = list(filter(is_context_free, WORDS))
+    assert len(free) > len(WORDS) / 2
+    for first in free:
+        for second in free:
+            alone = " ".join(filter(None, map(tokenize, (first, second))))
+            assert tokenize(f"{first} {second}") == alone
+            assert tokenize(f"/ {first} {second}") == f"/ {alone}".strip()  # a slash is read with its neighbors
+
+
+def test_rules_look_beyond_blanks() -> None:
+    assert tokenize("2 1/2 cups") == "2\u00a01/2 cups"
+    assert tokenize("see no. 6 and no. six") == "see no. 6 and no six"
+    assert tokenize("<a b> c") == "<a\u00a0b> c"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from torch import Tensor
 from attendgen.decoding.protocol import Decoded
 from attendgen.layers.state import AttentiveState, Memory, take_rows
 from attendgen.metrics.cider import CiderD
+from attendgen.tasks.rewards import make_reward
 from attendgen.tasks.self_critical import SelfCriticalTask
 from helpers.errors import refusal
 
@@ -49,7 +50,7 @@ def step(make_task, batch, baseline, inference_attention, monkeypatch) -> Step:
     task = make_task(SelfCriticalTask, inference_attention, **settings)
     model = task.model
     model.memory_dropout = model.dropout.p = model.word_dropout.p = 0.5
-    task.reward = CiderD(REFERENCES, end=True)
+    task.reward = make_reward(REFERENCES, task.vocabulary)
     encoded, masks, decoded = [], [], []
 
     def record(name, results):
@@ -105,10 +106,10 @@ def score_caption(step: Step, image: int, tokens: list[int], attention: Tensor) 
 
 
 def test_loss_equals_the_formula(step, baseline):
-    task, drawn = step.task, step.decoded[0]
+    task, drawn, cider = step.task, step.decoded[0], CiderD(REFERENCES, end=True)
 
     def reward(image: int, tokens: list[int]) -> float:
-        return task.reward(image, task.vocabulary.decode(tokens), 2 in tokens)
+        return cider(image, task.vocabulary.decode(tokens), 2 in tokens)
 
     total = 0.0
     for image in range(2):

@@ -9,10 +9,10 @@ from torch import nn
 from attendgen.data.batch import is_token
 from attendgen.layers.hard_attention import CategoricalSampler
 from attendgen.losses.score_function import LeaveOneOutEstimator, negative_entropy
-from attendgen.metrics.cider import CiderD
 from attendgen.tasks.base import LossTerm, sum_terms
 from attendgen.tasks.captioning import CaptioningTask
 from attendgen.tasks.hard_attention import HardAttentionTask
+from attendgen.tasks.rewards import make_reward
 from attendgen.tasks.self_critical import SelfCriticalTask
 from helpers.errors import refusal
 
@@ -71,7 +71,7 @@ def test_each_task_logs_its_terms(make_task, batch):
     assert {"train/loss", "train/cross_entropy", "train/attention_entropy"} <= set(hard)
     assert [name for name, (_, shown) in hard.items() if shown] == ["train/cross_entropy"]
     critical = make_task(SelfCriticalTask, samples=2)
-    critical.reward = CiderD({0: ["a red square"], 1: ["blue square"]}, end=True)
+    critical.reward = make_reward({0: ["a red square"], 1: ["blue square"]}, critical.vocabulary)
     logged = log_of(critical, batch)
     assert set(logged) == {"train/loss", "train/reward", "train/advantage"}  # the loss has one term
     assert [name for name, (_, shown) in logged.items() if shown] == ["train/reward"]

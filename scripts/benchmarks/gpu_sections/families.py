@@ -14,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from attendgen.config.instantiate import instantiate
 from attendgen.config.resolvers import register_resolvers
 from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, WindowBatch, count_targets
-from attendgen.metrics.cider import CiderD
+from attendgen.tasks.rewards import Reward, make_reward
 from attendgen.text.vocabulary import AnyVocabulary, PairVocabulary, Vocabulary
 from attendgen.utils.resources import get_conf_dir
 from attendgen.utils.special_tokens import SOS
@@ -186,13 +186,13 @@ MAKERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def make_reward(batch: Any, vocabulary: Any) -> CiderD:
+def make_batch_reward(batch: Any, vocabulary: Any) -> Reward:
     """Return the reward of self-critical training against the captions of a batch."""
     texts = {
         index: tuple(vocabulary.decode(caption) for caption in captions)
         for index, captions in zip(batch.index.tolist(), batch.outputs.tolist(), strict=True)
     }
-    return CiderD(texts, end=True)
+    return make_reward(texts, vocabulary)
 
 
 def compose_config(overrides: list[str]) -> DictConfig:

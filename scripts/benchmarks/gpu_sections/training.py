@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from gpu_sections.families import FAMILIES, build_task, forget_state, get_family, make_batch, make_reward
+from gpu_sections.families import FAMILIES, build_task, forget_state, get_family, make_batch, make_batch_reward
 from gpu_sections.measure import PRECISIONS, TrainingStep, measure_step
 from gpu_sections.session import Row, Session
 
@@ -40,7 +40,7 @@ def measure_family(session: Session, tasks: dict[str, Any], name: str, times: in
     task, config = tasks[name]
     batch = make_batch(name, times, quick=session.quick)
     if name.startswith("scst"):
-        task.reward = make_reward(batch, task.vocabulary)
+        task.reward = make_batch_reward(batch, task.vocabulary)
     try:
         step = TrainingStep(task, batch, precision, session.device, config.trainer.gradient_clip_val)
         figures = measure_step(step, *session.choose((5, 20), (1, 1)))

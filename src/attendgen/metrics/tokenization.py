@@ -7,6 +7,7 @@ are read off that program's behavior, and `scripts/compare_tokenizers.py` measur
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
 from attendgen.utils.scripts import needs_unicode, split_caption_words
 
@@ -136,6 +137,9 @@ SMILEY = re.compile(r"[<>]?[:;=].{1,2}")
 UNKNOWN = re.compile("[\u00ad\U00010000-\U0010ffff]")  # beyond the tokenizer's alphabet
 
 
+ACROSS_BLANKS = re.compile(r"/|<[^\s>]*\s|\.\S*\s")  # only here do rules look beyond a blank: 2 1/2, <a b>, No. 6
+
+
 def _isolate(match: re.Match[str]) -> str:
     # ½ and ² count as word characters for Python but stand alone for the tokenizer
     char = match.group()
@@ -185,8 +189,23 @@ def tokenize(caption: str) -> str:
     """
     if needs_unicode(caption):
         return " ".join(split_caption_words(unicodedata.normalize("NFC", caption).lower()))
-    text = UNKNOWN.sub("", caption).replace("\u200b", " ")
+    text = UNKNOWN.sub("", caption).replace("\u200b", " ").strip()
     if not text.isascii():
         text = re.sub(r"[^\x00-\x7f]", _isolate, text)
+    if ACROSS_BLANKS.search(text):
+        return _tokenize_text(text)
+    return " ".join(filter(None, map(_tokenize_word, text.split())))
+
+
+def is_context_free(word: str) -> bool:
+    """Return whether the tokens of a word, which holds no blank, are the same in every caption of such words."""
+    return not needs_unicode(word) and not ACROSS_BLANKS.search(f"{word} ")
+
+
+def _tokenize_text(text: str) -> str:
     tokens = (_normalize(token) for token in _tokens(text))
     return " ".join(token for token in tokens if token and token not in PUNCTUATION)
+
+
+# captions repeat their words
+_tokenize_word = lru_cache(maxsize=2**16)(_tokenize_text)

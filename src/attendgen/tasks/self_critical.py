@@ -10,16 +10,17 @@ from attendgen.data.batch import CaptionBatch, is_token
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.protocol import Decoded
+from attendgen.decoding.waiting import send
 from attendgen.layers.hard_attention import ArgmaxSampler
 from attendgen.layers.state import Memory
 from attendgen.losses.cross_entropy import token_nll
 from attendgen.losses.score_function import leave_one_out, log_probability
 from attendgen.losses.self_critical import ReplaySampler, self_critical
-from attendgen.metrics.cider import CiderD
 from attendgen.tasks.base import LossTerm, require_parts
 from attendgen.tasks.captioning import CaptioningTask
+from attendgen.tasks.rewards import Reward, make_reward
 from attendgen.utils.errors import UserError
-from attendgen.utils.special_tokens import EOS, SOS
+from attendgen.utils.special_tokens import SOS
 
 BASELINES = ("leave_one_out", "greedy")
 
@@ -50,7 +51,7 @@ class SelfCriticalTask(CaptioningTask):
     """
 
     shown_terms = ("reward",)
-    can_be_graphed = False  # rewards are computed by the processor
+    can_be_graphed = False  # sampling stops when all captions have ended
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class SelfCriticalTask(CaptioningTask):
         self.samples = samples
         self.baseline = baseline
         self.temperature = temperature
-        self.reward: CiderD | None = None
+        self.reward: Reward | None = None
 
     def setup(self, stage: str) -> None:
         """Check that the model can score its own samples.
@@ -91,20 +92,21 @@ class SelfCriticalTask(CaptioningTask):
 
     def on_fit_start(self) -> None:
         """Count the document frequencies of the reward in the training captions."""
-        self.reward = CiderD(self.data.references("train"), end=True)
+        self.reward = make_reward(self.data.references("train"), self.vocabulary)
 
     def predict_training(self, batch: CaptionBatch) -> SampledCaptions:
         """Sample captions, and score them with the same dropout masks."""
+        assert self.reward is not None
         self.model.eval()
         with self.model.fixed_dropout_masks(in_eval=True):
             memory, state = self.model.encode(batch.images)
             length = getattr(self.decoding, "max_length", 30)  # decoding of the user's own may have no such limit
             sampling = DecodingConfig(max_length=length, temperature=self.temperature, n_best=self.samples)
             drawn = self._decode(memory, state, sampling)
-            rewards = self._score(batch, drawn.tokens)
+            rewards = self.reward(batch.index, drawn.tokens)
             if self.baseline == "greedy":
                 greedy = self._decode(memory, state, DecodingConfig(max_length=length))
-                baseline = self._score(batch, greedy.tokens)
+                baseline = self.reward(batch.index, greedy.tokens)
             else:
                 baseline = leave_one_out(rewards)
             log_probs = self._score_samples(memory, state, drawn)
@@ -131,19 +133,10 @@ class SelfCriticalTask(CaptioningTask):
         replay = ReplaySampler(drawn.attention) if self.model.is_hard else None
         scored = self.model.score_sampled(memory, state, inputs, replay)
         # tokens that cannot be drawn must not take part in the softmax, or their probability would grow
-        suppressed = torch.tensor(self.vocabulary.suppressed(), device=self.device)
+        suppressed = send(self.vocabulary.suppressed(), drawn.tokens.device)
         logits = scored.logits.squeeze(2).index_fill(-1, suppressed, -torch.inf)
         log_probs = -token_nll(logits / self.temperature, drawn.tokens).sum(dim=-1)
         if self.model.is_hard:
             located = log_probability(scored.alphas.squeeze(2), drawn.attention)
             log_probs = log_probs + (located * is_token(drawn.tokens)).sum(dim=-1)
         return log_probs
-
-    def _score(self, batch: CaptionBatch, tokens: Tensor) -> Tensor:
-        """Return CIDEr-D of each caption: batch, captions."""
-        assert self.reward is not None
-        scores = [
-            [self.reward(index, self.vocabulary.decode(caption), EOS in caption) for caption in captions]
-            for index, captions in zip(batch.index.tolist(), tokens.tolist(), strict=True)
-        ]
-        return torch.tensor(scores, device=tokens.device)
