@@ -14,7 +14,7 @@ from helpers.rerun import make_refusing_recorder
 
 pytestmark = pytest.mark.gpu
 
-WITHOUT = ["critical"]  # whose rewards the processor computes
+WITHOUT = ["critical"]  # sampling stops when all captions have ended
 GRAPHED = [name for name in FAMILIES if not any(part in name for part in WITHOUT)]
 IN_ALL_MODES = ("captioner", "seq2seq, luong", "lm, lstm", "ensemble of captioners")
 DECODINGS = [(name, mode) for name in DECODED for mode in (MODES if name in IN_ALL_MODES else ("greedy", "beam"))]

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from helpers.families import FAMILIES, make_training, move
+from helpers.families import FAMILIES, WITHOUT_CHANCE, make_training, move
 from helpers.waiting import train_without_waiting
 
 pytestmark = pytest.mark.gpu
 
-WITHOUT = ["critical"]  # whose rewards the processor computes
+WITHOUT = ["critical"]  # sampling asks whether all captions have ended
 WITHOUT_WAITING = [name for name in FAMILIES if not any(part in name for part in WITHOUT)]
 
 
@@ -39,6 +39,14 @@ def test_a_training_step_does_not_wait(name: str, dtype: torch.dtype | None, dev
     step(0)  # libraries make their plans and workspaces
     with forbid_waiting():
         step(1)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if "critical" in name])
+def test_self_critical_training_on_given_samples_does_not_wait(name: str, device: str) -> None:
+    task, batch = move(make_training(name, WITHOUT_CHANCE, dropout=0.3), device)
+    task.training_step(batch, 0).backward()
+    with forbid_waiting():
+        task.training_step(batch, 1).backward()
 
 
 @pytest.mark.filterwarnings("ignore")

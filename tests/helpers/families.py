@@ -151,7 +151,9 @@ def make_self_critical(baseline: str = "leave_one_out", given_samples: bool = Fa
         tokens = draw_tokens(2, 3, 5, vocab_size=len(task.vocabulary))
         tokens[:, 0, 3], tokens[:, 0, 4], tokens[:, 1, 4] = EOS, PAD, EOS
         given = Decoded(tokens, torch.zeros(2, 3), torch.zeros(2, 3, 5), torch.rand(2, 3, 5, REGIONS))
-        task._decode = lambda memory, *rest: map_tensors(lambda part: part.to(memory.values.device), given)
+        task._decode = lambda memory, *rest: map_tensors(
+            lambda part: part.to(memory.values.device, non_blocking=True), given
+        )
     return training
 
 

@@ -26,7 +26,7 @@ def test_words_of_captions_are_those_of_the_scores():
         pytest.param(Vocabulary.build(TEXTS, "characters"), id="characters"),
         pytest.param(Vocabulary.build(TEXTS, tokenizer=BPETokenizer(30)), id="subwords"),
         pytest.param(Vocabulary.build(["a dog, a cat."], "words"), id="punctuation"),
-        pytest.param(Vocabulary.build(["犬が走る"], "caption"), id="letters without blanks"),
+        pytest.param(Vocabulary.build([*TEXTS, "犬が走る"], "caption"), id="letters without blanks"),
     ],
 )
 def test_other_vocabularies_are_scored_by_their_texts(vocabulary):

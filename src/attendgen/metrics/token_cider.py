@@ -56,6 +56,7 @@ class TokenCiderD:
             norms = (squares * repeats).sum(dim=2).sqrt()
             is_shared = grams.int().unsqueeze(3) == theirs.grams[order].unsqueeze(1).unsqueeze(2)
             clipped = torch.minimum(is_shared.sum(dim=2), theirs.counts[order].unsqueeze(1))
+            # the position's part of the clipped cosine, for each candidate and each position of a reference
             products = clipped * theirs.shares[order].unsqueeze(1)
             cosines = cosines + products / norms.clamp_min(torch.finfo(norms.dtype).tiny).unsqueeze(2)
         bigrams = (lengths - 1).clamp(min=0).unsqueeze(2)
