@@ -46,7 +46,7 @@ class TokenCiderD:
         if tokens.device != self._tables.words.device:
             self._tables = map_tensors(lambda part: part.to(tokens.device, non_blocking=True), self._tables)
         words = self._list_words(tokens)
-        theirs = self._find_references(images)
+        theirs = self._find_references(images.to(tokens.device, non_blocking=True))
         lengths = (words > 0).sum(dim=2)
         cosines = torch.zeros((), device=tokens.device)
         for order, (grams, repeats) in enumerate(zip(self._number(words), count_repeats(words), strict=True)):
