@@ -38,3 +38,20 @@ def test_steps_that_are_not_logged_do_not_wait(make: Any) -> None:
     assert not record.waits
     assert record.launches.total() < 20  # the average is one operation, however many weights there are
     assert (record.launches.total() == 0) == (make is FiniteLoss), "losses are kept, and looked at in logged steps"
+
+
+def test_one_operation_updates_the_average_of_all_weights() -> None:
+    training = make_training("captioner")
+    with pretended_gpu() as record:
+        task, _ = pretend_training(training)
+        task.requires_grad_(True)
+        average = EMA()
+        average.on_fit_start(make_trainer(0), task)
+        for step in (1, 2):
+            record.launches.clear()
+            average.on_train_batch_end(make_trainer(step), task, {}, None, step)
+            assert record.launches == {"_foreach_lerp_": 1}
+        average.on_train_batch_end(make_trainer(step), task, {}, None, step)  # of accumulated batches: no step was made
+    assert record.launches == {"_foreach_lerp_": 1}
+    assert not record.waits
+    assert len(average.averaged) > 10

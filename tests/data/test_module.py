@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from attendgen.data.module import BaseDataModule, advise_root, canonical_split, open_data, require_split
+from attendgen.layers.state import iterate_tensors
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.files import read_text
 from helpers.errors import refusal
+from helpers.families import make_training
 
 
 class Letters(Dataset[str]):
@@ -166,3 +169,12 @@ def test_a_missing_folder_of_data_is_told_with_its_option(tmp_path: Path, field:
     assert refusal(read, tmp_path / "none").endswith(
         f"there is no folder {tmp_path / 'none'}; give that of the data by data.root=DIR"
     )
+
+
+@pytest.mark.parametrize("name", ["captioner", "seq2seq, luong", "table", "lm, lstm"])
+def test_indices_of_examples_stay_on_the_host_which_alone_reads_them(name):
+    batch = make_training(name).batch
+    moved = LettersDataModule().transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert type(moved) is type(batch)
+    for field, part in moved._asdict().items():
+        assert all(tensor.is_meta == (field != "index") for tensor in iterate_tensors(part))

@@ -303,7 +303,7 @@ def move(training: Training, device: torch.device | str, dtype: torch.dtype | No
 
 
 def keep_index(before: Batch, moved: Batch) -> Batch:
-    """Return a batch that was moved, with the indices of its examples where they were, as a task moves it."""
+    """Return a batch that was moved, with the indices of its examples where they were, as a data module moves it."""
     return moved._replace(index=before.index) if "index" in before._fields else moved
 
 

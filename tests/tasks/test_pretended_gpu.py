@@ -5,7 +5,6 @@ import contextlib
 import pytest
 import torch
 
-from attendgen.layers.state import iterate_tensors
 from helpers.families import FAMILIES, WITHOUT_CHANCE, make_training
 from helpers.pretended_gpu import GPU, Pretended, Record, autocast, pretend, pretend_training, pretended_gpu
 
@@ -33,16 +32,6 @@ def test_a_training_step_runs_on_one_device_and_does_not_wait_for_it(name: str, 
     assert record.launches.total() > 10
     assert record.waits.total() == QUESTIONS.get(name, 0)
     assert all(" at decoding/" in wait for wait in record.waits)
-
-
-@pytest.mark.parametrize("name", ["captioner", "seq2seq, luong", "table", "lm, lstm"])
-def test_indices_of_examples_stay_on_the_host_which_alone_reads_them(name: str) -> None:
-    task, batch = make_training(name)
-    moved = task.transfer_batch_to_device(batch, torch.device("meta"), 0)
-    assert type(moved) is type(batch)
-    for field, part in moved._asdict().items():
-        for tensor in iterate_tensors(part):
-            assert tensor.is_meta == (field != "index")
 
 
 @pytest.mark.parametrize("name", WITHOUT_CHANCE)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic
 
 import lightning
+import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, Dataset
 
@@ -145,6 +146,13 @@ class BaseDataModule(lightning.LightningDataModule, Generic[VocabularyKind]):
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the batches of `eval_split`, every example once."""
         return self.make_loader(self.eval_split, shuffle=False)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ANN401
+        """Move a batch to a device, except the indices of its examples, which the host alone reads."""
+        if "index" not in getattr(batch, "_fields", ()):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        moved = super().transfer_batch_to_device(batch._replace(index=None), device, dataloader_idx)
+        return moved._replace(index=batch.index)
 
 
 @contextlib.contextmanager

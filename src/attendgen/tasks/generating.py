@@ -85,13 +85,6 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         """Return an output with what the data had replaced in the example by placeholders, by the example's index."""
         return text
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ANN401
-        """Move a batch to a device, except the indices of its examples, which the host alone reads."""
-        if "index" not in getattr(batch, "_fields", ()):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        moved = super().transfer_batch_to_device(batch._replace(index=None), device, dataloader_idx)
-        return moved._replace(index=batch.index)
-
     def get_references(self, data: BaseDataModule[Any]) -> Mapping[int, Sequence[str]]:
         """Return the texts that an example's output is compared with in the split that is validated, by its index."""
         return data.references(data.eval_split)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from attendgen.data.captions import features
 from attendgen.data.captions.digests import DIGESTS
@@ -20,13 +19,11 @@ from attendgen.data.captions.features import (
     cache_features,
     find_missing,
     fingerprint,
-    fold_batch_norms,
     get_cache_key,
 )
 from attendgen.data.captions.images import open_image, to_pixels
 from attendgen.models.encoders.base import GridEncoder
 from attendgen.models.encoders.small_cnn import SmallCNN
-from attendgen.models.encoders.torchvision import TorchvisionEncoder
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import lock
 
@@ -150,23 +147,6 @@ def test_progress_without_its_features_is_ignored(encoder, images, folder, left)
     with count_images(encoder) as seen:
         cache_features(encoder, images, folder)
     assert sum(seen) == NUMBER
-
-
-@pytest.mark.parametrize("layers", ["small_cnn", "resnet18"])
-def test_folded_batch_norms_change_no_features(layers):
-    made = SmallCNN((4, 6), size=64, depth=2) if layers == "small_cnn" else TorchvisionEncoder(layers, None, 64)
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for values in (module.running_mean, module.running_var, module.weight.data, module.bias.data):
-                values.uniform_(0.5, 2.0)
-    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    before = {name: value.clone() for name, value in made.state_dict().items()}
-    copied = fold_batch_norms(made)
-    with torch.inference_mode():
-        torch.testing.assert_close(copied(pixels), made.eval()(pixels), rtol=1e-4, atol=1e-4)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules()) or layers == "resnet18"
-    for name, value in made.state_dict().items():
-        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
 def test_key_depends_on_encoder_and_images(encoder, images):

@@ -1,22 +1,20 @@
 """Grid features of a frozen encoder, computed once and read back through a memory map."""
 
 import contextlib
-import copy
 import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 
 from attendgen.data.captions.digests import digest_images
+from attendgen.data.captions.encoding import choose_device, encode_pixels, make_image_loader, prepare_encoder
 from attendgen.data.captions.images import PREPROCESSING, augment, open_image, to_pixels
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
 from attendgen.utils.arrays import is_whole, reserve_array
@@ -165,14 +163,19 @@ def find_missing(images: Sequence[Path]) -> list[Path]:
 
 @torch.inference_mode()
 def cache_features(
-    encoder: ImageEncoder, images: Sequence[Path], folder: Path, batch_size: int = 0, workers: int = 0, view: int = 0
+    encoder: ImageEncoder,
+    images: Sequence[Path],
+    folder: Path,
+    batch_size: int = 0,
+    workers: int | str = "auto",
+    view: int = 0,
 ) -> FeatureCache:
     """Open the cache of the features of one view of these images, computing what is not there yet.
 
     Progress is saved every few batches, so the next call after an interrupted one resumes.
 
     Args:
-        batch_size: of the encoder; 0 is 256 on a GPU, where it computes in half precision, and 32 on a CPU.
+        batch_size, workers: see `make_image_loader`.
 
     Raises:
         UserError: an image is missing or cannot be read, or the folder cannot be written.
@@ -210,22 +213,6 @@ def is_cached(path: Path, images: int) -> bool:
     return False
 
 
-def fold_batch_norms(encoder: ImageEncoder) -> ImageEncoder:
-    """Return a copy of an encoder in evaluation mode, its batch norms folded into the convolutions before them.
-
-    Its features are the same up to rounding. Only layers that follow each other in an `nn.Sequential` are folded.
-    """
-    copied = copy.deepcopy(encoder).eval()
-    for layers in copied.modules():
-        if not isinstance(layers, nn.Sequential):
-            continue
-        for index, (first, second) in enumerate(pairwise(layers)):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                layers[index] = fuse_conv_bn_eval(first, second)
-                layers[index + 1] = nn.Identity()
-    return copied
-
-
 def read_progress(path: Path, images: int) -> int:
     """Return how many of so many images an interrupted call has done; none if the file is missing or damaged."""
     with contextlib.suppress(UserError, OSError):
@@ -243,12 +230,11 @@ def fill_cache(
     partial: Path,
     progress: Path,
     batch_size: int,
-    workers: int,
+    workers: int | str,
 ) -> None:
     """Compute all features into `partial`, from where `progress` says the last call stopped; rename it to `final`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    on_gpu = device.type == "cuda"
-    encoder = fold_batch_norms(encoder).to(device, memory_format=torch.channels_last)
+    device = choose_device()
+    encoder = prepare_encoder(encoder, device)
     probe, masked = split_mask(encoder(torch.zeros(1, 3, encoder.size, encoder.size, dtype=torch.uint8, device=device)))
     regions, dim = probe.shape[1:]
     shape = (len(images), regions, dim)
@@ -260,15 +246,10 @@ def fill_cache(
         path = get_mask_path(partial)
         mask = np.load(path, mmap_mode="r+") if done else reserve_array(path, np.bool_, shape[:2], what)
     log.info("caching %d x %s features (%.0f MB) in %s", *shape[:1], shape[1:], rows.nbytes / 1e6, final)
-    left = Subset(images, range(done, len(images)))
-    size = batch_size or (256 if on_gpu else 32)
-    loader = DataLoader(left, size, num_workers=workers, pin_memory=on_gpu)
-    half = torch.autocast(device.type, torch.float16, enabled=on_gpu)  # as which features are stored
+    loader = make_image_loader(Subset(images, range(done, len(images))), device, batch_size, workers)
     with Progress(f"{encoder.name} features", "images", len(images), done) as shown:
         for number, pixels in enumerate(loader, 1):
-            moved = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
-            with half:
-                features, real = split_mask(encoder(moved))
+            features, real = encode_pixels(encoder, pixels, device)
             if features.size(1) != regions:
                 raise UserError(
                     f"model.encoder: {regions} regions in one batch, {features.size(1)} in another; pad them to one "

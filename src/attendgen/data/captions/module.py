@@ -227,8 +227,9 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
                 "model.encoder.freeze=false or .unfreeze_stages above 0: features of an encoder that is trained cannot "
                 "be cached; set data.cache=null"
             )
-        workers = choose_workers(self, self.workers)
-        return cache_features(self.encoder, paths, Path(self.cache), workers=workers, view=view)
+        if self.workers != "auto":
+            choose_workers(self, self.workers)  # refuses what is no number
+        return cache_features(self.encoder, paths, Path(self.cache), workers=self.workers, view=view)
 
     def nearest_captions(self, number: int) -> NearestCaptions:
         """Return an index that finds the captions of the `number` training images most similar to an image.
