@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.waiting import send
-from attendgen.metrics.cider import ORDERS, compare_lengths
+from attendgen.metrics.cider import ORDERS, compare_lengths, count_repeats
 from attendgen.utils.special_tokens import EOS, PAD
 
 INPUTS, GPU_INPUTS = 16, 128  # compared at a time: what stays within the cache, and what fits into the memory
@@ -62,20 +62,18 @@ def compare_outputs(
     rows = torch.cat([_pad_to(part, longest) for part in (hypotheses, others)], dim=1)
     is_word = (rows != PAD) & (rows != EOS)
     information = rows.float().log1p()
-    equal = rows.unsqueeze(3) == rows.unsqueeze(2)
     grams, weights = torch.zeros_like(rows), torch.zeros_like(information)
-    is_whole, same = torch.ones_like(is_word), torch.ones_like(equal)
+    is_whole = torch.ones_like(is_word)
     total = torch.zeros((), device=rows.device)
-    for order in range(ORDERS):
+    for order, repeats in enumerate(count_repeats(rows)):
         # an n-gram is an (n-1)-gram and the token after it
         positions = longest - order
         grams, columns = number_ngrams(grams[..., :positions] * MOST_TOKENS + rows[..., order:], number)
         weights = weights[..., :positions] + information[..., order:]
         is_whole = is_whole[..., :positions] & is_word[..., order:]
-        same = same[..., :positions, :positions] & equal[..., order:, order:]
         counted = weights * is_whole
         # each of an n-gram's positions adds its count times the squared weight
-        norms = (same.sum(dim=-1) * counted.square()).sum(dim=-1).sqrt()
+        norms = (repeats * counted.square()).sum(dim=-1).sqrt()
         # each position adds its n-gram's weight: the count times the weight
         vectors = weights.new_zeros(*rows.shape[:2], columns + 1).scatter_add(2, grams, counted)[..., :columns]
         total = total + _cosines(vectors, norms, number)

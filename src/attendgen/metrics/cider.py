@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from jaxtyping import Int
 from torch import Tensor
 
 from attendgen.metrics.tokenization import tokenize
@@ -20,6 +21,16 @@ END = "<eos>"
 def compare_lengths(difference: Number) -> Number:
     """Return the factor exp(-d^2 / (2 sigma^2)) of a difference of lengths, a number or a tensor."""
     return math.e ** (-(difference**2) / (2 * SIGMA**2))
+
+
+def count_repeats(rows: Int[Tensor, "*_rows _length"]) -> Iterator[Int[Tensor, "*_rows _positions"]]:
+    """Yield, for each order of n-grams, how often the n-gram at each position occurs in its row."""
+    equal = rows.unsqueeze(-1) == rows.unsqueeze(-2)
+    same = equal
+    for order in range(ORDERS):
+        positions = rows.size(-1) - order
+        same = same[..., :positions, :positions] & equal[..., order:, order:]
+        yield same.sum(dim=-1)
 
 
 class TfIdfVector(NamedTuple):

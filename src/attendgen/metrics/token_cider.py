@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attendgen.layers.state import map_tensors
-from attendgen.metrics.cider import ORDERS, compare_lengths
+from attendgen.metrics.cider import ORDERS, compare_lengths, count_repeats
 from attendgen.metrics.cider_corpus import build_tables
 from attendgen.utils.special_tokens import EOS, PAD
 
@@ -59,7 +59,7 @@ class TokenCiderD:
             # the position's part of the clipped cosine, for each candidate and each position of a reference
             products = clipped * theirs.shares[order].unsqueeze(1)
             cosines = cosines + products / norms.clamp_min(torch.finfo(norms.dtype).tiny).unsqueeze(2)
-        bigrams = (lengths - 1).clamp(min=0).unsqueeze(2)
+        bigrams = lengths.unsqueeze(2) - 1
         similarities = cosines * compare_lengths((bigrams - theirs.bigrams.unsqueeze(1)).float())
         return similarities.sum(dim=2) * (10 / ORDERS) / theirs.number.clamp(min=1).unsqueeze(1)
 
@@ -96,13 +96,3 @@ class TokenCiderD:
             places = torch.searchsorted(known, keys)
             grams = torch.where(known[places] == keys, places, len(known) - 1)
             yield grams
-
-
-def count_repeats(rows: Int[Tensor, "*_rows _length"]) -> Iterator[Int[Tensor, "*_rows _positions"]]:
-    """Yield, for each order of n-grams, how often the n-gram at each position occurs in its row."""
-    equal = rows.unsqueeze(-1) == rows.unsqueeze(-2)
-    same = equal
-    for order in range(ORDERS):
-        positions = rows.size(-1) - order
-        same = same[..., :positions, :positions] & equal[..., order:, order:]
-        yield same.sum(dim=-1)
