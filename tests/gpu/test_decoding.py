@@ -9,7 +9,7 @@ from helpers.families import make_training
 pytestmark = pytest.mark.gpu
 
 
-IN_ALL_MODES = ["captioner", "seq2seq, luong", "lm, lstm", *(name for name in DECODED if "ensemble" in name)]
+IN_ALL_MODES = ["captioner", "seq2seq, luong", "table", "lm, lstm", *(name for name in DECODED if "ensemble" in name)]
 CASES = [(name, mode) for name in IN_ALL_MODES for mode in MODES]
 CASES += [(name, mode) for name in DECODED if name not in IN_ALL_MODES for mode in ("greedy", "beam")]
 

@@ -50,7 +50,9 @@ def test_a_compiled_training_is_the_plain_one(train: Train, experiment: str) -> 
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-@pytest.mark.parametrize("experiment", ["multi30k_fr_en_words", "novels_lstm", "novels", "novels_transformer"])
+@pytest.mark.parametrize(
+    "experiment", ["multi30k_fr_en_words", "e2e", "rotowire_games", "novels_lstm", "novels", "novels_transformer"]
+)
 def test_experiments_train_in_half_precision(train: Train, experiment: str, precision: str) -> None:
     folder = train(experiment, "trainer=smoke", "trainer.accelerator=gpu", f"trainer.precision={precision}")
     state = read(folder)["state_dict"]
@@ -122,3 +124,12 @@ def test_a_captioner_is_loaded_on_the_gpu(runs: SharedRuns, tmp_path: Path, devi
     here, there = load_both(folder, device)
     for option in ({}, {"beam_size": 3, "mbr_samples": 4, "seed": 1}):
         assert there.caption(path, **option)[0].text == here.caption(path, **option)[0].text
+
+
+def test_a_table_writer_is_loaded_on_the_gpu(runs: SharedRuns, device: str) -> None:
+    here, there = load_both(runs("toy_weather"), device)
+    table = "city[Oslo], sky[cloudy], temperature[12]"
+    for option in ({}, {"beam_size": 3, "n_best": 2}, {"temperature": 0.7, "seed": 1, "n_best": 2}):
+        for expected, found in zip(here.generate(table, **option), there.generate(table, **option), strict=True):
+            assert found.text == expected.text
+            assert found.score == pytest.approx(expected.score, rel=1e-3, abs=1e-3)

@@ -52,7 +52,7 @@ def test_self_critical_training_on_given_samples_does_not_wait(name: str, device
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize(
-    "name", ["captioner", "captioner, moving baseline", "seq2seq, luong, input feeding", "lm, ngrams"]
+    "name", ["captioner", "captioner, moving baseline", "seq2seq, luong, input feeding", "table", "lm, ngrams"]
 )
 def test_a_training_with_callbacks_does_not_wait(name: str, precision: str, device: str) -> None:
     assert train_without_waiting(name, precision=precision) == 6

@@ -215,6 +215,7 @@ PARALLEL = partial(LuongDecoder, input_feeding=False)
 LM = partial(LSTMLanguageModel, **SMALL)
 RECORDS = partial(RecordEncoder, dim=6, embedding_dim=4, content_selection=True)
 TABLES = partial(TableToText, encoder=RECORDS, attention=RowAttention, copy="mixture", **SMALL)
+IN_ORDER = partial(RecordEncoder, dim=6, embedding_dim=4, recurrent=True)
 
 # soft attention first; each is called with `dropout` and `length`
 FAMILIES: dict[str, Family] = {
@@ -242,6 +243,9 @@ FAMILIES: dict[str, Family] = {
         make_pairs, partial(TransformerSeq2Seq, encoder_layers=1, decoder_layers=2, tied=True, **TRANSFORMER)
     ),
     "table": partial(make_table, TABLES),
+    "table, joint copying": partial(
+        make_table, partial(TableToText, encoder=IN_ORDER, attention=GeneralAttention, copy="joint", **SMALL)
+    ),
     "table, soft baseline": partial(
         make_table,
         partial(TABLES, decoder=BahdanauDecoder),

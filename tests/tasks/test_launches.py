@@ -18,7 +18,11 @@ BOUNDS = {
     "seq2seq, bahdanau": 800,
     "seq2seq, luong": 200,
     "seq2seq, luong, input feeding": 600,
+    "table": 2500,  # an attention in two levels, twice per word
+    "table, joint copying": 1100,
+    "table, soft baseline": 2400,
     "lm, lstm": 100,
+    "lm, windows": 100,
     "lm, attention window": 130,
     "lm, context": 200,
 }
