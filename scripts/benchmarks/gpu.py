@@ -16,6 +16,7 @@ DIR/tables.txt, and what the sections print in DIR/gpu.log.
 - half: 16-mixed and bf16-mixed against single precision.
 - compiled: CUDA graphs and torch.compile.
 - loading: the device's share of idle time while it waits for data.
+- features: images per second through a frozen encoder, from memory and from files.
 - ddp: one process with DistributedDataParallel.
 
 The acceptance lines at the end say which of the requirements hold.
@@ -35,7 +36,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from gpu_sections import ceilings, compiled, ddp, decoding, half, loading, overhead, resume, training
+from gpu_sections import ceilings, compiled, ddp, decoding, features, half, loading, overhead, resume, training
 from gpu_sections.session import LOG, RESULTS, Session, add_rows, get_last_line, read_results, write_to_log
 from gpu_sections.tables import Results, write_report
 
@@ -59,14 +60,15 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "ceilings": Section(ceilings.measure_ceilings, 15),
-    "training": Section(training.measure_training, 150),
+    "training": Section(training.measure_training, 160),
     "overhead": Section(overhead.measure_overhead, 60),
     "decoding": Section(decoding.measure_decoding, 20),
     "resume": Section(resume.measure_resume, 60),
     "ddp": Section(ddp.measure_ddp, 45),
     "half": Section(half.measure_half, 40),
     "compiled": Section(compiled.measure_compiled, 70),
-    "loading": Section(loading.measure_loading, 50),
+    "loading": Section(loading.measure_loading, 80),
+    "features": Section(features.measure_features, 30),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmarks" / "gpu.py"
 SECTIONS = ("ceilings", "training", "decoding")
-SLOW_SECTIONS = ("overhead", "resume", "half", "compiled", "loading", "ddp")
+SLOW_SECTIONS = ("overhead", "resume", "half", "compiled", "loading", "features", "ddp")
 
 
 def run(folder: Path, *sections: str) -> tuple[list[dict], str]:

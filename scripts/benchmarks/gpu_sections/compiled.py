@@ -38,6 +38,9 @@ TRAINED = (
     "small_cnn_pixels",
     "lm_textgenerate",
     "lm_lstm_window",
+    "table",
+    "table_hard",
+    "lm_context",
 )
 SEARCHES = (
     ("captioner", 5),
@@ -47,6 +50,7 @@ SEARCHES = (
     ("language model", 1),
     ("captioner_transformer", 5),
     ("seq2seq_transformer", 5),
+    ("table", 5),
 )
 PRECISION = "bf16-mixed"
 Decode = Callable[[DecodingGraphs | None], Tensor]
@@ -209,7 +213,9 @@ def prepare_task(session: Session, name: str, beam_size: int) -> Decode:
     """Return what decodes 64 examples as the validation of a task does."""
     length = session.choose(14, 4)
     task = build_task(name, session.quick)[0].to(session.device).eval()
-    batch = move_data_to_device(make_batch(name, 64 // FAMILIES[name].batch, quick=session.quick), session.device)
+    batch = move_data_to_device(
+        make_batch(name, max(1, 64 // FAMILIES[name].batch), quick=session.quick), session.device
+    )
     task.decoding = DecodingConfig(max_length=length, min_length=length, beam_size=beam_size)
 
     def decode(graphs: DecodingGraphs | None) -> Tensor:

@@ -10,7 +10,9 @@ from torch import Tensor
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.decode import decode
 from attendgen.decoding.graphs import DecodingGraphs
+from attendgen.layers.state import count_rows, map_tensors
 from decoding import LENGTHS, Family, build_families
+from gpu_sections.families import build_task, get_family, make_batch
 from gpu_sections.measure import count_syncs, describe_syncs, set_precision
 from gpu_sections.session import Row, Session
 
@@ -29,7 +31,7 @@ def measure_decoding(session: Session) -> None:
     set_precision("fp32")
     torch.manual_seed(0)
     lengths = session.choose([LENGTHS[0], 200, LENGTHS[2]], [3, 3, 3])
-    families = build_families(lengths)
+    families = {**build_families(lengths), "tables": build_table_family(session)}
     for dtype in (torch.float32, torch.bfloat16)[: session.choose(2, 1)]:
         for search in SEARCHES:
             for name, family in families.items():
@@ -45,6 +47,18 @@ def measure_decoding(session: Session) -> None:
                 )
 
 
+def build_table_family(session: Session) -> Family:
+    """Build a model of tables that copies words, of the size of the experiment e2e."""
+    task, _ = build_task("table", session.quick)
+    family = get_family("table", session.quick)
+
+    def make_inputs(number: int) -> Any:
+        batch: Any = make_batch("table", -(-number // family.batch), quick=session.quick)
+        return map_tensors(lambda part: part[:number], batch.cells)
+
+    return Family(task.model, make_inputs, session.choose(family.length, 3))
+
+
 @torch.inference_mode()
 def measure_search(session: Session, name: str, family: Family, search: str, dtype: torch.dtype) -> Row:
     """Return outputs per second, waits for the device per token, and the share of outputs that the CPU decodes, too."""
@@ -52,13 +66,17 @@ def measure_search(session: Session, name: str, family: Family, search: str, dty
     inputs = family.make_inputs(session.choose(64, 4))
     settings = {key: min(value, session.choose(value, 3)) for key, value in SEARCHES[search].items()}
     config = DecodingConfig(max_length=family.length, **settings)
-    row: Row = {"length": family.length, "inputs": len(inputs)}
+    compared = map_tensors(lambda part: part[:COMPARED], inputs)
+    row: Row = {"length": family.length, "inputs": count_rows(inputs)}
     is_exact = dtype == torch.float32 and not config.samples_outputs and not config.mbr_samples
-    expected = run(family.model.float().cpu().eval(), name, inputs[:COMPARED], config) if is_exact else None
+    expected = run(family.model.float().cpu().eval(), name, compared, config) if is_exact else None
     model = family.model.to(session.device, dtype).eval()
-    inputs = inputs.to(session.device)
-    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
-    found = run(model, name, inputs[:COMPARED], config).cpu()  # also warms up
+
+    def move(part: Tensor) -> Tensor:
+        return part.to(session.device, dtype if part.is_floating_point() else None)
+
+    inputs, compared = map_tensors(move, inputs), map_tensors(move, compared)
+    found = run(model, name, compared, config).cpu()  # also warms up
     if expected is not None:
         row["equal_to_cpu"] = float((found == expected).all(dim=-1).float().mean())
     with count_syncs(session.device) as places:
@@ -68,12 +86,12 @@ def measure_search(session: Session, name: str, family: Family, search: str, dty
         started = time.perf_counter()
         run(model, name, inputs, config).cpu()
         seconds.append(time.perf_counter() - started)
-    row |= {"ms": round(1e3 * min(seconds), 2), "outputs_per_second": round(len(inputs) / min(seconds), 1)}
+    row |= {"ms": round(1e3 * min(seconds), 2), "outputs_per_second": round(row["inputs"] / min(seconds), 1)}
     syncs = describe_syncs(places)
     return {**row, **syncs, "syncs_per_token": round(syncs["syncs"] / family.length, 2)}
 
 
-def run(model: Any, name: str, inputs: Tensor, config: DecodingConfig, graphs: DecodingGraphs | None = None) -> Tensor:
+def run(model: Any, name: str, inputs: Any, config: DecodingConfig, graphs: DecodingGraphs | None = None) -> Tensor:
     """Return the best output of each input."""
     memory, state = model.encode(inputs)
     text: dict[str, Any] = {"prefix": inputs[:, -1]} if name == LM else {}

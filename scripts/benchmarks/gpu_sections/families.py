@@ -1,38 +1,34 @@
 """The families that are measured: their configs, vocabularies and random batches."""
 
-import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import hydra
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
 from attendgen.config.instantiate import instantiate
 from attendgen.config.resolvers import register_resolvers
-from attendgen.data.batch import Batch, CaptionBatch, PairBatch, StreamBatch, WindowBatch, count_targets
+from attendgen.data.batch import Batch, count_targets
 from attendgen.tasks.rewards import Reward, make_reward
-from attendgen.text.vocabulary import AnyVocabulary, PairVocabulary, Vocabulary
+from attendgen.text.vocabulary import AnyVocabulary
 from attendgen.utils.resources import get_conf_dir
-from attendgen.utils.special_tokens import SOS
+from gpu_sections.batches import MAKERS, make_vocabulary_of
 
 TINY = 8  # numbers per region of --quick
-CAPTIONS, WORDS = 5, 16  # per image and per caption, <eos> included
-NOISE = 0.2  # share of tokens that do not follow from the token before
+WORDS = 16  # per caption, <eos> included
 
 
 class Family(NamedTuple):
     """A model and its training task.
 
     Attributes:
-        kind: of the batches: "captions", "pixels", "pairs", "windows" or "streams".
+        kind: of the batches: "captions", "pixels", "pairs", "tables", "windows" or "streams".
         overrides: of its config.
         batch: examples per batch of its config.
         length: tokens per example; of sources and targets for "pairs".
-        regions, dim: of the features of an image.
+        regions, dim: of the features of an image; of a table `regions` are its cells.
     """
 
     kind: str
@@ -66,14 +62,15 @@ FAMILIES = {
     "luong_feeding": Family("pairs", (WORD_PAIRS, "model/decoder=luong"), 64, 14),
     "bahdanau": Family("pairs", (WORD_PAIRS, "model/decoder=bahdanau"), 64, 14),
     "seq2seq_transformer": Family("pairs", ("experiment=multi30k_fr_en_transformer",), 64, 14),
+    "table": Family("tables", ("experiment=e2e",), 128, 25, 12),
+    "table_hard": Family("tables", ("experiment=e2e", "task=table_to_text_hard"), 128, 25, 12),
+    "table_rows": Family("tables", ("experiment=rotowire_games",), 8, 400, 600),
     "lm_lstm": Family("streams", ("experiment=novels_lstm",), 64, 128),
     "lm_lstm_window": Family("streams", ("experiment=novels_lstm", "model.attention_window=128"), 64, 128),
     "lm_context": Family("windows", ("experiment=novels",), 32, 192),
     "lm_textgenerate": Family("streams", ("experiment=novels_textgenerate",), 32, 128),
     "lm_transformer": Family("streams", ("experiment=novels_transformer",), 64, 128),
 }
-VOCABULARY_SIZES = {"captions": (2546,), "pixels": (20,), "pairs": (5900, 6500), "windows": (116,), "streams": (116,)}
-LEVELS = {"captions": "caption", "pixels": "caption", "pairs": "words"}  # of others: characters
 
 
 def list_tiny_overrides(name: str) -> list[str]:
@@ -82,6 +79,8 @@ def list_tiny_overrides(name: str) -> list[str]:
     is_shrunk = family.kind in ("captions", "pixels") and PLAIN_ENCODER not in family.overrides
     encoder = [f"model.encoder.channels=[4,{TINY}]"] * is_shrunk
     encoder += ["model.encoder.depth=1"] * (family.kind == "pixels")
+    if family.kind == "tables":
+        encoder = ["model.encoder.dim=8", "model.encoder.embedding_dim=8"]
     if "transformer" in name:
         return [*encoder, "model.dim=8", "model.heads=2"]
     sizes = [*encoder, "model.hidden=8"] + ["model.embedding_dim=8"] * (name != "lm_textgenerate")
@@ -109,31 +108,7 @@ def list_overrides(name: str, quick: bool) -> list[str]:
 
 def make_vocabulary(name: str, quick: bool = False) -> AnyVocabulary:
     """Return the vocabulary of a family: made-up words, or characters."""
-    kind = FAMILIES[name].kind
-    parts = []
-    for size in VOCABULARY_SIZES[kind]:
-        count = min(size, 30) if quick else size
-        tokens = spell_words(count) if kind in LEVELS else [chr(256 + i) for i in range(count)]
-        parts.append(Vocabulary(tokens, LEVELS.get(kind, "characters")))
-    return PairVocabulary(parts[1], parts[0]) if kind == "pairs" else parts[0]
-
-
-def spell_words(count: int) -> list[str]:
-    """Return different words of three letters or more."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    digits = max(3, math.ceil(math.log(count + 1, 26)))
-    return ["".join(letters[i // 26**place % 26] for place in range(digits)) for i in range(count)]
-
-
-def draw_tokens(shape: tuple[int, ...], size: int, generator: torch.Generator) -> Tensor:
-    """Draw tokens, most of which follow from the token before them, so that a model can learn them."""
-    noise = torch.randint(4, size, shape, generator=generator)
-    is_noise = torch.rand(shape, generator=generator) < NOISE
-    columns = [noise[..., 0]]
-    for t in range(1, shape[-1]):
-        follows = (5 * columns[-1] + 7) % (size - 4) + 4
-        columns.append(torch.where(is_noise[..., t], noise[..., t], follows))
-    return torch.stack(columns, dim=-1)
+    return make_vocabulary_of(FAMILIES[name].kind, quick)
 
 
 def make_batch(name: str, times: int = 1, seed: int = 0, quick: bool = False) -> Batch:
@@ -142,48 +117,6 @@ def make_batch(name: str, times: int = 1, seed: int = 0, quick: bool = False) ->
     generator = torch.Generator().manual_seed(seed)
     batch = MAKERS[family.kind](family, make_vocabulary(name, quick), times * family.batch, generator)
     return batch._replace(totals=count_targets(batch.outputs))
-
-
-def _shift(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Return decoder inputs that begin with <sos>, and outputs."""
-    return torch.cat([torch.full_like(tokens[..., :1], SOS), tokens[..., :-1]], dim=-1), tokens
-
-
-def _make_captions(family: Family, vocabulary: Any, rows: int, generator: torch.Generator) -> CaptionBatch:
-    captions = 1 if family.kind == "pixels" else CAPTIONS
-    tokens = draw_tokens((rows, captions, family.length), len(vocabulary), generator)
-    if family.kind == "pixels":
-        images = torch.randint(0, 256, (rows, 3, 64, 64), dtype=torch.uint8, generator=generator)
-    else:
-        images = torch.randn(rows, family.regions, family.dim, generator=generator)
-    return CaptionBatch(torch.arange(rows), images, *_shift(tokens))
-
-
-def _make_pairs(family: Family, vocabulary: Any, rows: int, generator: torch.Generator) -> PairBatch:
-    source = draw_tokens((rows, family.length), len(vocabulary.source), generator)
-    source[rows // 2 :, family.length - 2 :] = 0  # padding, as in all real batches
-    target = draw_tokens((rows, family.length), len(vocabulary.target), generator)
-    return PairBatch(torch.arange(rows), source, *_shift(target))
-
-
-def _make_windows(family: Family, vocabulary: Any, rows: int, generator: torch.Generator) -> WindowBatch:
-    context = min(64, family.length)
-    tokens = draw_tokens((rows, context + family.length), len(vocabulary), generator)
-    return WindowBatch(tokens[:, :context], tokens[:, context - 1 : -1], tokens[:, context:])
-
-
-def _make_streams(family: Family, vocabulary: Any, rows: int, generator: torch.Generator) -> StreamBatch:
-    tokens = draw_tokens((rows, family.length + 1), len(vocabulary), generator)
-    return StreamBatch(tokens[:, :-1], tokens[:, 1:], torch.zeros(rows, dtype=torch.bool))
-
-
-MAKERS: dict[str, Callable[..., Any]] = {
-    "captions": _make_captions,
-    "pixels": _make_captions,
-    "pairs": _make_pairs,
-    "windows": _make_windows,
-    "streams": _make_streams,
-}
 
 
 def make_batch_reward(batch: Any, vocabulary: Any) -> Reward:

@@ -17,21 +17,16 @@ from attendgen.data.captions.module import CaptionDataModule
 from attendgen.data.loader import Loader
 from attendgen.data.streams import Streams, StreamSampler, collate_chunks
 from data import make_encoder, write_data
-from gpu_sections.families import build_task, draw_tokens, get_family
+from gpu_sections.batches import draw_tokens
+from gpu_sections.families import build_task, get_family
 from gpu_sections.measure import TrainingStep
 from gpu_sections.session import Row, Session
 
 PRECISION = "bf16-mixed"
 WARM, STEPS = 8, 40
-CAPTIONER = (
-    (16, 0),
-    (16, 4),
-    (16, None),
-    (128, 0),
-    (128, 4),
-    (128, 8),
-    (128, None),
-)  # batches and workers; None: resident
+IMAGES = 12_288
+# batches and workers; None: resident
+CAPTIONER = tuple((batch, workers) for workers in (None, 8, 0, 4) for batch in (128, 512, 16))
 LANGUAGE_MODEL = ((64, 0), (64, 4), (512, 0), (512, 4))
 LENGTH = 128  # characters per row of a stream
 
@@ -41,7 +36,7 @@ def measure_loading(session: Session) -> None:
     with tempfile.TemporaryDirectory(prefix="attendgen-gpu-") as name:
         folder = Path(name)
         family = get_family("soft_7x7x1280", session.quick)
-        sizes = (session.choose(6000, 20), family.regions, family.dim)
+        sizes = (session.choose(IMAGES, 20), family.regions, family.dim)
         session.attempt("write features", lambda: {"bytes_per_image": write_data(folder, *sizes)}, least=5)
         for batch, workers in session.choose(CAPTIONER, ((2, 0), (2, None))):
             measure = partial(measure_captions, session, folder, batch, workers)
@@ -57,9 +52,16 @@ def measure_captions(session: Session, folder: Path, batch: int, workers: int | 
     data: Any = CaptionDataModule(str(folder), partial(Coco), make_encoder(), cache, **options)
     data.dataset("train")
     task, _ = build_task("soft_7x7x1280", session.quick, vocabulary=data.vocabulary)
+    data.trainer = describe_trainer(session.device)
     loader = data.train_dataloader()
-    data.trainer = SimpleNamespace(training=True)
     return compare_with_resident(session, task, loader, lambda batch: data.on_after_batch_transfer(batch, 0))
+
+
+def describe_trainer(device: torch.device) -> Any:
+    """Return what a data module asks of a trainer in one process, so that it pins the memory of batches for a GPU."""
+    strategy = SimpleNamespace(root_device=device)
+    alone = {"global_rank": 0, "world_size": 1, "num_devices": 1, "accumulate_grad_batches": 1, "overfit_batches": 0}
+    return SimpleNamespace(training=True, strategy=strategy, **alone)
 
 
 def measure_streams(session: Session, batch: int, workers: int) -> Row:

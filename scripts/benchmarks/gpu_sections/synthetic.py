@@ -123,10 +123,10 @@ def train_family(name: str, folder: Path, quick: bool, steps: int, *overrides: s
         "task.schedule.steps=1000",  # else the length of the training
         "monitor.metric=train/loss",
         "monitor.mode=min",
-        "+trainer.limit_val_batches=0",
+        "++trainer.limit_val_batches=0",
         f"steps={steps}",
     ]
-    if FAMILIES[name].kind in ("captions", "pixels", "pairs"):
+    if FAMILIES[name].kind in ("captions", "pixels", "pairs", "tables"):
         settings.append("task.metrics=[]")  # their packages may be missing
     train([*list_overrides(name, quick), *settings, *overrides])
     return folder

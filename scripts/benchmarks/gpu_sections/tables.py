@@ -95,7 +95,19 @@ def shorten(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-ORDER = ("ceilings", "training", "overhead", "resume", "decoding", "compiled", "half", "loading", "ddp", "rates")
+ORDER = (
+    "ceilings",
+    "training",
+    "overhead",
+    "resume",
+    "decoding",
+    "compiled",
+    "half",
+    "loading",
+    "features",
+    "ddp",
+    "rates",
+)
 COLUMNS = {
     "ceilings": ("ms", "flops_per_second", "bytes_per_second", "microseconds", "pytorch", "run_lstm"),
     "overhead": ("family", "ms"),
@@ -104,6 +116,7 @@ COLUMNS = {
     "half": ("family", "precision", "finite", "skipped", "scale", "loss_ratio", "cosine", "least_cosine", "norm_ratio"),
     "compiled": ("family", "times", "beam", "plain_ms", "ms", "gain", "compile_seconds", "gradient_gap", "equal"),
     "loading": ("batch", "workers", "ms", "resident_ms", "loader_alone_ms", "idle_share"),
+    "features": ("source", "batch", "workers", "ms", "images_per_second", "read_per_second"),
     "ddp": ("plain_ms", "ms", "identical", "first"),
 }
 

@@ -8,7 +8,7 @@ from gpu_sections.measure import PRECISIONS, TrainingStep, measure_step
 from gpu_sections.session import Row, Session
 
 IN_ALL_PRECISIONS = ("soft_7x7x1280", "luong_parallel", "lm_lstm")
-QUICK = ("soft_7x7x1280", "scst_9x9x1768", "bahdanau", "lm_lstm")  # measured by --quick
+QUICK = ("soft_7x7x1280", "scst_9x9x1768", "bahdanau", "table_hard", "lm_lstm")  # measured by --quick
 
 
 def list_settings() -> list[tuple[str, int, str]]:
