@@ -1,6 +1,7 @@
 """Decoding steps that are recorded once per shape and replayed; without a GPU a function's rerun stands for a graph."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -180,13 +181,14 @@ def test_recording_draws_no_random_numbers(graphs: DecodingGraphs, recorder: Rer
 
 
 @pytest.fixture
-def _random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the state of a GPU's random numbers be that of the CPU: the functions of PyTorch ask for a driver."""
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: nullcontext())
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
 
 
-@pytest.mark.usefixtures("_random_numbers")
+@pytest.mark.usefixtures("_no_driver")
 @pytest.mark.parametrize("mode", ["greedy", "beam"])
 def test_replays_do_not_make_the_host_wait(mode: str, graphs: DecodingGraphs, recorder: RerunRecorder) -> None:
     config = replace(MODES[mode], max_length=8, min_length=8)
@@ -203,7 +205,7 @@ def test_replays_do_not_make_the_host_wait(mode: str, graphs: DecodingGraphs, re
     assert_equal(map_tensors(lambda part: part.held, found), decode(training, config, None))
 
 
-@pytest.mark.usefixtures("_random_numbers")
+@pytest.mark.usefixtures("_no_driver")
 @pytest.mark.parametrize("name", DECODED)
 def test_a_step_does_not_wait_and_can_be_recorded(name: str) -> None:
     training = make_training(name, DECODED)

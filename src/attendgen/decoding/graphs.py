@@ -25,7 +25,7 @@ from attendgen.layers.graphs import (
     describe_shapes,
     keep_random_numbers,
 )
-from attendgen.layers.state import get_device, iterate_tensors, map_tensors
+from attendgen.layers.state import iterate_tensors, map_tensors
 
 MOST = 64  # graphs of a model; steps of further shapes are computed plainly
 MOST_BYTES = 2**31  # of their inputs and outputs: the state of a Transformer has another shape at each step
@@ -110,7 +110,7 @@ class GraphedModel:
         tokens, state = map_tensors(torch.clone, (tokens, state))
         shared = self.memories.get(shapes) or StaticMemory(memory)
         try:
-            with keep_random_numbers(get_device(tokens)):
+            with torch.cuda.device_of(tokens), keep_random_numbers(tokens.device):
                 replay, outputs = self.record(lambda: self.model.step(tokens, state, shared.copy))
         except RuntimeError as error:
             reason = str(error).strip().partition("\n")[0]

@@ -31,9 +31,10 @@ class CudaRecorder:
     def __init__(self, refuses_waits: bool = False) -> None:
         self.refuses_waits = refuses_waits
         self.pool: Any = None
+        self.stream: torch.cuda.Stream | None = None  # PyTorch's own belongs to the first GPU that is recorded for
 
     def __call__(self, function: Callable[[], Any]) -> tuple[Replay, Any]:
-        """Run a function to warm up, and record it.
+        """Run a function to warm up, and record it on the current GPU.
 
         Raises:
             RuntimeError: it cannot be recorded.
@@ -44,9 +45,9 @@ class CudaRecorder:
             for _ in range(WARM_UP):
                 function()
         torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
+        graph, self.stream = torch.cuda.CUDAGraph(), self.stream or torch.cuda.Stream()
         # the thread that pins the next batch's memory may go on
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             outputs = function()
         self.pool = self.pool or graph.pool()
         return graph.replay, outputs
