@@ -1,6 +1,7 @@
 """Decoding steps that are recorded once per shape and replayed; without a GPU a function's rerun stands for a graph."""
 
 import logging
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -223,3 +224,31 @@ def test_a_step_does_not_wait_and_can_be_recorded(name: str) -> None:
             decode(there, SHORT["beam"], graphs)
     assert waits
     assert not any(waits)
+
+
+@pytest.mark.usefixtures("_no_driver")
+@pytest.mark.parametrize(("mode", "most"), [("greedy", 25), ("beam", 72)])
+@pytest.mark.parametrize("name", ["captioner", "captioner, transformer"])
+def test_a_token_costs_few_launches(name: str, mode: str, most: int) -> None:
+    training, counts = make_training(name, DECODED), []
+    with pretended_gpu() as record:
+        there = pretend_training(training)
+
+        def record_step(function: Any) -> Any:
+            replay, memory = RerunRecorder()(function)
+
+            def launch() -> None:
+                before = record.launches.copy()
+                replay()
+                record.launches = before + Counter(graph=1)
+
+            return launch, memory
+
+        graphs = DecodingGraphs(lambda: record_step)
+        for length in (4, 12):
+            config = replace(MODES[mode], max_length=length, min_length=length)
+            for _ in range(3):
+                record.launches.clear()
+                decode(there, config, graphs)
+            counts.append(record.launches.total())
+    assert counts[1] - counts[0] <= most * 8

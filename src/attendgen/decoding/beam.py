@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -100,12 +100,13 @@ class Beam:
             scores = scores + scorer.coverage_penalty(self.attended, mask).unsqueeze(-1)
         best_scores, best = scores.flatten(1).topk(self.count_candidates(vocab), dim=1)
         parent, token = best // vocab, best % vocab
+        batch = torch.arange(len(best), device=best.device).unsqueeze(1)
         row = sum(map(len, self.attention)) + _flat_rows(parent, log_probs.size(1))
         self.attention.append(alphas.flatten(0, 1))
         grown = Hypotheses(
             total.flatten(1).gather(1, best),
             _append(self.open.tokens, parent, token),
-            _append(self.open.log_probs, parent, _pick(log_probs, parent, token)),
+            _append(self.open.log_probs, parent, log_probs[batch, parent, token]),
             _append(self.open.attention_row, parent, row),
         )
         return Expansion(grown, best_scores, parent)
@@ -113,8 +114,9 @@ class Beam:
     def finish(self, grown: Expansion, ends: Bool[Tensor, "batch n"]) -> None:
         """Keep the best finished hypotheses, `width` per input, with the scores of the `BeamScorer`."""
         # only what falls within the beam may end: a beam of width 1 must not end on its second choice
-        ends = ends & (torch.arange(ends.size(1), device=ends.device) < self.width)
-        new = grown.hypotheses._replace(scores=grown.scores.masked_fill(~ends, -torch.inf))
+        scores, ends = grown.scores[:, : self.width], ends[:, : self.width]
+        new = Hypotheses(*(part[:, : self.width] for part in grown.hypotheses))
+        new = new._replace(scores=scores.masked_fill(~ends, -torch.inf))
         if self.finished is not None:
             pairs = zip(self.finished, new, strict=True)
             new = Hypotheses(*(torch.cat([_pad_length(old, part), part], dim=1) for old, part in pairs))
@@ -234,9 +236,10 @@ def beam_search(
     return _collect([*dropped, (beam.inputs, beam.finished)], torch.cat(beam.attention), n_best, longest or None)
 
 
-def _pick(values: Tensor, index: Int[Tensor, "batch chosen"], *more: Int[Tensor, "batch chosen"]) -> Tensor:
-    """Choose along the second dimension, and more that follow it, input by input."""
-    return values[torch.arange(len(index), device=index.device).unsqueeze(1), index, *more]
+def _pick(values: Shaped[Tensor, "batch n *rest"], index: Int[Tensor, "batch chosen"]) -> Tensor:
+    """Choose along the second dimension, input by input."""
+    rest = values.shape[2:]
+    return values.gather(1, index.view(*index.shape, *[1] * len(rest)).expand(*index.shape, *rest))
 
 
 def _append(values: Tensor, parent: Int[Tensor, "batch n"], new: Tensor) -> Tensor:
@@ -246,7 +249,8 @@ def _append(values: Tensor, parent: Int[Tensor, "batch n"], new: Tensor) -> Tens
 
 def _flat_rows(hypothesis: Int[Tensor, "batch chosen"], width: int) -> Int[Tensor, "batch chosen"]:
     """Return the rows of hypotheses in a batch of inputs x width rows."""
-    return hypothesis + torch.arange(len(hypothesis), device=hypothesis.device).unsqueeze(1) * width
+    first = torch.arange(0, len(hypothesis) * width, width, device=hypothesis.device)
+    return hypothesis + first.unsqueeze(1)
 
 
 def _pad_length(values: Tensor, like: Tensor) -> Tensor:
