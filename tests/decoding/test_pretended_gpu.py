@@ -11,7 +11,7 @@ from attendgen.decoding.facts import FactCheck, rerank_by_facts
 from attendgen.decoding.protocol import Decoded
 from attendgen.layers.state import map_tensors
 from attendgen.utils.special_tokens import EOS
-from helpers.decoded_families import DECODED, MODES
+from helpers.decoded_families import DECODED, MODES, bound_waits
 from helpers.families import make_training
 from helpers.pretended_gpu import Record, pretend, pretend_training, pretended_gpu
 
@@ -42,12 +42,6 @@ def decode_here(name: str, config: DecodingConfig, retrieved: list[torch.Tensor]
     if retrieved is not None:
         task.retriever = lambda features: retrieved
     return task.generate(batch)
-
-
-def bound_waits(name: str, mode: str, length: int) -> float:
-    """Return how often the host may wait for outputs of so many tokens: once in four tokens of each search."""
-    members = 2 if "ensemble" in name and mode == "mbr" else 1  # which search one after the other
-    return (2 if mode == "mbr" else 1) * members * length / 4  # a beam, and its samples
 
 
 @pytest.mark.parametrize(("name", "mode"), CASES)

@@ -1,11 +1,14 @@
 """A training never waits for the GPU except in the steps that are logged, so that the host is ahead of it."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
 
+from helpers.decoded_families import DECODED, MODES, bound_waits
 from helpers.families import FAMILIES, WITHOUT_CHANCE, make_training, move
 from helpers.waiting import train_without_waiting
 
@@ -61,6 +64,26 @@ def test_a_training_with_callbacks_does_not_wait(name: str, precision: str, devi
 @pytest.mark.filterwarnings("ignore")
 def test_a_training_over_nccl_does_not_wait(process_group: None) -> None:
     assert train_without_waiting("captioner", strategy="ddp", precision="bf16-mixed") == 6
+
+
+IN_ALL_MODES = ["captioner", "seq2seq, luong", "table", "ensemble of translators", "lm, windows"]
+DECODINGS = [(name, mode) for name in IN_ALL_MODES for mode in MODES]
+DECODINGS += [(name, "beam") for name in DECODED if name not in IN_ALL_MODES]
+
+
+@pytest.mark.parametrize(("name", "mode"), DECODINGS)
+def test_decoding_waits_at_most_once_in_four_tokens_of_an_output(name: str, mode: str, device: str) -> None:
+    task, batch = move(make_training(name, DECODED), device)
+    task.eval().decoding = replace(MODES[mode], max_length=13, min_length=13)
+    task.generate(batch)  # libraries make their plans and workspaces
+    torch.cuda.synchronize()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        task.generate(batch)
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [str(warning.message) for warning in found if "synchronizing" in str(warning.message)]
+    assert len(waits) <= bound_waits(name, mode, 13)
 
 
 def test_the_check_finds_a_wait(device: str) -> None:

@@ -49,3 +49,9 @@ def decode_peaked(training: Training, config: DecodingConfig, device: str) -> De
         for weight in task.parameters():
             weight.mul_(3)
         return map_tensors(lambda part: part.cpu(), task.generate(batch))
+
+
+def bound_waits(name: str, mode: str, length: int) -> float:
+    """Return how often the host may wait for outputs of so many tokens: once in four tokens of each search."""
+    members = 2 if "ensemble" in name and mode == "mbr" else 1  # which search one after the other
+    return (2 if mode == "mbr" else 1) * members * length / 4  # a beam, and its samples
