@@ -138,7 +138,8 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         if self.output_vocabulary.unknown is not None:
             unknown, tokens = batch.outputs == self.output_vocabulary.unknown, is_token(batch.outputs)
             before, number = self.means.get(UNKNOWN, (0.0, 0.0))
-            self.means[UNKNOWN] = (before + unknown.sum().item(), number + tokens.sum().item())
+            found, counted = torch.stack([unknown.sum(), tokens.sum()]).tolist()  # one question to a GPU
+            self.means[UNKNOWN] = (before + found, number + counted)
         decoded = self.generate(batch)
         for observe in self.observers:
             observe(batch, decoded)
