@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from attendgen.data.batch import StreamBatch
+from attendgen.decoding.config import DecodingConfig
+from attendgen.decoding.graphs import DecodingGraphs
+from attendgen.layers.graphs import MULTIPLE
 from attendgen.layers.state import map_tensors
-from attendgen.tasks.graphs import MULTIPLE, GraphedSteps, Passes, copy_tensors, list_trained
+from attendgen.tasks.graphs import GraphedSteps, Passes, copy_tensors, list_trained, pad_to_multiple
 from attendgen.utils.errors import UserError
 from helpers.families import FAMILIES, Training, make_training
+from helpers.rerun import RerunRecorder
 
 WITHOUT = ["critical"]  # whose rewards the processor computes
 GRAPHED = [name for name in FAMILIES if not any(part in name for part in WITHOUT)]
@@ -125,3 +129,22 @@ def test_a_step_that_cannot_be_recorded_is_refused():
     message = r"trainer.compile=true: a step of CaptioningTask with Captioner cannot .* \(operation not permitted"
     with pytest.raises(UserError, match=message):
         GraphedSteps(training.task, fail)(training.batch)
+
+
+@pytest.mark.parametrize("name", ["seq2seq, luong", "table"])
+def test_inputs_of_similar_lengths_share_the_graphs_of_decoding(name):
+    task, batch = make_training(name)
+    task.eval().decoding = DecodingConfig(max_length=4, beam_size=3)
+    recorder = RerunRecorder()
+    graphs, counts = DecodingGraphs(lambda: recorder), []
+    for length in (2 * MULTIPLE + 1, 3 * MULTIPLE - 1, 3 * MULTIPLE + 1):  # all longer than the batch
+        padded = pad_to_multiple(batch, length)
+        task.decoding_graphs = None
+        expected = task.generate(padded)
+        task.decoding_graphs = graphs
+        for _ in range(2):
+            found = task.generate(padded)
+        assert torch.equal(found.tokens, expected.tokens)
+        torch.testing.assert_close(found.scores, expected.scores, rtol=1e-5, atol=1e-5)
+        counts.append(recorder.recorded)
+    assert counts[0] == counts[1] < counts[2]

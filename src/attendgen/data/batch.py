@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from attendgen.layers.encoder import Features
 from attendgen.layers.tables import CellIds, Cells
@@ -103,6 +104,11 @@ def pad(rows: Sequence[Sequence[int]]) -> Int[Tensor, "batch length"]:
         if row:
             line[: len(row)] = torch.as_tensor(row, dtype=torch.long)
     return padded
+
+
+def round_length(ids: Int[Tensor, "*rows length"], multiple: int) -> Int[Tensor, "*rows rounded"]:
+    """Return ids padded on the right to a length that `multiple` divides."""
+    return functional.pad(ids, (0, -ids.size(-1) % multiple), value=PAD)
 
 
 def pad_cells(tables: Sequence[Sequence[CellIds]]) -> Cells:

@@ -66,6 +66,10 @@ class Decoded(NamedTuple):
     log_probs: Float[Tensor, "batch n length"]
     attention: Float[Tensor, "batch n length source"]
 
+    def cut_source(self, length: int) -> "Decoded":
+        """Return the outputs with the attention to the first tokens of the sources, without that to padding."""
+        return self._replace(attention=self.attention[..., :length])
+
 
 # Changes the log-probabilities of the next tokens, given the tokens of each output so far. All rows have equally many;
 # a row that has ended is dropped, or holds <pad> after <eos>, and what is returned for it does not matter.

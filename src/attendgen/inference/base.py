@@ -10,9 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attendgen.config.instantiate import get_first_line, instantiate
+from attendgen.data.batch import round_length
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.graphs import DecodingGraphs
 from attendgen.decoding.protocol import DecodingFunction
+from attendgen.layers.graphs import MULTIPLE
+from attendgen.layers.state import map_tensors
 from attendgen.runs.run import Run
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
@@ -47,6 +50,10 @@ class TrainedModel:
     def device(self) -> torch.device:
         """The device of the model's weights."""
         return next(self.model.parameters()).device
+
+    def pad_inputs(self, inputs: Any) -> Any:
+        """Return the ids of inputs, a tree of tensors, padded to one of few lengths if decoding steps are recorded."""
+        return inputs if self.graphs is None else map_tensors(lambda part: round_length(part, MULTIPLE), inputs)
 
     def read_inputs(self, path: Path) -> list[str]:
         """Return the inputs that a file holds: its whole text as one, unless the family has files of another form.

@@ -90,7 +90,7 @@ class TableWriter(TrainedModel):
     def _generate_batch(
         self, tables: Sequence[Table], decoding: DecodingConfig | DecodingFunction, alternatives: int
     ) -> list[list[Result]]:
-        cells = self._encode(tables)
+        cells = self.pad_inputs(self._encode(tables))
         memory, state = self.model.encode(cells)
         suppressed, facts = self.vocabulary.target.suppressed(), self._check_facts(decoding, tables)
         decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, facts=facts, graphs=self.graphs))

@@ -58,7 +58,7 @@ class Translator(TrainedModel):
     def _generate_batch(
         self, sources: Sequence[list[int]], decoding: DecodingConfig | DecodingFunction, alternatives: int
     ) -> list[list[Result]]:
-        memory, state = self.model.encode(pad(sources).to(self.device))
+        memory, state = self.model.encode(self.pad_inputs(pad(sources)).to(self.device))
         suppressed = self.vocabulary.target.suppressed()
         decoded = to_cpu(decode(self.model, memory, state, decoding, suppressed, graphs=self.graphs))
         likeliest = find_alternatives(self.model, memory, state, decoded.tokens, alternatives, suppressed)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from attendgen.layers.state import iterate_tensors
 
+MULTIPLE = 4  # texts are padded to such a length, so that there are few shapes
 WARM_UP = 3  # calls in which libraries choose their kernels and allocate their workspaces
 
 Tree: TypeAlias = Any  # of tensors, see `attendgen.layers.state`

@@ -10,6 +10,7 @@ from attendgen.data.batch import is_token
 from attendgen.data.module import BaseDataModule
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import DecodingFunction
+from attendgen.layers.graphs import MULTIPLE
 from attendgen.layers.tables import Table
 from attendgen.metrics.bits_per_token import perplexity
 from attendgen.metrics.protocol import (
@@ -21,6 +22,7 @@ from attendgen.metrics.protocol import (
 )
 from attendgen.optim.build import MakeOptimizer, Schedule
 from attendgen.tasks.base import BaseTask
+from attendgen.tasks.graphs import pad_to_multiple
 from attendgen.text.protocol import VocabularyProtocol
 from attendgen.text.vocabulary import Vocabulary, VocabularyKind
 from attendgen.utils.processes import gather_outputs
@@ -76,6 +78,10 @@ class GeneratingTask(BaseTask[VocabularyKind]):
     def output_vocabulary(self) -> VocabularyProtocol:
         """The vocabulary of the outputs."""
         raise NotImplementedError
+
+    def pad_inputs(self, batch: Any) -> Any:  # noqa: ANN401  # the batches of a subclass
+        """Return a batch to decode, padded to one of few lengths if decoding steps are recorded."""
+        return batch if self.decoding_graphs is None else pad_to_multiple(batch, MULTIPLE)
 
     def list_sources(self, batch: Any) -> list[list[str]]:  # noqa: ANN401  # the batches of a subclass
         """Return the tokens that each output of a batch attends to; none if it attends to an image."""

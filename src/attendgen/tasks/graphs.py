@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from attendgen.data.batch import CaptionBatch, PairBatch, TableBatch, WindowBatch
+from attendgen.data.batch import CaptionBatch, PairBatch, TableBatch, WindowBatch, round_length
 from attendgen.layers.graphs import (
+    MULTIPLE,
     CudaRecorder,
     Record,
     Replay,
@@ -24,12 +24,10 @@ from attendgen.layers.graphs import (
 )
 from attendgen.layers.state import map_tensors
 from attendgen.utils.errors import UserError
-from attendgen.utils.special_tokens import PAD
 
 if TYPE_CHECKING:
     from attendgen.tasks.base import BaseTask, LossTerm
 
-MULTIPLE = 4  # texts are padded to such a length, so that there are few shapes
 MOST = 64  # graphs; batches of further shapes are computed step by step
 
 
@@ -159,13 +157,9 @@ def pad_to_multiple(batch: Tree, multiple: int) -> Tree:
     """Return a batch whose texts are padded to lengths that `multiple` divides; a stream stays as it is."""
     if not isinstance(batch, CaptionBatch | PairBatch | TableBatch | WindowBatch):
         return batch
-    batch = batch._replace(inputs=_pad_last(batch.inputs, multiple), outputs=_pad_last(batch.outputs, multiple))
+    batch = batch._replace(inputs=round_length(batch.inputs, multiple), outputs=round_length(batch.outputs, multiple))
     if isinstance(batch, TableBatch):
-        return batch._replace(cells=map_tensors(lambda part: _pad_last(part, multiple), batch.cells))
+        return batch._replace(cells=map_tensors(lambda part: round_length(part, multiple), batch.cells))
     if isinstance(batch, WindowBatch):
-        return batch._replace(context=_pad_last(batch.context, multiple))
-    return batch._replace(source=_pad_last(batch.source, multiple)) if isinstance(batch, PairBatch) else batch
-
-
-def _pad_last(ids: Tensor, multiple: int) -> Tensor:
-    return functional.pad(ids, (0, -ids.size(-1) % multiple), value=PAD)
+        return batch._replace(context=round_length(batch.context, multiple))
+    return batch._replace(source=round_length(batch.source, multiple)) if isinstance(batch, PairBatch) else batch

@@ -71,10 +71,11 @@ class Seq2SeqTask(GeneratingTask[PairVocabulary]):
 
     def generate(self, batch: PairBatch) -> Decoded:
         """Decode outputs for a batch's sources."""
-        memory, state = self.model.encode(batch.source)
+        memory, state = self.model.encode(self.pad_inputs(batch).source)
         suppressed = self.vocabulary.target.suppressed()
         examples, graphs = batch.index.tolist(), self.decoding_graphs
-        return decode(self.model, memory, state, self.decoding, suppressed, examples, graphs=graphs)
+        decoded = decode(self.model, memory, state, self.decoding, suppressed, examples, graphs=graphs)
+        return decoded.cut_source(batch.source.size(1))
 
     def list_sources(self, batch: PairBatch) -> list[list[str]]:
         """Return the tokens of each source."""

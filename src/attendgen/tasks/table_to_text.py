@@ -96,10 +96,11 @@ class TableTask(GeneratingTask[TableVocabulary]):
 
     def generate(self, batch: TableBatch) -> Decoded:
         """Decode texts about a batch's tables."""
-        memory, state = self.model.encode(batch.cells)
+        memory, state = self.model.encode(self.pad_inputs(batch).cells)
         suppressed, examples = self.output_vocabulary.suppressed(), batch.index.tolist()
         facts, graphs = self._check_facts(examples), self.decoding_graphs
-        return decode(self.model, memory, state, self.decoding, suppressed, examples, facts=facts, graphs=graphs)
+        decoded = decode(self.model, memory, state, self.decoding, suppressed, examples, facts=facts, graphs=graphs)
+        return decoded.cut_source(batch.cells.kinds.size(1))
 
     def _check_facts(self, examples: Sequence[int]) -> FactCheck | None:
         """Return what counts the facts of outputs for these examples, if the decoding asks for it."""
