@@ -7,9 +7,10 @@ import torch
 
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.protocol import Decoded
+from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.state import map_tensors
 from attendgen.models.ensemble import CaptionerEnsemble, Ensemble, StatefulEnsemble
-from helpers.families import FAMILIES, Family, Training, make_captioner, move
+from helpers.families import FAMILIES, TABLES, Family, Training, make_captioner, make_table, move
 
 
 def make_ensemble(kind: type[Ensemble], *names: str, **settings: Any) -> Training:
@@ -27,6 +28,7 @@ DECODED: dict[str, Family] = {
     **{name: family for name, family in FAMILIES.items() if "captioner, " not in name},
     "captioner, transformer": FAMILIES["captioner, transformer"],
     "captioner, hard": partial(make_captioner, inference_attention="argmax"),
+    "table, hard": partial(make_table, partial(TABLES, decoder=BahdanauDecoder, inference_attention="argmax")),
     "ensemble of captioners": partial(make_ensemble, CaptionerEnsemble, "captioner", "captioner, transformer"),
     "ensemble of translators": partial(make_ensemble, Ensemble, "seq2seq, luong", "seq2seq, bahdanau"),
     "ensemble of language models": partial(make_ensemble, StatefulEnsemble, "lm, lstm", "lm, transformer"),
