@@ -1,12 +1,21 @@
 """`trainer.compile=true` replays training steps and the decoding steps of validations."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import lightning
+import pytest
 import torch
 
 from attendgen.decoding.graphs import DecodingGraphs
+from attendgen.tasks.base import BaseTask
 from attendgen.tasks.graphs import GraphedSteps
+from attendgen.training import trainer as trainer_module
 from attendgen.training.trainer import use_graphs
 from helpers.families import make_training
+from helpers.rerun import RerunRecorder
+from helpers.runs import train
 
 
 def test_training_and_validation_are_compiled() -> None:
@@ -16,3 +25,32 @@ def test_training_and_validation_are_compiled() -> None:
     use_graphs(trainer, task)
     assert isinstance(task.graphs, GraphedSteps)
     assert isinstance(task.decoding_graphs, DecodingGraphs)
+
+
+@pytest.mark.slow
+def test_validations_see_the_averaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = RerunRecorder()
+
+    def use_reruns(trainer: lightning.Trainer, task: BaseTask[Any]) -> None:
+        task.decoding_graphs = DecodingGraphs(lambda: recorder)
+
+    monkeypatch.setattr(trainer_module, "use_graphs", use_reruns)
+    settings = [
+        "trainer.accelerator=cpu",
+        "epochs=4",
+        "validate_every=2",
+        "callbacks=ema",
+        "decoding.max_length=8",
+        "logger=none",
+    ]
+    plain, compiled = (
+        json.loads(
+            (
+                train(tmp_path, "toy_chat", *settings, f"trainer.compile={choice}", name=choice) / "metrics_fit.json"
+            ).read_text()
+        )
+        for choice in ("false", "true")
+    )
+    assert recorder.replayed > recorder.recorded > 0
+    scores = [name for name in plain if name.startswith("val/")]
+    assert {name: compiled[name] for name in scores} == pytest.approx({name: plain[name] for name in scores}, rel=1e-5)
