@@ -118,6 +118,12 @@ def test_weights_that_move_are_recorded_anew(graphs: DecodingGraphs, recorder: R
     assert graphs.start(training.task.model) is not first
 
 
+def test_a_model_on_the_cpu_is_decoded_from_plainly() -> None:
+    training, graphs = make_training("captioner", DECODED), DecodingGraphs()
+    assert_equal(decode(training, SHORT["beam"], graphs), decode(training, SHORT["beam"], None))
+    assert not graphs.models
+
+
 def test_replays_serve_inside_and_outside_of_inference_mode(graphs: DecodingGraphs, recorder: RerunRecorder) -> None:
     training = make_training("captioner", DECODED)
     with torch.inference_mode():

@@ -69,6 +69,7 @@ def decode(
     # scores must not depend on the training's precision, and autocast would convert the weights anew at each step
     with torch.autocast(get_device(state).type, enabled=False):
         memory, state = convert_memory(model, memory), to_float32(state)
+        graphs = None if graphs is None or not graphs.can_record(get_device(state)) else graphs
         if graphs is not None:
             config = replace(config, drop_finished=False)  # a smaller batch would need graphs of its own
         if not config.reranks:

@@ -136,8 +136,13 @@ class DecodingGraphs:
     """
 
     def __init__(self, make_recorder: Callable[[], Record] | None = None) -> None:
+        self.needs_gpu = make_recorder is None
         self.make_recorder = make_recorder or (lambda: CudaRecorder(refuses_waits=True))
         self.models: dict[int, GraphedModel] = {}  # by the identity of the models, which they keep
+
+    def can_record(self, device: torch.device) -> bool:
+        """Return whether steps on a device can be recorded: a model may be moved to the CPU after a training."""
+        return device.type == "cuda" or not self.needs_gpu
 
     def start(self, model: DecodableModel) -> GraphedModel:
         """Return a model whose steps are replayed, for one search; what was recorded is lost if its weights moved."""
