@@ -158,14 +158,15 @@ def test_the_softmax_is_taken_in_single_precision(dtype):
 
 @pytest.mark.parametrize("masked", [False, True], ids=["no mask", "mask"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("cached", [2**20, 1], ids=["batch at once", "input by input"])
-def test_fused_additive_attention_equals_the_equation(activation, cached, masked, monkeypatch):
+@pytest.mark.parametrize("queries", [2, 9], ids=["few queries", "many queries"])
+@pytest.mark.parametrize("cached", [2**20, 4 * 5 * KEY, 1], ids=["batch at once", "some queries", "query by query"])
+def test_fused_additive_attention_equals_the_equation(cached, queries, activation, masked, monkeypatch):
     monkeypatch.setattr(additive_kernel, "CACHED", cached)
     layer = AdditiveAttention(QUERY, MEMORY, KEY, activation).double()
-    query = torch.randn(3, 2, QUERY, dtype=torch.float64, requires_grad=True)
+    query = torch.randn(3, queries, QUERY, dtype=torch.float64, requires_grad=True)
     memory = torch.randn(3, 5, MEMORY, dtype=torch.float64, requires_grad=True)
     mask = torch.arange(5) < torch.tensor([5, 3, 1]).unsqueeze(1) if masked else None
-    weights = torch.randn(3, 2, MEMORY, dtype=torch.float64), torch.randn(3, 2, 5, dtype=torch.float64)
+    weights = torch.randn(3, queries, MEMORY, dtype=torch.float64), torch.randn(3, queries, 5, dtype=torch.float64)
     results, gradients = [], []
     for fused in (True, False):
         layer.fused = fused
@@ -178,13 +179,20 @@ def test_fused_additive_attention_equals_the_equation(activation, cached, masked
     assert all(gradient.any() for gradient in gradients[0])
 
 
+@pytest.mark.parametrize("size", [1, 15, 60], ids=["small", "large powers", "powers too large"])
+@pytest.mark.parametrize("queries", [3, 8])
+@pytest.mark.parametrize("dtype", [torch.float, torch.bfloat16])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_fused_scores_equal_the_equation_up_to_a_constant_per_query(activation):
-    query, keys, vector = torch.randn(2, 3, KEY), torch.randn(2, 4, KEY), torch.randn(KEY)
+def test_fused_scores_equal_the_equation_up_to_a_constant_per_query(activation, dtype, queries, size):
+    query, keys = (size * torch.randn(2, number, KEY).clamp(-1, 1).to(dtype) for number in (queries, 4))
+    vector = torch.randn(KEY).to(dtype)
     found = additive_kernel.additive_scores(query, keys, vector, activation)
-    expected = getattr(torch, activation)(query.unsqueeze(2) + keys.unsqueeze(1)) @ vector
-    constant = vector.sum() if activation == "tanh" else 0.0
-    torch.testing.assert_close(found, expected + constant)
+    total = query.double().unsqueeze(2) + keys.double().unsqueeze(1)
+    expected = getattr(torch, activation)(total) @ vector.double()
+    constant = vector.double().sum() if activation == "tanh" else 0.0
+    assert found.dtype == dtype
+    near = {torch.float: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 2**-8, "atol": 1e-5}}[dtype]
+    torch.testing.assert_close(found.double(), expected + constant, **near)
 
 
 def test_unknown_activations_and_numbers_of_layers_are_refused():

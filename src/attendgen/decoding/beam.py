@@ -12,6 +12,7 @@ from torch.nn import functional
 from attendgen.decoding.processors import Constraints, process, read_checked
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.decoding.scoring import BeamScorer
+from attendgen.decoding.top import find_greatest
 from attendgen.decoding.waiting import get_interval, is_asked, send
 from attendgen.layers.state import count_rows, fill_tokens, get_device, get_mask, repeat_rows, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
@@ -98,7 +99,7 @@ class Beam:
             self.attended = alphas if self.attended is None else self.attended + alphas
             mask = None if self.mask is None else self.mask.unsqueeze(1)
             scores = scores + scorer.coverage_penalty(self.attended, mask).unsqueeze(-1)
-        best_scores, best = scores.flatten(1).topk(self.count_candidates(vocab), dim=1)
+        best_scores, best = find_greatest(scores.flatten(1), self.count_candidates(vocab))
         parent, token = best // vocab, best % vocab
         batch = torch.arange(len(best), device=best.device).unsqueeze(1)
         row = sum(map(len, self.attention)) + _flat_rows(parent, log_probs.size(1))

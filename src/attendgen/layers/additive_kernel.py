@@ -1,5 +1,7 @@
 """The fast path of additive attention's scores: v . f(q + k) without keeping f(q + k)."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from attendgen.layers.devices import is_on_gpu
 
 CACHED = 2**20  # numbers that fit into a processor's cache
+LARGEST_POWER = 80.0  # e^80 is a number of single precision
+MANY_QUERIES = 8  # of an input
 
 
 def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, activation: str) -> Tensor:
@@ -26,37 +30,42 @@ def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, activation: str
 
 
 class _Scores(torch.autograd.Function):
-    """Scores and their gradient, computed a few inputs at a time.
+    """Scores and their gradient, computed a few inputs or queries at a time, in single precision or better.
 
-    f(q + k) has batch x query x source x dim numbers. On a CPU a few inputs at a time stay within the cache, and f is
+    f(q + k) has batch x query x source x dim numbers. On a CPU a few of them at a time stay within the cache, and f is
     computed again for the gradient instead of being kept. PyTorch's tanh takes six times as long as its sigmoid on a
     CPU, so v . tanh(x) = 2 v . sigmoid(2 x) - v . 1 is used.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, vector: Tensor, activation: str) -> Tensor:
-        scale = 2 if activation == "tanh" else 1
-        query, keys, vector = scale * query, scale * keys, scale * vector
+        dtype = query.dtype
+        query, keys, vector = (_widen(part) * (2 if activation == "tanh" else 1) for part in (query, keys, vector))
         ctx.save_for_backward(query, keys, vector)
-        ctx.activation, ctx.scale = activation, scale
+        ctx.activation, ctx.dtype = activation, dtype
         scores = query.new_empty(*query.shape[:2], keys.size(1))
-        for part in _split_inputs(query, keys):
-            scores[part] = _activate(query[part], keys[part], activation) @ vector
-        return scores
+        for inputs, queries, hidden in _iterate_parts(query, keys, activation):
+            part = torch.mv(hidden.flatten(0, 2), vector)
+            scores[inputs, queries] = part.view(hidden.shape[:3])
+        return scores.to(dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, keys, vector = ctx.saved_tensors
-        to_query, to_keys, to_vector = torch.empty_like(query), torch.empty_like(keys), torch.zeros_like(vector)
-        for part in _split_inputs(query, keys):
-            hidden = _activate(query[part], keys[part], ctx.activation)
-            to_vector += gradient[part].flatten() @ hidden.flatten(0, 2)
-            slope = (hidden > 0).to(hidden) if ctx.activation == "relu" else hidden.addcmul_(hidden, hidden, value=-1)
-            slope = slope.mul_(gradient[part].unsqueeze(-1))
-            to_query[part], to_keys[part] = slope.sum(dim=2), slope.sum(dim=1)
-        vector = ctx.scale * vector
-        return to_query * vector, to_keys * vector, ctx.scale * to_vector, None
+        gradient = _widen(gradient)
+        to_query, to_keys, to_vector = torch.empty_like(query), torch.zeros_like(keys), torch.zeros_like(vector)
+        for inputs, queries, hidden in _iterate_parts(query, keys, ctx.activation):
+            given = gradient[inputs, queries]
+            to_vector += torch.mv(hidden.flatten(0, 2).T, given.flatten())
+            slope = hidden.sign_() if ctx.activation == "relu" else hidden.addcmul_(hidden, hidden, value=-1)
+            slope = slope.mul_(given.unsqueeze(-1))
+            to_query[inputs, queries] = slope.sum(dim=2)
+            to_keys[inputs] += slope.sum(dim=1)
+        scale = 2 if ctx.activation == "tanh" else 1
+        vector = scale * vector
+        to_query, to_keys, to_vector = to_query * vector, to_keys * vector, scale * to_vector
+        return to_query.to(ctx.dtype), to_keys.to(ctx.dtype), to_vector.to(ctx.dtype), None
 
 
 class _ScoresOnGPU(torch.autograd.Function):
@@ -88,13 +97,44 @@ def _combine(query: Tensor, keys: Tensor, activation: str) -> Tensor:
     return total.relu_() if activation == "relu" else total.tanh_()
 
 
-def _activate(query: Tensor, keys: Tensor, activation: str) -> Tensor:
-    """Return relu(q + k) or sigmoid(q + k): inputs, query, source, dim."""
-    total = query.unsqueeze(2) + keys.unsqueeze(1)
-    return total.relu_() if activation == "relu" else total.sigmoid_()
+def _widen(values: Tensor) -> Tensor:
+    """Return values in single precision at least, in which a CPU computes faster than in half precision."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
-def _split_inputs(query: Tensor, keys: Tensor) -> list[slice]:
-    """Return the inputs whose scores are computed together."""
-    step = max(1, CACHED // (query.size(1) * keys[0].numel()))
-    return [slice(start, start + step) for start in range(0, len(keys), step)]
+def _iterate_parts(query: Tensor, keys: Tensor, activation: str) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield inputs, queries, and their relu(q + k) or sigmoid(q + k), in memory that is written to again.
+
+    sigmoid(q + k) = 1 / (1 + e^-q e^-k) takes one exponential for each query and key, and none for each pair. With few
+    queries that saves nothing.
+    """
+    batch, number, _ = query.shape
+    at_once = min(number, max(1, CACHED // keys[0].numel()))
+    step = max(1, CACHED // (at_once * keys[0].numel()))
+    memory = query.new_empty(min(step, batch) * at_once * keys[0].numel())
+    if activation == "relu":
+        combine = _add_relu
+    elif number >= MANY_QUERIES and bool(query.abs().max() + keys.abs().max() <= LARGEST_POWER):
+        query, keys, combine = query.neg().exp_(), keys.neg().exp_(), _invert_product
+    else:
+        combine = _add_sigmoid
+    for start in range(0, batch, step):
+        inputs = slice(start, start + step)
+        for first in range(0, number, at_once):
+            queries = slice(first, first + at_once)
+            pair = query[inputs, queries].unsqueeze(2), keys[inputs].unsqueeze(1)
+            shape = torch.broadcast_shapes(pair[0].shape, pair[1].shape)
+            yield inputs, queries, combine(*pair, memory[: math.prod(shape)].view(shape))
+
+
+def _add_relu(query: Tensor, keys: Tensor, memory: Tensor) -> Tensor:
+    return torch.add(query, keys, out=memory).relu_()
+
+
+def _add_sigmoid(query: Tensor, keys: Tensor, memory: Tensor) -> Tensor:
+    return torch.add(query, keys, out=memory).sigmoid_()
+
+
+def _invert_product(query: Tensor, keys: Tensor, memory: Tensor) -> Tensor:
+    """Return 1 / (1 + q k)."""
+    return torch.addcmul(query.new_ones(()), query, keys, out=memory).reciprocal_()

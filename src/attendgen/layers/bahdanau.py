@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attendgen.layers.attention_protocol import Attention, extend_past, has_scores, make_keys, start_past, uses_rows
 from attendgen.layers.attentive_steps import FastSteps, attend_in_turn, attend_once, require_weighted_sum
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
+from attendgen.layers.fast_tanh import fast_tanh
 from attendgen.layers.hard_attention import AttentionSampler
 from attendgen.layers.state import AttentiveState, Memory
 from attendgen.utils.errors import UserError
@@ -133,9 +134,9 @@ class BahdanauDecoder(nn.Module):
     ) -> AttentiveState:
         """Return the new state, given the pre-activations of the gates and what was attended to."""
         i, f, g, o = gates.chunk(4, dim=-1)
-        cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)
+        cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * fast_tanh(g)
         past = extend_past(state.past, attended.weights)
-        return AttentiveState(torch.sigmoid(o) * torch.tanh(cell), cell, past)
+        return AttentiveState(torch.sigmoid(o) * fast_tanh(cell), cell, past)
 
     def attend_steps(
         self,

@@ -1,0 +1,16 @@
+"""The hyperbolic tangent of decoding."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def fast_tanh(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return tanh(x) = 2 sigmoid(2 x) - 1; where a gradient or another device than a CPU is in use, PyTorch's own.
+
+    PyTorch's tanh takes six times as long as its sigmoid on a CPU.
+    """
+    if values.requires_grad or values.device.type != "cpu":
+        return torch.tanh(values)
+    wide = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+    return torch.sigmoid(2 * wide).mul_(2).sub_(1).to(values.dtype)
