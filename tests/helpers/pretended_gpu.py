@@ -264,6 +264,7 @@ def pretended_gpu() -> Iterator[Record]:
     record = Record()
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(torch, "tensor", make_tensor)
+        patch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
         # inference mode forbids views of the pretended weights; there are no gradients anyway
         patch.setattr(torch.inference_mode, "__enter__", lambda mode: None)
         patch.setattr(torch.inference_mode, "__exit__", lambda mode, *error: None)

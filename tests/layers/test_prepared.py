@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from attendgen.layers.attention import AdditiveAttention, GeneralAttention, MeanAttention
 from attendgen.layers.bahdanau import BahdanauDecoder
@@ -53,10 +54,12 @@ def test_steps_equal_those_of_the_equations(attention: str, gate: str, tokens: i
             words = torch.randint(WORDS, (len(own.hidden),))
             own, attended = decoder.attend_step(embedding(words), own, memory, INFERENCE_ATTENTION[sampler])
             read = (other, prepared.memory, INFERENCE_ATTENTION[sampler])
-            other, context, weights = prepared.step(words, *read)
+            step = prepared.step(words, *read)
+            other = step.state
             expected = attended.gated if matrix is None else attended.gated @ matrix.T
-            torch.testing.assert_close(context, expected)
-            torch.testing.assert_close(weights, attended.weights)
+            torch.testing.assert_close(step.expand(step.context), expected)
+            torch.testing.assert_close(step.expand(step.hidden), own.hidden)
+            torch.testing.assert_close(step.weights, attended.weights)
             torch.testing.assert_close(tuple(other.state)[:2], tuple(own)[:2])
             own, other = (take_rows(part, torch.tensor(rows)) for part in (own, other))
 
@@ -98,6 +101,24 @@ def test_word_table_multiplies_each_word_once() -> None:
 def test_aligned_output_is_the_log_softmax_of_its_layer(classes: int) -> None:
     layer, features = nn.Linear(6, classes), torch.randn(4, 6)
     torch.testing.assert_close(AlignedOutput(layer)(features), layer(features).log_softmax(dim=-1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("classes", [40, 300])
+def test_logits_of_half_precision_weights_are_nearly_those_of_single_precision(classes: int) -> None:
+    layer, features = nn.Linear(64, classes).bfloat16(), torch.randn(2, 50, 64).bfloat16()
+    layer.weight.mul_(20)
+    expected = functional.linear(features.float(), layer.weight.float(), layer.bias.float())
+    likely = expected.topk(5, dim=-1).indices
+
+    def measure_errors(logits: torch.Tensor) -> torch.Tensor:
+        assert logits.dtype == torch.float
+        return (logits[..., :classes] - expected).gather(-1, likely).abs()
+
+    found, plain = AlignedOutput(layer).multiply(features), layer(features).float()
+    assert measure_errors(plain).mean() > 0.01
+    assert measure_errors(found).mean() < measure_errors(plain).mean() / 2
+    assert (found[..., classes:] == -torch.inf).all()
 
 
 def test_distinct_rows_stand_for_their_copies() -> None:

@@ -9,11 +9,11 @@ from torch.nn import functional
 
 from attendgen.decoding.protocol import Decoded
 from attendgen.decoding.waiting import send
+from attendgen.layers.prepared import MOST_TOKENS
 from attendgen.metrics.cider import ORDERS, compare_lengths, count_repeats
 from attendgen.utils.special_tokens import EOS, PAD
 
 INPUTS, GPU_INPUTS = 16, 128  # compared at a time: what stays within the cache, and what fits into the memory
-MOST_TOKENS = 2**31  # of a vocabulary
 
 # for every input, some outputs [m, length]
 Evidence = Sequence[Int[Tensor, "_m _length"]]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from attendgen.decoding.processors import Constraints, process, read_checked
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
+from attendgen.decoding.shared_rows import SharedRows
 from attendgen.decoding.waiting import get_interval, is_asked, send
-from attendgen.layers.state import count_rows, fill_tokens, repeat_rows, take_rows
+from attendgen.layers.state import count_rows, fill_tokens, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 NEAR = 1e-5  # probability: single precision may be wrong about what lies so near to the edge of a token
@@ -168,6 +169,7 @@ def greedy_or_sample(
         drop_finished: fast path: drop finished rows from the batch; the outputs are the same up to rounding.
     """
     last = fill_tokens(state, SOS) if prefix is None else prefix
+    shared = SharedRows(model, state, last, samples)
     number = len(last) * samples
     per_input = number // count_rows(memory)  # the rows of one input are neighbors
     row = torch.arange(number, device=last.device)  # the rows that are still in the batch
@@ -178,9 +180,7 @@ def greedy_or_sample(
     attention: Tensor | None = None
     longest = 0
     for length in range(1, max_length + 1):
-        scores, alpha, state = model.step(last, state, memory)
-        if length == 1 and samples > 1:
-            scores, alpha, state = repeat_rows((scores, alpha, state), samples)
+        scores, alpha = shared.step(memory)
         if attention is None:
             attention = alpha.new_zeros(*tokens.shape, alpha.size(1))
         history = tokens[row, : length - 1]
@@ -193,16 +193,18 @@ def greedy_or_sample(
         ended = ended if eos_id is None else ended | (last == eos_id)
         at_end = length == max_length
         if not at_end and not is_asked(length, interval):
+            shared.advance(last, ended, per_input)
             continue
         is_open = ~ended.view(-1, per_input)
         left, longest = _ask(is_open, tokens[:, :length], eos_id, interval, processors)
         if at_end or not any(left):
             break
-        kept = find_open_rows(is_open, left) if drop_finished else None
+        kept, rows = find_open_rows(is_open, left) if drop_finished else None, None
         if kept is not None:
             inputs, rows, per_input = kept
             memory = take_rows(memory, inputs) if len(inputs) < len(is_open) else memory
-            state, last, row, ended = take_rows(state, rows), last[rows], row[rows], ended[rows]
+            last, row, ended = last[rows], row[rows], ended[rows]
+        shared.advance(last, ended, per_input, rows)
     assert attention is not None
     tokens, log_probs, attention = (part[:, :longest].unsqueeze(1) for part in (tokens, log_probs, attention))
     return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)

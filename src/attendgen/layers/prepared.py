@@ -9,11 +9,14 @@ from torch.nn import functional
 
 from attendgen.layers.attention_protocol import has_weighted_sum
 from attendgen.layers.bahdanau import BahdanauDecoder
+from attendgen.layers.decoder import AttendedStep
 from attendgen.layers.hard_attention import AttentionSampler
 from attendgen.layers.state import AttentiveState, Memory, take_rows
 
 DISTINCT = 0.9  # share of rows: with more distinct ones their products save no time
 LINE = 16  # numbers of single precision in a cache line
+FEW = 128  # classes, whose logits take little time
+MOST_TOKENS = 2**31  # of a vocabulary
 TOKENS = 2  # per memory vector: with fewer the products of the memory save no time
 
 
@@ -51,13 +54,17 @@ class WordTable:
             if len(new):
                 self.products[new] = self.layer(functional.embedding(new, self.embedding.weight))
                 self.is_known[new] = True
-        return self.products[tokens]
+        return functional.embedding(tokens, self.products)
 
 
 class AlignedOutput:
-    """An output layer that returns log-probabilities of its classes.
+    """An output layer that returns logits and log-probabilities of its classes in single precision.
 
     On a CPU a product whose rows do not begin at a cache line takes a third as long again, so the classes are padded.
+
+    A product in half precision is rounded: a logit of 10 is wrong by up to 0.03, more than many hypotheses differ by.
+    So with many classes the product is that of each logit less the greatest of the first classes, which are the
+    frequent ones of most vocabularies: what is rounded is then near to 0 for the probable classes.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -65,14 +72,26 @@ class AlignedOutput:
         self.classes = layer.out_features
         self.weight = functional.pad(layer.weight, (0, 0, 0, padding))
         self.bias = functional.pad(layer.bias, (0, padding), value=-torch.inf)
+        self.is_relative = self.weight.dtype != torch.float and self.classes > FEW
+        if self.is_relative:
+            ones = torch.ones_like(self.bias).unsqueeze(1)
+            columns = torch.cat([self.weight, self.bias.unsqueeze(1), ones], dim=1)
+            self.columns = functional.pad(columns, (0, -columns.size(1) % LINE))
+        else:
+            self.weight, self.bias = self.weight.float(), self.bias.float()
 
     def __call__(self, features: Float[Tensor, "rows features"]) -> Float[Tensor, "rows classes"]:
-        """Return log-probabilities in single precision."""
-        return self.multiply(features).log_softmax(dim=-1, dtype=torch.float)[:, : self.classes]
+        """Return log-probabilities."""
+        return self.multiply(features).log_softmax(dim=-1)[:, : self.classes]
 
     def multiply(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows padded"]:
         """Return the logits of the classes, and after them those of the padding, which are minus infinity."""
-        return functional.linear(features, self.weight, self.bias)
+        if not self.is_relative:
+            return functional.linear(features.to(self.weight.dtype), self.weight, self.bias)
+        greatest = functional.linear(features, self.weight[:FEW], self.bias[:FEW]).amax(dim=-1, keepdim=True)
+        factors = torch.cat([features, torch.ones_like(greatest), -greatest], dim=-1)
+        factors = functional.pad(factors, (0, self.columns.size(1) - factors.size(-1)))
+        return functional.linear(factors, self.columns) + greatest.float()
 
 
 class DistinctRows(NamedTuple):
@@ -107,6 +126,28 @@ class TracedState(NamedTuple):
     def hidden(self) -> Float[Tensor, "rows hidden"]:
         """The hidden state."""
         return self.state.hidden
+
+
+class PreparedStep(NamedTuple):
+    """A step of a `PreparedDecoder`; rows with equal states and tokens are computed once.
+
+    Attributes:
+        tokens, hidden, context: of the distinct rows: what they read, h_t, and R z_t.
+        weights: of the sum, of all rows.
+        state: the new one, of all rows.
+        equal: the distinct rows, and for each row the number of its kind; None if all are computed.
+    """
+
+    tokens: Int[Tensor, " distinct"]
+    hidden: Float[Tensor, "distinct hidden"]
+    context: Float[Tensor, "distinct features"]
+    weights: Float[Tensor, "rows source"]
+    state: TracedState
+    equal: DistinctRows | None
+
+    def expand(self, values: Tensor) -> Tensor:
+        """Return a tensor of the distinct rows for all rows."""
+        return values if self.equal is None else values.index_select(0, self.equal.copy_of)
 
 
 class PreparedDecoder:
@@ -153,30 +194,53 @@ class PreparedDecoder:
         state: AttentiveState | TracedState,
         memory: Memory,
         sampler: AttentionSampler | None = None,
-    ) -> tuple[TracedState, Float[Tensor, "rows features"], Float[Tensor, "rows source"]]:
-        """Compute one step: the new state, R z_t, and the weights of the sum; see `BahdanauDecoder.attend_step`."""
-        gates = self.words(tokens)
-        dtype = gates.dtype  # weights may be in half precision; the cell stays in single, which scores are nearer in
-        rows = None
+    ) -> PreparedStep:
+        """Compute one step, see `BahdanauDecoder.attend_step`."""
+        dtype = self.of_hidden.dtype  # weights may be in half precision; the cell stays in single: scores are nearer
+        origin = None  # sampled locations differ between copies of a row
         if isinstance(state, TracedState):  # the first state is none
-            # sampled locations differ between copies of a row, too
-            rows = None if sampler is not None else find_distinct(state.origin)
-            state = state.state
-        state = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.float())
-        if rows is not None and len(rows.first) == len(memory.values):  # one for each input, as after the first step
-            attended = self.decoder.attend(take_rows(state, rows.first), memory, sampler)
-            context = attended.gated
-            attended = take_rows(attended, rows.copy_of)
-        else:
-            attended = self.decoder.attend(state, memory, sampler)
-            context = attended.gated if rows is None else attended.gated[rows.first]
-        recurrent, read = self._multiply(context, state.hidden if rows is None else state.hidden[rows.first])
-        if rows is not None:
-            recurrent, read = recurrent[rows.copy_of], read[rows.copy_of]
-        state = self.decoder.update(gates + recurrent, state, attended)
-        state = state._replace(hidden=state.hidden.to(dtype))
-        origin = torch.arange(len(tokens), device=tokens.device)
-        return TracedState(state, origin), read, attended.weights
+            origin, state = None if sampler is not None else state.origin, state.state
+        before: AttentiveState = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.float())
+        attended = self._attend(before, memory, sampler, origin)
+        weights = attended.weights
+        equal = None if origin is None else find_distinct(origin * MOST_TOKENS + tokens)
+        if equal is not None:
+            tokens, before, attended, origin = take_rows((tokens, before, attended, origin), equal.first)
+        gates, read = self._multiply_distinct(attended.gated, before.hidden, origin)
+        after = self.decoder.update(gates.add_(self.words(tokens)), before, attended)
+        after = after._replace(hidden=after.hidden.to(dtype))
+        traced = TracedState(after, torch.arange(len(tokens), device=tokens.device))
+        if equal is not None:
+            traced = take_rows(traced, equal.copy_of)
+        return PreparedStep(tokens, after.hidden, read, weights, traced, equal)
+
+    def _attend(
+        self,
+        state: AttentiveState,
+        memory: Memory,
+        sampler: AttentionSampler | None,
+        origin: Int[Tensor, " rows"] | None,
+    ) -> AttendedStep:
+        """Return what the rows attend to; the rows of an input that are equal, as after the first step, attend once."""
+        rows = None if origin is None else find_distinct(origin)
+        if rows is None or len(rows.first) != len(memory.values):
+            return self.decoder.attend(state, memory, sampler)
+        attended: AttendedStep = self.decoder.attend(take_rows(state, rows.first), memory, sampler)
+        return take_rows(attended, rows.copy_of)
+
+    def _multiply_distinct(
+        self,
+        context: Float[Tensor, "rows context"],
+        hidden: Float[Tensor, "rows hidden"],
+        origin: Int[Tensor, " rows"] | None,
+    ) -> tuple[Float[Tensor, "rows gates"], Float[Tensor, "rows features"]]:
+        """Return W_z z + W_h h and R z, made once for rows that are equal."""
+        rows = None if origin is None else find_distinct(origin)
+        if rows is None:
+            return self._multiply(context, hidden)
+        products = self._multiply(*take_rows((context, hidden), rows.first))
+        recurrent, read = take_rows(products, rows.copy_of)
+        return recurrent, read
 
     def _multiply(
         self,
@@ -187,7 +251,8 @@ class PreparedDecoder:
         if self.is_projected:
             gates = 4 * self.decoder.hidden
             of_gates, read = context.split([gates, context.size(1) - gates], dim=1)
-            return torch.addmm(of_gates, hidden, self.of_hidden.T), read
+            of_gates = of_gates.clone(memory_format=torch.contiguous_format)
+            return of_gates.addmm_(hidden, self.of_hidden.T), read
         read = context if self.readout is None else functional.linear(context, self.readout)
         return self.decoder.recurrent_gates(torch.cat([context, hidden], dim=-1)), read
 

@@ -17,6 +17,7 @@ from attendgen.layers.attention_protocol import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
+from attendgen.layers.fast_tanh import fast_tanh
 from attendgen.layers.hard_attention import (
     INFERENCE_ATTENTION,
     AllButLastSampler,
@@ -187,7 +188,7 @@ class Captioner(ImageModel):
         if self.deep_hidden is None:
             return self._drop(hidden, samples, "hidden")
         deep = word + self.deep_hidden(self._drop(hidden, samples, "hidden"))
-        deep = torch.tanh(deep if context_output is None else deep + context_output)
+        deep = fast_tanh(deep if context_output is None else deep + context_output)
         return self._drop(deep, samples, "deep")
 
     def step(

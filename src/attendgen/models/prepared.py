@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from attendgen.layers.fast_tanh import fast_tanh
 from attendgen.layers.prepared import AlignedOutput, PreparedDecoder, WordTable
 from attendgen.layers.state import Memory
 
@@ -28,10 +29,10 @@ class PreparedCaptioner:
     ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows regions"], Any]:
         """Compute the captioner's `step`."""
         model = self.model
-        state, context, weights = self.decoder.step(tokens, state, memory, model.sampler)
-        word = model.embedding(tokens)
-        features = model.read_out(word, state.hidden, None if model.deep_context is None else context)
-        return self.output(features), weights, state
+        step = self.decoder.step(tokens, state, memory, model.sampler)
+        context = None if model.deep_context is None else step.context
+        features = model.read_out(model.embedding(step.tokens), step.hidden, context)
+        return step.expand(self.output(features)), step.weights, step.state
 
 
 class PreparedSeq2Seq:
@@ -46,13 +47,13 @@ class PreparedSeq2Seq:
     ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows source"], Any]:
         """Compute the model's `step`."""
         readout, hidden = self.model.readout, self.model.hidden
-        state, context, weights = self.decoder.step(tokens, state, memory)
+        step = self.decoder.step(tokens, state, memory)
         if readout is None:
-            features = torch.cat([state.hidden, context], dim=-1)
+            features = torch.cat([step.hidden, step.context], dim=-1)
         else:
-            of_hidden = functional.linear(state.hidden, readout.weight[:, :hidden], readout.bias)
-            features = torch.tanh(of_hidden + context)
-        return self.output(features), weights, state
+            of_hidden = functional.linear(step.hidden, readout.weight[:, :hidden], readout.bias)
+            features = fast_tanh(of_hidden + step.context)
+        return step.expand(self.output(features)), step.weights, step.state
 
 
 class PreparedTableToText:
