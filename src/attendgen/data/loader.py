@@ -1,7 +1,6 @@
 """Batches of examples of similar length, and the loader that all data modules share."""
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,9 +10,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attendgen.data.batch import Batch, StepTotals, count_targets
 from attendgen.data.samplers import BucketSampler
+from attendgen.data.workers import share_cores
 from attendgen.utils.errors import UserError
-
-MOST_WORKERS = 8
 
 
 class BatchSizes:
@@ -219,15 +217,10 @@ def choose_workers(module: lightning.LightningDataModule, workers: int | str) ->
     """
     if workers == "auto":
         devices = module.trainer.num_devices if module.trainer else 1
-        return max(1, min(MOST_WORKERS, count_cores() // devices)) if uses_gpu(module) else 0
+        return share_cores(devices) if uses_gpu(module) else 0
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
         raise UserError(f"data.workers={workers}: expected a whole number from 0, or auto")
     return workers
-
-
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_positive(**fields: object) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from attendgen.data import workers as data_workers
 from attendgen.data.captions import encoding
 from attendgen.data.captions.encoding import encode_pixels, fold_batch_norms, make_image_loader, prepare_encoder
 from attendgen.data.captions.features import cache_features
@@ -39,7 +40,7 @@ def test_folded_batch_norms_change_no_features(layers):
 def test_a_gpu_is_given_large_batches_from_pinned_memory_by_several_processes(
     monkeypatch, device, size, workers, given
 ):
-    monkeypatch.setattr(encoding, "count_cores", lambda: 2)
+    monkeypatch.setattr(data_workers, "count_cores", lambda: 2)
     images = Subset(torch.zeros(4, 1), range(4))
     loader = make_image_loader(images, device, given)
     assert (loader.batch_size, loader.num_workers, loader.pin_memory) == (given or size, workers, device == GPU)
@@ -93,12 +94,12 @@ def test_a_cache_that_a_gpu_fills_is_that_of_a_cpu(encoder, images, tmp_path, mo
             loaders.append((self.batch_size, pin_memory, num_workers))
 
     monkeypatch.setattr(encoding, "DataLoader", Loader)
-    monkeypatch.setattr(encoding, "count_cores", lambda: 100)
+    monkeypatch.setattr(data_workers, "count_cores", lambda: 100)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("attendgen.data.captions.features.choose_device", lambda: GPU)
     monkeypatch.setattr("attendgen.data.captions.features.prepare_encoder", pretend_encoder)
     with pretended_gpu() as record:
         cache = cache_features(encoder, images, tmp_path / "gpu")
-    assert loaders == [(256, True, encoding.MOST_WORKERS)]
+    assert loaders == [(256, True, data_workers.MOST_WORKERS)]
     assert record.waits.total() == 1, "the host reads a batch of features once"
     torch.testing.assert_close(cache.take(range(len(images))), expected, rtol=2e-3, atol=2e-3)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset
 
-from attendgen.data.loader import MOST_WORKERS, count_cores
+from attendgen.data.workers import share_cores
 from attendgen.layers.encoder import ImageEncoder, split_mask
 
 BATCH_SIZE, GPU_BATCH_SIZE = 32, 256
@@ -29,12 +29,12 @@ def make_image_loader(
     Args:
         device: of the encoder.
         batch_size: 0 is 256 for a GPU and 32 for a CPU.
-        workers: processes that read images; "auto" is a share of the cores for a GPU, at most `MOST_WORKERS`, and none
-            for a CPU, whose cores compute the features.
+        workers: processes that read images; "auto" is one per core, at most `MOST_WORKERS`, for a GPU, and none for
+            a CPU, whose cores compute the features.
     """
     on_gpu = device.type == "cuda"
     size = batch_size or (GPU_BATCH_SIZE if on_gpu else BATCH_SIZE)
-    number = (min(MOST_WORKERS, count_cores()) if on_gpu else 0) if isinstance(workers, str) else workers
+    number = (share_cores() if on_gpu else 0) if isinstance(workers, str) else workers
     return DataLoader(images, size, num_workers=number, pin_memory=on_gpu)
 
 
