@@ -4,6 +4,8 @@ import logging
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +16,11 @@ from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.graphs import DecodingGraphs, GraphedModel
 from attendgen.decoding.protocol import Decoded
 from attendgen.layers.state import fill_tokens, map_tensors
+from attendgen.models.ensemble import Ensemble
 from attendgen.runs.run import convert_precision
 from attendgen.utils.special_tokens import SOS
 from helpers.decoded_families import DECODED, MODES
-from helpers.families import Training, make_training
+from helpers.families import Training, make_captioner, make_training
 from helpers.pretended_gpu import pretend_training, pretended_gpu
 from helpers.rerun import RerunRecorder, make_refusing_recorder
 
@@ -118,6 +121,23 @@ def test_weights_that_move_are_recorded_anew(graphs: DecodingGraphs, recorder: R
     assert graphs.start(training.task.model) is not first
 
 
+def test_an_ensemble_with_other_weights_is_recorded_anew(graphs: DecodingGraphs) -> None:
+    ensemble: Any = make_training("ensemble of translators", DECODED).task.model
+    models = (ensemble, Ensemble([lambda: ensemble]))  # also as a member of another one
+    before = [graphs.start(model) for model in models]
+    assert [graphs.start(model) for model in models] == before
+    ensemble.weights[0] = 0.5
+    assert not any(graphs.start(model) is first for model, first in zip(models, before, strict=True))
+
+
+def test_a_model_that_is_no_module_is_not_recorded(graphs: DecodingGraphs, recorder: RerunRecorder) -> None:
+    model, *inputs = start(make_training("captioner", DECODED), graphs)
+    plain = graphs.start(SimpleNamespace(step=model.model.step))
+    for _ in range(3):
+        torch.testing.assert_close(plain.step(*inputs), model.model.step(*inputs))
+    assert recorder.recorded == 0
+
+
 def test_a_model_on_the_cpu_is_decoded_from_plainly() -> None:
     training, graphs = make_training("captioner", DECODED), DecodingGraphs()
     assert_equal(decode(training, SHORT["beam"], graphs), decode(training, SHORT["beam"], None))
@@ -158,7 +178,7 @@ def test_weights_in_half_precision(name: str, graphs: DecodingGraphs, recorder: 
     assert recorder.replayed > 0
 
 
-@pytest.mark.parametrize(("limit", "most", "recorded"), [("MOST", 2, 2), ("MOST_BYTES", 1, 1)])
+@pytest.mark.parametrize(("limit", "most", "recorded"), [("MAX_GRAPHS", 2, 2), ("MAX_BYTES", 1, 1)])
 def test_steps_beyond_the_limits_are_computed_plainly(
     limit: str,
     most: int,
@@ -185,6 +205,22 @@ def test_recording_draws_no_random_numbers(graphs: DecodingGraphs, recorder: Rer
     found = [*model.step(tokens, state, memory)[:2], *model.step(tokens, state, memory)[:2], torch.rand(2, 3)]
     assert recorder.replayed == 1
     torch.testing.assert_close(found, expected)
+
+
+def test_a_failed_recording_draws_no_random_numbers() -> None:
+    calls = []
+
+    def draw_and_fail(function: Any) -> Any:
+        calls.append(function())  # draws locations
+        raise RuntimeError("called a synchronizing CUDA operation")
+
+    training = make_training("sampled", {"sampled": partial(make_captioner, inference_attention="sample")})
+    found = []
+    for kept in (None, DecodingGraphs(lambda: draw_and_fail)):
+        torch.manual_seed(0)
+        found.append(decode(training, replace(SHORT["sampling"], seed=None, min_length=4), kept))
+    assert len(calls) == 1
+    assert_equal(found[1], found[0])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from attendgen.data.captions.encoding import encode_pixels, prepare_encoder
 from attendgen.data.captions.features import cache_features
 from attendgen.models.encoders.small_cnn import SmallCNN
 from helpers.caption_sets import paint
+from helpers.waiting import forbid_waiting
 
 pytestmark = pytest.mark.gpu
 
@@ -31,10 +32,8 @@ def test_a_gpu_encodes_in_half_precision_without_waiting(encoder: SmallCNN, devi
         exact, _ = encode_pixels(prepare_encoder(encoder, cpu), pixels, cpu)
         prepared, pinned = prepare_encoder(encoder, gpu), pixels.pin_memory()
         encode_pixels(prepared, pinned, gpu)  # cuDNN chooses its kernels
-        torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
-        features, mask = encode_pixels(prepared, pinned, gpu)
-        torch.cuda.set_sync_debug_mode("default")
+        with forbid_waiting():
+            features, mask = encode_pixels(prepared, pinned, gpu)
     assert features.dtype == torch.float16
     assert mask is None
     assert measure_error(features.cpu(), exact) < 1e-2

@@ -1,8 +1,6 @@
 """A training never waits for the GPU except in the steps that are logged, so that the host is ahead of it."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -10,23 +8,12 @@ import torch
 
 from helpers.decoded_families import DECODED, MODES, bound_waits
 from helpers.families import FAMILIES, WITHOUT_CHANCE, make_training, move
-from helpers.waiting import train_without_waiting
+from helpers.waiting import forbid_waiting, train_without_waiting
 
 pytestmark = pytest.mark.gpu
 
 WITHOUT = ["critical"]  # sampling asks whether all captions have ended
 WITHOUT_WAITING = [name for name in FAMILIES if not any(part in name for part in WITHOUT)]
-
-
-@contextmanager
-def forbid_waiting() -> Iterator[None]:
-    """Make every operation for which the host must wait for the GPU an error."""
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["float32", "bfloat16"])

@@ -1,5 +1,7 @@
-"""A training on a GPU in which every operation for which the host must wait is an error."""
+"""Code and trainings on a GPU in which every operation for which the host must wait is an error."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning
@@ -14,6 +16,17 @@ from attendgen.callbacks.throughput import Throughput
 from helpers.families import make_training
 
 STEPS = 6
+
+
+@contextmanager
+def forbid_waiting() -> Iterator[None]:
+    """Make every operation for which the host must wait for the GPU an error."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 class Forbid(lightning.Callback):

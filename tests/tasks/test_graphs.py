@@ -16,7 +16,7 @@ from attendgen.utils.errors import UserError
 from helpers.families import FAMILIES, Training, make_training
 from helpers.rerun import RerunRecorder
 
-WITHOUT = ["critical"]  # whose rewards the processor computes
+WITHOUT = ["critical"]  # sampling stops when all captions have ended
 GRAPHED = [name for name in FAMILIES if not any(part in name for part in WITHOUT)]
 
 

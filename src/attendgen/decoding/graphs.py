@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from attendgen.decoding.protocol import DecodableModel
 from attendgen.layers.graphs import (
+    MAX_GRAPHS,
     CudaRecorder,
     Record,
     Replay,
@@ -27,14 +28,13 @@ from attendgen.layers.graphs import (
 )
 from attendgen.layers.state import iterate_tensors, map_tensors
 
-MOST = 64  # graphs of a model; steps of further shapes are computed plainly
-MOST_BYTES = 2**31  # of their inputs and outputs: the state of a Transformer has another shape at each step
+MAX_BYTES = 2**31  # of the graphs' inputs and outputs: a Transformer's state has another shape at each step
 
 log = logging.getLogger(__name__)
 
 
 class StaticMemory:
-    """The memory that recorded steps read: a copy of the one that is decoded from."""
+    """The memory that recorded steps read: a copy of the current memory."""
 
     def __init__(self, memory: Tree) -> None:
         self.copy = map_tensors(torch.clone, memory)
@@ -64,7 +64,8 @@ class GraphedModel:
 
     A step whose inputs have new shapes is computed plainly the first time, recorded the second time, and replayed from
     then on. What it returns are copies, which later steps leave alone. A model whose steps cannot be recorded, because
-    they need numbers that the processor reads from the GPU, is decoded from plainly.
+    they need numbers that the processor reads from the GPU, is decoded from plainly. So is one that is not a module,
+    because it cannot be asked whether its weights moved.
 
     Args:
         model: in evaluation mode. Graphs read its weights where they are, so these may change, but not move.
@@ -77,7 +78,7 @@ class GraphedModel:
         self.steps: dict[Any, RecordedStep | None] = {}  # by the shapes of their inputs; None if they came once
         self.memories: dict[Any, StaticMemory] = {}  # by their shapes
         self.recorded = self.bytes = 0
-        self.can_record = True
+        self.can_record = isinstance(model, nn.Module)
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: Tree, memory: Tree
@@ -124,7 +125,7 @@ class GraphedModel:
         self.memories[shapes] = shared
         self.recorded += 1
         self.bytes += sum(part.numel() * part.element_size() for part in iterate_tensors(kept))
-        self.can_record = self.recorded < MOST and self.bytes < MOST_BYTES
+        self.can_record = self.recorded < MAX_GRAPHS and self.bytes < MAX_BYTES
         return RecordedStep(replay, tokens, state, shared, outputs)
 
 
@@ -145,7 +146,7 @@ class DecodingGraphs:
         return device.type == "cuda" or not self.needs_gpu
 
     def start(self, model: DecodableModel) -> GraphedModel:
-        """Return a model whose steps are replayed, for one search; what was recorded is lost if its weights moved."""
+        """Return a model whose steps are replayed, for one search; graphs are lost if what they depend on changed."""
         graphed = self.models.get(id(model))
         if graphed is None or graphed.place != find_place(model):
             graphed = self.models[id(model)] = GraphedModel(model, self.make_recorder())
@@ -154,8 +155,12 @@ class DecodingGraphs:
 
 
 def find_place(model: Any) -> tuple[Any, ...]:
-    """Return where a model's weights are, and what else its graphs depend on."""
+    """Return where a model's weights are, and what else its graphs depend on.
+
+    Graphs keep the numbers that are not tensors. A module whose numbers may change tells them by `step_numbers`.
+    """
     if not isinstance(model, nn.Module):
         return ()
     weights = itertools.chain(model.parameters(), model.buffers())
-    return (model.training, *((weight.data_ptr(), weight.dtype) for weight in weights))
+    numbers = (tuple(getattr(module, "step_numbers", ())) for module in model.modules())
+    return (model.training, *numbers, *((weight.data_ptr(), weight.dtype) for weight in weights))

@@ -11,6 +11,7 @@ from torch import Tensor
 from attendgen.layers.state import iterate_tensors
 
 MULTIPLE = 4  # texts are padded to such a length, so that there are few shapes
+MAX_GRAPHS = 64  # of a model or a task; what has further shapes is computed plainly
 WARM_UP = 3  # calls in which libraries choose their kernels and allocate their workspaces
 
 Tree: TypeAlias = Any  # of tensors, see `attendgen.layers.state`
@@ -42,10 +43,12 @@ class CudaRecorder:
         """
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), refuse_waits() if self.refuses_waits else nullcontext():
-            for _ in range(WARM_UP):
-                function()
-        torch.cuda.current_stream().wait_stream(side)
+        try:
+            with torch.cuda.stream(side), refuse_waits() if self.refuses_waits else nullcontext():
+                for _ in range(WARM_UP):
+                    function()
+        finally:
+            torch.cuda.current_stream().wait_stream(side)
         graph, self.stream = torch.cuda.CUDAGraph(), self.stream or torch.cuda.Stream()
         # the thread that pins the next batch's memory may go on
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
@@ -72,11 +75,13 @@ def keep_random_numbers(device: torch.device) -> Iterator[None]:
     """Let the random numbers of a device stand after the block as before: recording runs a step several times."""
     on_gpu = device.type == "cuda"
     state = torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state()
-    yield
-    if on_gpu:
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
+    try:
+        yield
+    finally:
+        if on_gpu:
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)
 
 
 def describe_shapes(tree: Tree) -> tuple[tuple[torch.Size, torch.dtype], ...]:
@@ -85,11 +90,13 @@ def describe_shapes(tree: Tree) -> tuple[tuple[torch.Size, torch.dtype], ...]:
 
 
 def copy_tensors(to: Tree, source: Tree) -> None:
-    """Copy a tree's tensors into those of another, those of one type by one operation."""
-    pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    """Copy a tree's tensors into those of another, those of one type and device by one operation."""
+    pairs: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
     for old, new in zip(iterate_tensors(to), iterate_tensors(source), strict=True):
         if old.numel():
-            olds, news = pairs.setdefault(old.dtype, ([], []))
+            # tensors of two devices in one list would be copied one by one
+            kind = old.dtype, old.device, new.dtype, new.device
+            olds, news = pairs.setdefault(kind, ([], []))
             olds.append(old)
             news.append(new)
     for olds, news in pairs.values():

@@ -55,6 +55,11 @@ class Ensemble(nn.Module):
         self._recorded: list[Tensor] | None = None
 
     @property
+    def step_numbers(self) -> list[float]:
+        """The numbers of a step that are not tensors: a CUDA graph of the step is recorded anew if they change."""
+        return self.weights
+
+    @property
     def context_len(self) -> int:
         """Characters that generation with language models of windows reads."""
         return self.models[0].context_len

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attendgen.data.batch import CaptionBatch, PairBatch, TableBatch, WindowBatch, round_length
 from attendgen.layers.graphs import (
+    MAX_GRAPHS,
     MULTIPLE,
     CudaRecorder,
     Record,
@@ -27,8 +28,6 @@ from attendgen.utils.errors import UserError
 
 if TYPE_CHECKING:
     from attendgen.tasks.base import BaseTask, LossTerm
-
-MOST = 64  # graphs; batches of further shapes are computed step by step
 
 
 class Passes(NamedTuple):
@@ -78,7 +77,7 @@ class GraphedSteps:
         batch = pad_to_multiple(batch, MULTIPLE)
         key = describe_shapes((batch, carried))
         if key not in self.graphs:
-            if len(self.graphs) == MOST:
+            if len(self.graphs) == MAX_GRAPHS:
                 return None
             self.graphs[key] = self.capture(batch, carried)
         graph = self.graphs[key]
@@ -102,15 +101,15 @@ class GraphedSteps:
             self.task.set_carried(carried)
             return compute_passes(self.task, batch)
 
-        with keep_state(self.task):
-            try:
+        try:
+            with keep_state(self.task):
                 replay, passes = self.record(run)
-            except RuntimeError as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise UserError(
-                    f"trainer.compile=true: a step of {type(self.task).__name__} with "
-                    f"{type(self.task.model).__name__} cannot be recorded as a CUDA graph; leave it out ({reason})"
-                ) from error
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"trainer.compile=true: a step of {type(self.task).__name__} with "
+                f"{type(self.task.model).__name__} cannot be recorded as a CUDA graph; leave it out ({reason})"
+            ) from error
         return StepGraph(replay, batch, carried, passes)
 
     def hand_over_gradients(self, copy: bool) -> bool:
