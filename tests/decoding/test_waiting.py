@@ -20,7 +20,7 @@ SETTINGS = {
 }
 
 
-def test_only_a_cpu_is_asked_after_every_token():
+def test_only_a_cpu_is_read_after_every_token():
     assert get_interval(torch.device("cpu")) == 1
     assert get_interval(torch.device("cuda:0")) == INTERVAL > 1
 

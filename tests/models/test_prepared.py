@@ -122,6 +122,16 @@ def test_steps_are_near_in_bfloat16(name: str) -> None:
         torch.testing.assert_close(same_weights, weights, rtol=0.1, atol=0.05)
 
 
+@torch.no_grad()
+def test_models_in_double_precision_decode() -> None:
+    model, images = make_captioner().eval().double(), make_images()
+    for mode in ("greedy", "sampling", "beam"):
+        found = decode(model, *model.encode(images), MODES[mode])
+        assert found.scores.dtype == torch.float
+        torch.testing.assert_close(found.scores, decode(model.float(), *model.encode(images), MODES[mode]).scores)
+        model.double()
+
+
 def test_models_with_steps_of_their_own_are_not_prepared() -> None:
     class Own(Captioner):
         def step(self, *arguments: Any) -> Any:

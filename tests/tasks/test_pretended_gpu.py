@@ -9,8 +9,8 @@ from helpers.families import FAMILIES, WITHOUT_CHANCE, make_training
 from helpers.pretended_gpu import GPU, Pretended, Record, autocast, pretend, pretend_training, pretended_gpu
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# the host asks after four of six tokens whether all captions have ended, the samples' and those of the greedy baseline
-QUESTIONS = {"captioner, self-critical": 1, "captioner, self-critical, hard": 2}
+# the host reads the end of six tokens, of the samples and of the greedy baseline
+ENDS = {"captioner, self-critical": 1, "captioner, self-critical, hard": 2}
 
 
 def take_step(name: str, dtype: torch.dtype | None, families=FAMILIES, **settings: float) -> tuple[float, Record]:
@@ -30,7 +30,7 @@ def test_a_training_step_runs_on_one_device_and_does_not_wait_for_it(name: str, 
     loss, record = take_step(name, dtype, dropout=0.3)
     assert loss == loss
     assert record.launches.total() > 10
-    assert record.waits.total() == QUESTIONS.get(name, 0)
+    assert record.waits.total() == ENDS.get(name, 0)
     assert all(" at decoding/" in wait for wait in record.waits)
 
 
@@ -42,7 +42,7 @@ def test_the_loss_is_that_of_a_cpu(name: str) -> None:
     assert take_step(name, torch.bfloat16, WITHOUT_CHANCE)[0] == pytest.approx(expected, rel=0.02, abs=0.02)
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", ENDS)
 def test_rewards_and_loss_of_given_samples_do_not_wait(name: str) -> None:
     assert not take_step(name, None, WITHOUT_CHANCE)[1].waits
 

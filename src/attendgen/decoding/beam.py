@@ -13,7 +13,7 @@ from attendgen.decoding.processors import Constraints, process, read_checked
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.decoding.scoring import BeamScorer
 from attendgen.decoding.top import find_greatest
-from attendgen.decoding.waiting import get_interval, is_asked, send
+from attendgen.decoding.waiting import get_interval, is_read, send
 from attendgen.layers.state import count_rows, fill_tokens, get_device, get_mask, repeat_rows, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
@@ -144,7 +144,7 @@ class Beam:
     def measure(self, n_best: int, done: Bool[Tensor, " batch"] | None, interval: int) -> Int[Tensor, " batch"]:
         """Return the length of each input's longest output, -1 for an input that is not done; all are if None.
 
-        Where each step asks, the lengths stay 0: they are measured once, in the end.
+        Where they are read at each step, the lengths stay 0: they are measured once, in the end.
         """
         assert self.finished is not None
         lengths = torch.zeros_like(self.inputs)
@@ -220,7 +220,7 @@ def beam_search(
         beam.finish(grown, ends)
         if not at_end:
             beam.advance(grown, ends, model_state)
-        if at_end or is_asked(length, interval):
+        if at_end or is_read(length, interval):
             is_done = None if at_end else beam.is_done(scorer, n_best, max_length)
             lengths = read_checked(beam.measure(n_best, is_done, interval), processors)
             done = [length >= 0 for length in lengths]

@@ -32,7 +32,7 @@ class FactCheck(NamedTuple):
     def count_mistakes(self, candidates: Decoded) -> Int[Tensor, "batch n"]:
         """Return the number of mistakes of each output."""
         exists: Bool[Tensor, "batch n 1"] = (candidates.scores != -torch.inf).unsqueeze(2)
-        found = torch.cat([exists.long(), candidates.tokens], dim=2).tolist()  # one question to a GPU
+        found = torch.cat([exists.long(), candidates.tokens], dim=2).tolist()  # one wait for a GPU
         counts = [
             [self.metric.count_mistakes(self.spell(row, ids), table) if real else ABSENT for real, *ids in outputs]
             for row, (outputs, table) in enumerate(zip(found, self.tables, strict=True))

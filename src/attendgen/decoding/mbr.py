@@ -92,7 +92,7 @@ def number_ngrams(
     known = grams[:, :hypotheses].flatten(1).sort(dim=1).values
     is_new = functional.pad(known[:, 1:] != known[:, :-1], (1, 0), value=False)
     numbers = is_new.long().cumsum(dim=1)
-    # a GPU is not asked: there may be as many as positions
+    # without a wait for a GPU: there may be as many as positions
     columns = known.size(1) if known.is_cuda else int(numbers[:, -1].max()) + 1
     places = torch.searchsorted(known, grams.flatten(1)).clamp(max=known.size(1) - 1)
     is_known = known.gather(1, places) == grams.flatten(1)

@@ -127,15 +127,15 @@ def process(
 
 
 def read_checked(numbers: Int[Tensor, " numbers"], processors: Sequence[LogitsProcessor]) -> list[int]:
-    """Return numbers of the device, and check in the same question what processors of the user's own have returned.
+    """Return numbers of the device, and check with the same wait what processors of the user's own have returned.
 
     Raises:
         UserError: it is not made of log-probabilities.
     """
     own = [processor for processor in processors if isinstance(processor, OwnProcessors)]
     flags = [flag for processor in own for flag in processor.are_valid]
-    asked = torch.cat([numbers, torch.stack(flags).to(numbers.dtype)]) if flags else numbers
-    found: list[int] = asked.tolist() if len(asked) else []
+    read = torch.cat([numbers, torch.stack(flags).to(numbers.dtype)]) if flags else numbers
+    found: list[int] = read.tolist() if len(read) else []
     numbers_found, rest = found[: len(numbers)], found[len(numbers) :]
     for processor in own:
         processor.check(rest[: len(processor.are_valid)])

@@ -72,7 +72,7 @@ class Decoded(NamedTuple):
 
 
 # Changes the log-probabilities of the next tokens, given the tokens of each output so far. All rows have equally many;
-# a row that has ended is dropped, or holds <pad> after <eos>, and what is returned for it does not matter.
+# a row that has ended is dropped, or holds <pad> after <eos>, and which log-probabilities it is given does not matter.
 LogitsProcessor = Callable[[Float[Tensor, "rows vocab"], Int[Tensor, "rows length"]], Float[Tensor, "rows vocab"]]
 
 # Decoding of the user's own. It is called with a model, its memory and first state, and the ids that are never chosen;

@@ -11,7 +11,7 @@ from torch import Tensor
 from attendgen.decoding.processors import Constraints, process, read_checked
 from attendgen.decoding.protocol import DecodableModel, Decoded, LogitsProcessor
 from attendgen.decoding.shared_rows import SharedRows
-from attendgen.decoding.waiting import get_interval, is_asked, send
+from attendgen.decoding.waiting import get_interval, is_read, send
 from attendgen.layers.state import count_rows, fill_tokens, take_rows
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
@@ -192,11 +192,11 @@ def greedy_or_sample(
         attention[row, length - 1] = alpha.masked_fill(ended.unsqueeze(1), 0.0)
         ended = ended if eos_id is None else ended | (last == eos_id)
         at_end = length == max_length
-        if not at_end and not is_asked(length, interval):
+        if not at_end and not is_read(length, interval):
             shared.advance(last, ended, per_input)
             continue
         is_open = ~ended.view(-1, per_input)
-        left, longest = _ask(is_open, tokens[:, :length], eos_id, interval, processors)
+        left, longest = _read_open(is_open, tokens[:, :length], eos_id, interval, processors)
         if at_end or not any(left):
             break
         kept, rows = find_open_rows(is_open, left) if drop_finished else None, None
@@ -210,7 +210,7 @@ def greedy_or_sample(
     return Decoded(tokens, log_probs.sum(dim=2), log_probs, attention)
 
 
-def _ask(
+def _read_open(
     is_open: Bool[Tensor, "batch rows"],
     tokens: Int[Tensor, "all_rows length"],
     eos_id: int | None,

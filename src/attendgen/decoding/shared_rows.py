@@ -15,9 +15,9 @@ from attendgen.layers.state import take_rows
 class SharedRows:
     """The rows of a decoding: what a model computes for them, and the distinct states that this needs.
 
-    Rows that have the same tokens have the same state. Of a hundred sampled captions of one image, most begin alike. A
-    GPU is not asked which rows are equal: after the first step it computes all of them. So does a CPU if the model
-    draws random numbers of torch's in a step, as sampled attention does: each row needs its own.
+    Rows that have the same tokens have the same state. Of a hundred sampled captions of one image, most begin alike. On
+    a GPU rows share the first step alone, because the host would have to wait to find equal rows. They share none if
+    the model draws random numbers of torch's in a step, as sampled attention does: each row needs its own.
 
     Args:
         state: the first one, a row per input.

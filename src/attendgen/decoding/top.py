@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 BLOCK = 64  # numbers
-MANY = 2**13  # numbers of a row: with fewer, or with more answers than blocks, blocks save nothing
+MANY = 2**13  # numbers of a row: with fewer, or if many are wanted, blocks save nothing
 
 
 def find_greatest(

@@ -6,19 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-INTERVAL = 4  # tokens between two questions to a GPU, which the host waits for until all before is computed
+INTERVAL = 4  # tokens between two waits for a GPU, which last until all before is computed
 
 
 def get_interval(device: torch.device) -> int:
-    """Return after how many tokens decoding asks whether outputs have ended: on a CPU after each."""
+    """Return after how many tokens decoding reads whether outputs have ended: on a CPU after each."""
     return 1 if device.type == "cpu" else INTERVAL
 
 
-def is_asked(length: int, interval: int) -> bool:
-    """Return whether decoding asks after so many tokens.
+def is_read(length: int, interval: int) -> bool:
+    """Return whether decoding reads after so many tokens which outputs have ended.
 
-    A GPU is asked after 8, 12, 16, ... tokens. An answer also says how long outputs are, so an output of 4 tokens or
-    more costs at most one question in 4 of its tokens, the last question included.
+    The host waits for a GPU after 8, 12, 16, ... tokens. The length of the outputs is read at the same time, so outputs
+    of 4 tokens or more cost at most one wait in 4 tokens, the last wait included.
     """
     return length % interval == 0 and (interval == 1 or length > interval)
 

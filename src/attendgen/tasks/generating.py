@@ -144,7 +144,7 @@ class GeneratingTask(BaseTask[VocabularyKind]):
         if self.output_vocabulary.unknown is not None:
             unknown, tokens = batch.outputs == self.output_vocabulary.unknown, is_token(batch.outputs)
             before, number = self.means.get(UNKNOWN, (0.0, 0.0))
-            found, counted = torch.stack([unknown.sum(), tokens.sum()]).tolist()  # one question to a GPU
+            found, counted = torch.stack([unknown.sum(), tokens.sum()]).tolist()  # one wait for a GPU
             self.means[UNKNOWN] = (before + found, number + counted)
         decoded = self.generate(batch)
         for observe in self.observers:

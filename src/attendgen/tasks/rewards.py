@@ -1,5 +1,6 @@
 """The reward of self-critical training: CIDEr-D of sampled captions."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -12,6 +13,8 @@ from attendgen.metrics.tokenization import is_context_free, tokenize
 from attendgen.text.protocol import VocabularyProtocol
 from attendgen.text.tokenizers import LevelTokenizer
 from attendgen.utils.special_tokens import EOS, PAD, SOS
+
+log = logging.getLogger(__name__)
 
 # scores captions of training images, given as tokens, from 0 to 10; a caption that breaks off scores less
 Reward = Callable[[Int[Tensor, " batch"], Int[Tensor, "batch captions length"]], Float[Tensor, "batch captions"]]
@@ -57,7 +60,12 @@ def list_words(vocabulary: VocabularyProtocol) -> list[list[str]] | None:
     if not isinstance(getattr(vocabulary, "tokenizer", None), LevelTokenizer):
         return None
     special = {PAD: [], SOS: [], EOS: [END]}
-    written = [token for index, token in enumerate(vocabulary.tokens) if index not in special]
-    if not all(is_context_free(token) and vocabulary.join([token, token]) == f"{token} {token}" for token in written):
-        return None
+    for index, token in enumerate(vocabulary.tokens):
+        if index in special:
+            continue
+        if vocabulary.join([token, token]) != f"{token} {token}":
+            return None
+        if not is_context_free(token):
+            log.info("the processor computes the rewards: how scores split %r depends on what stands beside it", token)
+            return None
     return [special.get(index, tokenize(token).split()) for index, token in enumerate(vocabulary.tokens)]

@@ -109,13 +109,14 @@ def use_graphs(trainer: lightning.Trainer, task: BaseTask[Any]) -> None:
     """Let a task replay its training steps, and the decoding steps of its validations, as CUDA graphs.
 
     Raises:
-        UserError: the trainer has no GPU or several, the precision scales the loss, or the task needs the processor.
+        UserError: the trainer has no GPU or several, the precision scales the loss, or the steps of the task have no
+            fixed length.
     """
     reasons = {
         "needs a GPU; use trainer=gpu": trainer.strategy.root_device.type != "cuda",
         f"not with {trainer.world_size} devices; use trainer.devices=1": trainer.world_size > 1,
         "not with trainer.precision=16-mixed; use bf16-mixed": trainer.precision == "16-mixed",
-        f"not with {type(task).__name__}, whose steps need the processor; leave it out": not task.can_be_graphed,
+        f"not with {type(task).__name__}, whose steps end when its captions do; leave it out": not task.can_be_graphed,
     }
     for reason, holds in reasons.items():
         if holds:
