@@ -85,16 +85,25 @@ class AlignedOutput:
 
     def __call__(self, features: Float[Tensor, "rows features"]) -> Float[Tensor, "rows classes"]:
         """Return log-probabilities."""
-        return self.multiply(features).log_softmax(dim=-1, dtype=torch.float)[:, : self.classes]
+        # the softmax of logits is that of logits less a number
+        logits = self._multiply_relative(features)[0] if self.is_relative else self.multiply(features)
+        return logits.log_softmax(dim=-1, dtype=torch.float)[:, : self.classes]
 
     def multiply(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows padded"]:
         """Return the logits of the classes, and after them those of the padding, which are minus infinity."""
         if not self.is_relative:
             return functional.linear(features.to(self.weight.dtype), self.weight, self.bias)
+        logits, greatest = self._multiply_relative(features)
+        return logits + greatest.float()
+
+    def _multiply_relative(
+        self, features: Float[Tensor, "*rows features"]
+    ) -> tuple[Float[Tensor, "*rows padded"], Float[Tensor, "*rows 1"]]:
+        """Return logits less the greatest of the first classes, and this one."""
         greatest = functional.linear(features, self.weight, self.bias).amax(dim=-1, keepdim=True)
         factors = torch.cat([features, torch.ones_like(greatest), -greatest], dim=-1)
         factors = functional.pad(factors, (0, self.columns.size(1) - factors.size(-1)))
-        return functional.linear(factors, self.columns) + greatest.float()
+        return functional.linear(factors, self.columns), greatest
 
 
 class DistinctRows(NamedTuple):
