@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from attendgen.data.batch import Batch, StepTotals, count_targets
 from attendgen.data.samplers import BucketSampler
-from attendgen.data.workers import share_cores
+from attendgen.data.workers import require_workers, share_cores
 from attendgen.utils.errors import UserError
 
 
@@ -215,12 +215,11 @@ def choose_workers(module: lightning.LightningDataModule, workers: int | str) ->
     Raises:
         UserError: it is neither.
     """
-    if workers == "auto":
-        devices = module.trainer.num_devices if module.trainer else 1
-        return share_cores(devices) if uses_gpu(module) else 0
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
-        raise UserError(f"data.workers={workers}: expected a whole number from 0, or auto")
-    return workers
+    require_workers(workers)
+    if isinstance(workers, int):
+        return workers
+    devices = module.trainer.num_devices if module.trainer else 1
+    return share_cores(devices) if uses_gpu(module) else 0
 
 
 def require_positive(**fields: object) -> None:

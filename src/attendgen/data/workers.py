@@ -2,6 +2,8 @@
 
 import os
 
+from attendgen.utils.errors import UserError
+
 MOST_WORKERS = 8
 
 
@@ -13,3 +15,13 @@ def count_cores() -> int:
 def share_cores(devices: int = 1) -> int:
     """Return the number of processes that read for each of some GPUs: a share of the cores, at most `MOST_WORKERS`."""
     return max(1, min(MOST_WORKERS, count_cores() // devices))
+
+
+def require_workers(workers: object) -> None:
+    """Check a number of processes.
+
+    Raises:
+        UserError: it is neither a whole number nor "auto".
+    """
+    if workers != "auto" and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 0):
+        raise UserError(f"data.workers={workers}: expected a whole number from 0, or auto")

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attendgen.decoding.protocol import DecodableModel
+from attendgen.layers.graphs import get_random_state
 from attendgen.layers.prepared import DISTINCT, MOST_TOKENS
 from attendgen.layers.state import take_rows
 
@@ -28,7 +29,7 @@ class SharedRows:
     def __init__(self, model: DecodableModel, state: Any, tokens: Int[Tensor, " inputs"], copies: int = 1) -> None:
         self.model, self.state, self.tokens = model, state, tokens
         self.can_share = copies > 1 and tokens.device.type == "cpu"
-        self.copy_of: Int[Tensor, " rows"] | None = None  # the row of the state for each row; None if they are the same
+        self.copy_of: Int[Tensor, " rows"] | None = None  # the row of the state for each row; None if each has one
         if copies > 1:
             self.copy_of = torch.arange(len(tokens), device=tokens.device).repeat_interleave(copies)
 
@@ -77,11 +78,6 @@ class SharedRows:
             first, self.copy_of = groups
             parents, tokens = parents[first], tokens[first]
         self.tokens, self.state = tokens, take_rows(self.state, parents)
-
-
-def get_random_state(device: torch.device) -> Tensor:
-    """Return the state of torch's stream of random numbers for a device; the host knows that of a GPU."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def replace_ended(

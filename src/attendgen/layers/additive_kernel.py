@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attendgen.layers.devices import is_on_gpu
+from attendgen.layers.half_precision import widen
 
 CACHED = 2**20  # numbers that fit into a processor's cache
 LARGEST_POWER = 80.0  # e^80 is a number of single precision
@@ -30,7 +31,9 @@ def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, activation: str
 
 
 class _Scores(torch.autograd.Function):
-    """Scores and their gradient, computed a few inputs or queries at a time, in single precision or better.
+    """Scores and their gradient, computed a few inputs or queries at a time.
+
+    A CPU computes them faster in single than in half precision.
 
     f(q + k) has batch x query x source x dim numbers. On a CPU a few of them at a time stay within the cache, and f is
     computed again for the gradient instead of being kept. PyTorch's tanh takes six times as long as its sigmoid on a
@@ -40,7 +43,7 @@ class _Scores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, vector: Tensor, activation: str) -> Tensor:
         dtype = query.dtype
-        query, keys, vector = (_widen(part) * (2 if activation == "tanh" else 1) for part in (query, keys, vector))
+        query, keys, vector = (widen(part) * (2 if activation == "tanh" else 1) for part in (query, keys, vector))
         ctx.save_for_backward(query, keys, vector)
         ctx.activation, ctx.dtype = activation, dtype
         scores = query.new_empty(*query.shape[:2], keys.size(1))
@@ -53,7 +56,7 @@ class _Scores(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, keys, vector = ctx.saved_tensors
-        gradient = _widen(gradient)
+        gradient = widen(gradient)
         to_query, to_keys, to_vector = torch.empty_like(query), torch.zeros_like(keys), torch.zeros_like(vector)
         for inputs, queries, hidden in _iterate_parts(query, keys, ctx.activation):
             given = gradient[inputs, queries]
@@ -95,11 +98,6 @@ def _combine(query: Tensor, keys: Tensor, activation: str) -> Tensor:
     """Return f(q + k): inputs, query, source, dim."""
     total = query.unsqueeze(2) + keys.unsqueeze(1)
     return total.relu_() if activation == "relu" else total.tanh_()
-
-
-def _widen(values: Tensor) -> Tensor:
-    """Return values in single precision at least, in which a CPU computes faster than in half precision."""
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def _iterate_parts(query: Tensor, keys: Tensor, activation: str) -> Iterator[tuple[slice, slice, Tensor]]:

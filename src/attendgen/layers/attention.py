@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from attendgen.layers.additive_kernel import additive_scores
 from attendgen.layers.deferred import DeferredSums
+from attendgen.layers.half_precision import is_half
 from attendgen.utils.errors import UserError
 
 Activation = Callable[[Tensor], Tensor]
@@ -53,7 +54,7 @@ def weigh_scores(
 
     The softmax is computed in single precision, and alpha has it.
     """
-    half = scores.dtype in (torch.bfloat16, torch.float16)
+    half = is_half(scores)
     if mask is None:
         return scores.softmax(dim=-1, dtype=torch.float if half else None)
     if isinstance(mask, Padding):  # the sum with the bias is in single precision

@@ -70,15 +70,19 @@ def refuse_waits() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
+def get_random_state(device: torch.device) -> Tensor:
+    """Return the state of torch's stream of random numbers for a device; the host knows that of a GPU."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
 @contextmanager
 def keep_random_numbers(device: torch.device) -> Iterator[None]:
     """Let the random numbers of a device stand after the block as before: recording runs a step several times."""
-    on_gpu = device.type == "cuda"
-    state = torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state()
+    state = get_random_state(device)
     try:
         yield
     finally:
-        if on_gpu:
+        if device.type == "cuda":
             torch.cuda.set_rng_state(state, device)
         else:
             torch.set_rng_state(state)

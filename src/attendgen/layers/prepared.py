@@ -10,6 +10,7 @@ from torch.nn import functional
 from attendgen.layers.attention_protocol import has_weighted_sum
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedStep
+from attendgen.layers.half_precision import is_half, widen
 from attendgen.layers.hard_attention import AttentionSampler
 from attendgen.layers.state import AttentiveState, Memory, take_rows
 
@@ -73,15 +74,14 @@ class AlignedOutput:
         self.classes = layer.out_features
         self.weight = functional.pad(layer.weight, (0, 0, 0, padding))
         self.bias = functional.pad(layer.bias, (0, padding), value=-torch.inf)
-        is_half = self.weight.dtype in (torch.bfloat16, torch.float16)
-        self.is_relative = is_half and self.classes > FEW
+        self.is_relative = is_half(self.weight) and self.classes > FEW
         if self.is_relative:
             ones = torch.ones_like(self.bias).unsqueeze(1)
             columns = torch.cat([self.weight, self.bias.unsqueeze(1), ones], dim=1)
             self.columns = functional.pad(columns, (0, -columns.size(1) % LINE))
             self.weight, self.bias = self.weight[:FEW], self.bias[:FEW]
-        elif is_half:
-            self.weight, self.bias = self.weight.float(), self.bias.float()
+        else:
+            self.weight, self.bias = widen(self.weight), widen(self.bias)
 
     def __call__(self, features: Float[Tensor, "rows features"]) -> Float[Tensor, "rows classes"]:
         """Return log-probabilities."""
@@ -213,12 +213,14 @@ class PreparedDecoder:
         if isinstance(state, TracedState):  # the first state is none
             origin, state = None if sampler is not None else state.origin, state.state
         before: AttentiveState = state._replace(hidden=state.hidden.to(dtype), cell=state.cell.float())
-        attended = self._attend(before, memory, sampler, origin)
+        rows = None if origin is None else find_distinct(origin)
+        attended = self._attend(before, memory, sampler, rows)
         weights = attended.weights
         equal = None if origin is None else find_distinct(origin * MOST_TOKENS + tokens)
         if equal is not None:
             tokens, before, attended, origin = take_rows((tokens, before, attended, origin), equal.first)
-        gates, read = self._multiply_distinct(attended.gated, before.hidden, origin)
+            rows = find_distinct(origin)
+        gates, read = self._multiply_distinct(attended.gated, before.hidden, rows)
         after = self.decoder.update(gates.add_(self.words(tokens)), before, attended)
         after = after._replace(hidden=after.hidden.to(dtype))
         traced = TracedState(after, torch.arange(len(tokens), device=tokens.device))
@@ -231,10 +233,9 @@ class PreparedDecoder:
         state: AttentiveState,
         memory: Memory,
         sampler: AttentionSampler | None,
-        origin: Int[Tensor, " rows"] | None,
+        rows: DistinctRows | None,
     ) -> AttendedStep:
         """Return what the rows attend to; the rows of an input that are equal, as after the first step, attend once."""
-        rows = None if origin is None else find_distinct(origin)
         if rows is None or len(rows.first) != len(memory.values):
             return self.decoder.attend(state, memory, sampler)
         attended: AttendedStep = self.decoder.attend(take_rows(state, rows.first), memory, sampler)
@@ -244,10 +245,9 @@ class PreparedDecoder:
         self,
         context: Float[Tensor, "rows context"],
         hidden: Float[Tensor, "rows hidden"],
-        origin: Int[Tensor, " rows"] | None,
+        rows: DistinctRows | None,
     ) -> tuple[Float[Tensor, "rows gates"], Float[Tensor, "rows features"]]:
         """Return W_z z + W_h h and R z, made once for rows that are equal."""
-        rows = None if origin is None else find_distinct(origin)
         if rows is None:
             return self._multiply(context, hidden)
         products = self._multiply(*take_rows((context, hidden), rows.first))

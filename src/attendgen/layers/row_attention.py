@@ -12,6 +12,7 @@ from attendgen.layers.attention import AdditiveAttention, can_defer_keys, weigh_
 from attendgen.layers.attention_protocol import Attention, has_scores
 from attendgen.layers.deferred import DeferredSums
 from attendgen.layers.devices import is_on_gpu
+from attendgen.layers.half_precision import widen
 from attendgen.utils.errors import UserError
 
 SPARSE = 2  # times as many places as cells: with more a grid saves no time
@@ -184,9 +185,7 @@ def weigh_grid(
         scores: of the places of a grid.
         beta: of the rows; zero for those that are not real.
     """
-    if scores.dtype in (torch.bfloat16, torch.float16):
-        scores = scores.float()
-    scores = scores.unflatten(2, grid.is_cell.shape[1:])
+    scores = widen(scores).unflatten(2, grid.is_cell.shape[1:])
     within = scores.masked_fill(~grid.is_cell.unsqueeze(1), torch.finfo(scores.dtype).min).softmax(dim=-1)
     alpha = (within * beta.to(within.dtype).unsqueeze(3)).flatten(2)
     return alpha.gather(2, grid.place_of.unsqueeze(1).expand(-1, alpha.size(1), -1))
@@ -204,8 +203,7 @@ def weigh_within_rows(
         row_of: the number of each cell's row, from 0.
         number: of rows.
     """
-    if scores.dtype in (torch.bfloat16, torch.float16):
-        scores = scores.float()
+    scores = widen(scores)
     least = torch.finfo(scores.dtype).min
     padding = None if mask is None else ~mask.unsqueeze(1)
     scores = scores if padding is None else scores.masked_fill(padding, least)

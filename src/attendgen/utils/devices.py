@@ -31,7 +31,7 @@ def require_gpu(option: str, device: torch.device) -> None:
     """Check that an option which works on GPUs alone is given for one.
 
     Raises:
-        UserError: the device is no GPU.
+        UserError: the device is not a GPU.
     """
     if device.type != "cuda":
         raise UserError(f"{option}: needs a GPU; use --device cuda, or leave it out")

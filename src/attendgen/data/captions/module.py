@@ -24,9 +24,10 @@ from attendgen.data.captions.nearest import NearestCaptions
 from attendgen.data.captions.precomputed import FeatureStore, StoredFeatures
 from attendgen.data.captions.resident import ResidentFeatures
 from attendgen.data.captions.sources import CaptionedImage, CaptionSource, ImageId
-from attendgen.data.loader import BatchSizes, choose_workers, make_bucket_loader, require_positive
+from attendgen.data.loader import BatchSizes, make_bucket_loader, require_positive
 from attendgen.data.module import BaseDataModule, canonical_split
 from attendgen.data.packed import PackedIds, without_garbage_collection
+from attendgen.data.workers import require_workers
 from attendgen.layers.encoder import ImageEncoder
 from attendgen.text.levels import make_tokenizer
 from attendgen.text.protocol import Tokenizer, VocabularyProtocol
@@ -227,8 +228,7 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
                 "model.encoder.freeze=false or .unfreeze_stages above 0: features of an encoder that is trained cannot "
                 "be cached; set data.cache=null"
             )
-        if self.workers != "auto":
-            choose_workers(self, self.workers)  # refuses what is no number
+        require_workers(self.workers)
         return cache_features(self.encoder, paths, Path(self.cache), workers=self.workers, view=view)
 
     def nearest_captions(self, number: int) -> NearestCaptions:
