@@ -1,17 +1,20 @@
 """Training steps that are recorded once per shape and replayed; without a GPU a plain function stands for a graph."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import lightning
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from attendgen.data.batch import StreamBatch
 from attendgen.decoding.config import DecodingConfig
 from attendgen.decoding.graphs import DecodingGraphs
 from attendgen.layers.graphs import MULTIPLE
 from attendgen.layers.state import map_tensors
-from attendgen.tasks.graphs import GraphedSteps, Passes, copy_tensors, list_trained, pad_to_multiple
+from attendgen.tasks.graphs import GraphedSteps, Passes, compute_passes, copy_tensors, list_trained, pad_to_multiple
 from attendgen.utils.errors import UserError
 from helpers.families import FAMILIES, Training, make_training
 from helpers.rerun import RerunRecorder
@@ -94,17 +97,66 @@ def test_contexts_of_several_lengths_share_a_graph(name):
     assert recorder.recorded == 1
 
 
-def test_gradients_of_accumulated_batches_are_added():
-    training = make_training("captioner", dropout=0.0)
-    one = run(training, None, steps=1)[0][1]
+def fit(name: str, is_graphed: bool, **settings: Any) -> dict[str, torch.Tensor]:
+    """Return the weights after a training of four batches by Lightning."""
+    task: Any
+    task, batch = make_training(name)
+    del task.log  # there is a trainer now
+    task.optimizer = partial(torch.optim.SGD, lr=0.1)  # whose steps are in proportion to the gradients
+    task.graphs = GraphedSteps(task, Recorder()) if is_graphed else None
+    options = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, max_epochs=1, **options, **settings)
+    others = batch._replace(outputs=batch.outputs.flip(0))
+    trainer.fit(task, DataLoader([batch, others, others, batch], batch_size=None))
+    return task.state_dict()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("captioner", {"accumulate_grad_batches": 2}),
+        ("captioner", {"accumulate_grad_batches": 3}),  # the last step has one batch
+        ("seq2seq, luong, input feeding", {"gradient_clip_val": 0.1}),  # two biases are only used as their sum
+    ],
+)
+def test_lightning_trains_the_same_weights(name, settings):
+    torch.testing.assert_close(fit(name, True, **settings), fit(name, False, **settings))
+
+
+def test_gradients_are_handed_over_once():
+    training = make_training("captioner")
     graphs = GraphedSteps(training.task, Recorder())
-    training.task.zero_grad()
-    for _ in range(3):
-        assert graphs(training.batch) is not None
-        assert graphs.hand_over_gradients(copy=True)
-    found = [parameter.grad for parameter in list_trained(training.task) if parameter.grad is not None]
-    torch.testing.assert_close(found, [3 * gradient for gradient in one])
-    assert not graphs.hand_over_gradients(copy=True)
+    assert graphs(training.batch) is not None
+    assert graphs.hand_over_gradients()
+    assert not graphs.hand_over_gradients()
+
+
+@pytest.mark.parametrize("name", GRAPHED)
+def test_gradients_have_memory_of_their_own(name):
+    task, batch = make_training(name)
+    passes = compute_passes(task, batch)
+    pairs = zip(list_trained(task), passes.gradients, strict=True)
+    found = [(parameter, gradient) for parameter, gradient in pairs if gradient is not None]
+    for number, (_, gradient) in enumerate(found):
+        gradient.fill_(number)
+    assert all(bool((gradient == number).all()) for number, (_, gradient) in enumerate(found))
+    assert all(parameter.stride() == gradient.stride() for parameter, gradient in found)
+
+
+def test_the_backward_pass_is_not_under_autocast():
+    task, batch = make_training("captioner")
+    weight = task.model.output.weight
+
+    def compute_loss(batch: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            return {}, (weight @ weight.T).square().sum()
+
+    task.compute_loss = compute_loss
+    exact = 4 * weight.double() @ weight.double().T @ weight.double()
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        gradients = dict(zip(list_trained(task), compute_passes(task, batch).gradients, strict=True))
+    torch.testing.assert_close(gradients[weight].double(), exact, rtol=1e-5, atol=1e-6)
 
 
 def test_recording_leaves_buffers_and_random_numbers_alone():

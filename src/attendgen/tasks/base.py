@@ -170,8 +170,8 @@ class BaseTask(lightning.LightningModule, Generic[VocabularyKind]):
 
     def backward(self, loss: Tensor, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # Lightning's
         """Back-propagate; the gradients of a replayed graph are there already."""
-        copy = self._trainer is not None and self._trainer.accumulate_grad_batches > 1
-        if self.graphs is None or not self.graphs.hand_over_gradients(copy):
+        batches = 1 if self._trainer is None else self._trainer.accumulate_grad_batches  # by which Lightning divides
+        if self.graphs is None or not self.graphs.hand_over_gradients(batches):
             super().backward(loss, *arguments, **options)
 
     def generate(self, batch: Any) -> Decoded:  # noqa: ANN401  # the batches of a subclass

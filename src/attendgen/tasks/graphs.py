@@ -4,7 +4,7 @@ A step of a small model consists of hundreds of kernels, each of which takes the
 to run. A recorded graph is launched as one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,19 +112,20 @@ class GraphedSteps:
             ) from error
         return StepGraph(replay, batch, carried, passes)
 
-    def hand_over_gradients(self, copy: bool) -> bool:
+    def hand_over_gradients(self, batches: int = 1) -> bool:
         """Add the gradients of the last replay to those of the parameters; return whether there was one.
 
         Args:
-            copy: the gradients are still needed after the next replay.
+            batches: of the optimizer step, over which gradients are averaged; they are copied if there are several,
+                because the next replay writes there again.
         """
         if self.last is None:
             return False
         for parameter, gradient in zip(list_trained(self.task), self.last.passes.gradients, strict=True):
             if gradient is not None and parameter.grad is None:
-                parameter.grad = gradient.clone() if copy else gradient
+                parameter.grad = gradient if batches == 1 else gradient / batches
             elif gradient is not None and parameter.grad is not None:
-                parameter.grad += gradient
+                parameter.grad.add_(gradient, alpha=1 / batches)
         self.last = None
         return True
 
@@ -132,9 +133,35 @@ class GraphedSteps:
 def compute_passes(task: "BaseTask[Any]", batch: Tree) -> Passes:
     """Compute a loss and its gradients."""
     terms, loss = task.compute_loss(batch)
-    gradients = torch.autograd.grad(loss, list_trained(task), allow_unused=True)
+    trained = list_trained(task)
+    with torch.autocast(loss.device.type, enabled=False):  # as Lightning's backward pass
+        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
     detached = {name: term._replace(value=term.value.detach()) for name, term in terms.items()}
-    return Passes(detached, list(gradients), task.get_carried(batch))
+    return Passes(detached, separate(gradients, trained), task.get_carried(batch))
+
+
+def separate(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return gradients as `backward` leaves them: each in memory of its own, with the strides of its parameter.
+
+    Two summands have one tensor as their gradient, which clipping would scale twice.
+    """
+    taken: list[tuple[int, int]] = []
+    separated: list[Tensor | None] = []
+    for gradient, parameter in zip(gradients, parameters, strict=True):
+        if gradient is not None:
+            begin, end = find_memory(gradient)
+            is_shared = any(begin < other_end and other < end for other, other_end in taken)
+            if is_shared or gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            taken.append(find_memory(gradient))
+        separated.append(gradient)
+    return separated
+
+
+def find_memory(tensor: Tensor) -> tuple[int, int]:
+    """Return the addresses at which the memory of a tensor begins and ends."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def list_trained(task: "BaseTask[Any]") -> list[torch.nn.Parameter]:
