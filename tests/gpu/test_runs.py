@@ -22,7 +22,8 @@ ON_GPU = ["trainer=gpu", "callbacks.samples=null", "validate_every=2"]
 MONITORED = ["monitor.metric=val/cross_entropy", "monitor.mode=min"]
 UNSCORED = ["task.metrics=[]", *MONITORED]  # without pycocoevalcap
 PLAINLY = {
-    "flickr8k_soft": [*STEPS["flickr8k_soft"], *UNSCORED],
+    "flickr8k_soft": [*STEPS["flickr8k_soft"], *UNSCORED, "trainer.accumulate_grad_batches=2"],
+    "toy_chat": [*STEPS["toy_chat"], "model/decoder=luong", "trainer.gradient_clip_val=0.1"],
     "novels_lstm": ["task/optimizer=adam", *PLAIN, "model.ngram_dropout=0.0"],
 }
 QUICK = ["callbacks.samples=null", "+trainer.limit_val_batches=1"]
@@ -47,6 +48,12 @@ def test_a_compiled_training_is_the_plain_one(train: Train, experiment: str) -> 
         read(train(experiment, *settings, f"trainer.compile={choice}", name=choice)) for choice in ("false", "true")
     )
     torch.testing.assert_close(compiled["state_dict"], plain["state_dict"], rtol=1e-3, atol=1e-4)  # TF32
+
+
+def test_a_compiled_run_goes_on_from_its_state(train: Train) -> None:
+    folder = train("novels_lstm", *ON_GPU, "trainer.compile=true", "callbacks.last.minutes=0", "steps=6")
+    run_hydra([f"resume={folder}", "steps=12"])
+    assert read(folder)["global_step"] == 12
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])

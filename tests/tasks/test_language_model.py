@@ -80,7 +80,11 @@ def test_reset_rows_start_from_the_initial_state_and_gradients_stop():
 def test_model_that_reads_windows_refuses_streams(data):
     vocabulary = data.build_vocabulary()
     model = ContextLanguageModel(len(vocabulary), GeneralAttention, embedding_dim=4, encoder_hidden=4, hidden=4)
-    message = refusal(make_trainer().validate, make_task(model, vocabulary), datamodule=data, verbose=False)
+    task = make_task(model, vocabulary)
+    ids = torch.ones(2, 3, dtype=torch.long)
+    recorded = refusal(task.get_carried, StreamBatch(ids, ids, torch.tensor([True, True])))
+    message = refusal(make_trainer().validate, task, datamodule=data, verbose=False)
+    assert message == recorded
     assert "data.stateful=true: this model reads windows; use model=lm_lstm" in message
 
 

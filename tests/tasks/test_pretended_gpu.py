@@ -5,6 +5,9 @@ import contextlib
 import pytest
 import torch
 
+from attendgen.data.batch import count_targets
+from attendgen.layers.state import iterate_tensors
+from attendgen.utils.special_tokens import EOS, PAD
 from helpers.families import FAMILIES, WITHOUT_CHANCE, make_training
 from helpers.pretended_gpu import GPU, Pretended, Record, autocast, pretend, pretend_training, pretended_gpu
 
@@ -42,6 +45,13 @@ def test_the_loss_is_that_of_a_cpu(name: str) -> None:
     assert take_step(name, torch.bfloat16, WITHOUT_CHANCE)[0] == pytest.approx(expected, rel=0.02, abs=0.02)
 
 
+def test_totals_that_a_batch_lacks_are_counted_on_its_device() -> None:
+    with pretended_gpu() as record:
+        totals = count_targets(pretend(torch.tensor([[5, 6, EOS], [EOS, PAD, PAD]])))
+    assert [part.held.item() for part in totals] == [2, 2, 4]
+    assert not record.waits
+
+
 @pytest.mark.parametrize("name", ENDS)
 def test_rewards_and_loss_of_given_samples_do_not_wait(name: str) -> None:
     assert not take_step(name, None, WITHOUT_CHANCE)[1].waits
@@ -57,6 +67,8 @@ def test_a_carried_state_is_saved_on_the_cpu_and_restored_to_the_device(name: st
         assert not any(isinstance(part, Pretended) for part in checkpoint["recurrent"][0])
         resumed, batch = pretend_training(training)
         resumed.on_load_checkpoint(checkpoint)
+        # recorded steps copy the state from there
+        assert all(isinstance(part, Pretended) for part in iterate_tensors(resumed.get_carried(batch)))
         losses = [each.training_step(batch, 1).held for each in (task, resumed)]
     torch.testing.assert_close(*losses)
 

@@ -87,7 +87,7 @@ Batch = PairBatch | WindowBatch | StreamBatch | CaptionBatch | TableBatch
 def count_targets(outputs: Int[Tensor, "batch *captions time"]) -> StepTotals:
     """Return the totals of one batch, from its outputs; a row of <pad> is not a sequence."""
     mask = is_token(outputs)
-    counts = (mask.new_tensor(len(outputs), dtype=torch.float), mask.any(dim=-1).sum(), mask.sum())
+    counts = (mask.new_full((), len(outputs), dtype=torch.float), mask.any(dim=-1).sum(), mask.sum())
     return StepTotals(*(number.float() for number in counts))
 
 

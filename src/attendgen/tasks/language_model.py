@@ -105,18 +105,30 @@ class LanguageModelTask(BaseTask[VocabularyProtocol]):
         """
         if isinstance(batch, WindowBatch):
             return Predictions(*self.model(batch.context, batch.inputs))
+        return self.recurrent[stage].read(self._require_stateful(), batch)
+
+    def _require_stateful(self) -> StatefulModel:
+        """Return the model.
+
+        Raises:
+            UserError: it reads windows, not streams.
+        """
         if not isinstance(self.model, StatefulModel):
             raise UserError("data.stateful=true: this model reads windows; use model=lm_lstm or data.stateful=false")
-        return self.recurrent[stage].read(self.model, batch)
+        return self.model
 
     def get_carried(self, batch: WindowBatch | StreamBatch) -> Any:  # noqa: ANN401  # a tree of tensors
-        """Return the recurrent state that a training batch of streams continues: at first, the initial one."""
+        """Return the recurrent state that a training batch of streams continues: at first, the initial one.
+
+        Raises:
+            UserError: see `predict`.
+        """
         if not isinstance(batch, StreamBatch):
             return None
         state = self.recurrent["train"].state
         if state is None or count_rows(state) != len(batch.reset):
-            return self.model.initial_state(len(batch.reset))
-        return state
+            return self._require_stateful().initial_state(len(batch.reset))
+        return map_tensors(lambda part: part.to(batch.reset.device), state)  # that of a checkpoint is on the CPU
 
     def set_carried(self, state: Any) -> None:  # noqa: ANN401  # a tree of tensors
         """Set the recurrent state that the next training batch continues."""
