@@ -50,8 +50,11 @@ class CudaRecorder:
         finally:
             torch.cuda.current_stream().wait_stream(side)
         graph, self.stream = torch.cuda.CUDAGraph(), self.stream or torch.cuda.Stream()
-        # the thread that pins the next batch's memory may go on
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),  # PyTorch 2.9 stays on the stream of a recording that fails
+            # the thread that pins the next batch's memory may go on
+            torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"),
+        ):
             outputs = function()
         self.pool = self.pool or graph.pool()
         return graph.replay, outputs
