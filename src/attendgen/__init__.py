@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from attendgen.utils.lazy import attach
+from attendgen.utils.openmp import choose_waiting
 
 if TYPE_CHECKING:
     from attendgen.evaluation.bootstrap import Comparison as Comparison
@@ -43,10 +44,7 @@ __all__ = [
 
 __version__ = "0.2.0"
 
-# OpenMP's threads spin at barriers by default; if another process needs their core, small models then train several
-# times slower. The policy is read when torch is imported.
-if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-    os.environ["OMP_WAIT_POLICY"] = "passive"
+choose_waiting(os.environ)
 
 # importing torch takes seconds: only when it is needed
 __getattr__, __dir__ = attach(

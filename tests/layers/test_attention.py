@@ -14,6 +14,7 @@ from attendgen.layers.attention import (
     attend,
     weigh_scores,
 )
+from attendgen.layers.attention_protocol import prepare_keys
 from attendgen.utils.errors import UserError
 
 QUERY, MEMORY, KEY = 4, 6, 5
@@ -193,6 +194,53 @@ def test_fused_scores_equal_the_equation_up_to_a_constant_per_query(activation, 
     assert found.dtype == dtype
     near = {torch.float: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 2**-8, "atol": 1e-5}}[dtype]
     torch.testing.assert_close(found.double(), expected + constant, **near)
+
+
+@pytest.mark.parametrize(("of_query", "of_keys"), [(1, 1), (30, 30), (200, 30)], ids=["small", "large", "saturated"])
+@pytest.mark.parametrize("dtype", [torch.float, torch.bfloat16])
+def test_scores_of_prepared_keys_equal_the_equation_up_to_a_constant_per_query(dtype, of_query, of_keys):
+    query, keys = (size * torch.randn(3, number, KEY).clamp(-1, 1) for size, number in ((of_query, 5), (of_keys, 4)))
+    query, keys, vector = query.to(dtype), keys.to(dtype), torch.randn(KEY).to(dtype)
+    prepared = additive_kernel.prepare_keys(keys)
+    assert prepared is not None
+    found = additive_kernel.score_prepared(query, prepared, vector)
+    expected = torch.tanh(query.double().unsqueeze(2) + keys.double().unsqueeze(1)) @ vector.double()
+    near = {torch.float: {"rtol": 1e-5, "atol": 2e-5}, torch.bfloat16: {"rtol": 2**-8, "atol": 1e-5}}[dtype]
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected + vector.double().sum(), **near)
+
+
+def test_keys_with_a_gradient_in_double_precision_or_too_large_are_not_prepared():
+    keys = torch.randn(2, 4, KEY)
+    assert additive_kernel.prepare_keys(keys[:, :0]) is None
+    assert additive_kernel.prepare_keys(keys.requires_grad_()) is None
+    assert additive_kernel.prepare_keys(keys.detach().double()) is None
+    assert additive_kernel.prepare_keys(keys.detach() * 1000) is None
+
+
+class Louder(AdditiveAttention):
+    """An attention layer with scores of its own."""
+
+    def score_keys(self, query, keys):
+        return 2 * super().score_keys(query, keys)
+
+
+@torch.no_grad()
+def test_layers_that_define_their_scores_anew_are_given_their_own_keys():
+    memory = torch.randn(2, 4, MEMORY)
+    for layer, is_prepared in (
+        (AdditiveAttention(QUERY, MEMORY, KEY), True),
+        (Louder(QUERY, MEMORY, KEY), False),
+        (AdditiveAttention(QUERY, MEMORY, KEY, "relu"), False),
+        (AdditiveAttention(QUERY, MEMORY, KEY, layers=2), False),
+        (AdditiveAttention(QUERY, MEMORY, KEY, fused=False), False),
+        (GeneralAttention(QUERY, MEMORY), False),
+    ):
+        found = prepare_keys(layer, layer.keys(memory))
+        assert isinstance(found, additive_kernel.ExponentialKeys) == is_prepared
+        query = torch.randn(2, 3, QUERY)
+        expected = layer(query, layer.keys(memory), memory)
+        torch.testing.assert_close(layer(query, found, memory), expected)
 
 
 def test_unknown_activations_and_numbers_of_layers_are_refused():

@@ -3,7 +3,9 @@ from functools import partial
 import pytest
 import torch
 
+from attendgen.layers.additive_kernel import ExponentialKeys
 from attendgen.layers.attention import AdditiveAttention, GeneralAttention
+from attendgen.layers.attention_protocol import prepare_keys
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.multi_head import MultiHeadAttention
 from attendgen.layers.row_attention import RowAttention
@@ -23,6 +25,10 @@ def test_weights_are_those_of_the_row_times_those_within_it(kind, rows, is_grid)
     keys = layer.keys(memory, rows)
     assert (keys.grid is not None) == is_grid
     context, alpha = layer(query, keys, memory, rows > 0)
+    with torch.no_grad():
+        prepared = prepare_keys(layer, layer.keys(memory, rows))
+        assert isinstance(prepared.cells, ExponentialKeys) == (kind is AdditiveAttention)
+        torch.testing.assert_close(layer(query, prepared, memory, rows > 0), (context, alpha))
     torch.testing.assert_close(alpha.sum(dim=-1), torch.ones(2, 3))
     for b, row_of in enumerate(rows.tolist()):
         numbers = sorted(set(row_of) - {0})

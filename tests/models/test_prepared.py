@@ -15,6 +15,7 @@ from attendgen.layers.attention_unit import AttentionUnit
 from attendgen.layers.luong import LuongDecoder
 from attendgen.layers.prepared import prepare_decoding
 from attendgen.layers.records import RecordEncoder
+from attendgen.layers.row_attention import RowAttention
 from attendgen.layers.state import map_tensors, repeat_rows
 from attendgen.layers.tables import Cells
 from attendgen.models.captioner import Captioner
@@ -48,9 +49,8 @@ def make_sources() -> torch.Tensor:
 def make_writer(**settings: Any) -> TableToText:
     sizes = {f"{name}_vocab_size": 12 for name in ("kind", "entity", "value", "place")}
     encoder = partial(RecordEncoder, dim=6, embedding_dim=4)
-    return TableToText(
-        **sizes, target_vocab_size=VOCABULARY, encoder=encoder, attention=GeneralAttention, **SMALL | settings
-    )
+    settings = {"attention": GeneralAttention, **SMALL, **settings}
+    return TableToText(**sizes, target_vocab_size=VOCABULARY, encoder=encoder, **settings)
 
 
 def make_tables() -> Cells:
@@ -74,6 +74,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "translator, luong": (partial(make_translator, decoder=LuongDecoder), make_sources),
     "writer": (make_writer, make_tables),
     "writer, copying": (partial(make_writer, copy="mixture", decoder=partial(AttentionUnit, looks=1)), make_tables),
+    "writer, rows": (partial(make_writer, attention=RowAttention), make_tables),
     "ensemble of captioners": (make_ensemble_of_captioners, make_images),
     "ensemble of translators": (lambda: Ensemble([lambda **_: make_translator()] * 2), make_sources),
 }

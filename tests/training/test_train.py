@@ -1,10 +1,8 @@
 """What a training leaves, and what it depends on."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,20 +61,6 @@ def test_a_training_on_the_cpu_says_that_there_is_a_gpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     assert ("trainer=gpu" in str(describe_unused_gpu(torch.device(device)))) == told
-
-
-@pytest.mark.parametrize(
-    ("given", "policy"),
-    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "1000"}, None)],
-)
-def test_openmp_waits_passively_unless_the_user_says_otherwise(given: dict[str, str], policy: str | None) -> None:
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-    variables = {name: value for name, value in os.environ.items() if name not in names}
-    code = "import attendgen, os, sys; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
-    run = subprocess.run(
-        [sys.executable, "-c", code], env={**variables, **given}, capture_output=True, text=True, check=True
-    )
-    assert run.stdout.split() == [str(policy), "False"]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(runs: SharedRuns, train: Train) -> None:

@@ -1,10 +1,11 @@
 """The fast path of additive attention's scores: v . f(q + k) without keeping f(q + k)."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -13,7 +14,15 @@ from attendgen.layers.half_precision import widen
 
 CACHED = 2**20  # numbers that fit into a processor's cache
 LARGEST_POWER = 80.0  # e^80 is a number of single precision
+LARGEST_KEY = 65.0
+LARGEST_QUERY = 85.0  # with the largest key of the other sign sigmoid(q + k) is still 0 or 1 in single precision
 MANY_QUERIES = 8  # of an input
+
+
+class ExponentialKeys(NamedTuple):
+    """Keys of decoding on a CPU, where the same ones are scored at each step: e^(-2 k), in single precision."""
+
+    values: Float[Tensor, "batch source key"]
 
 
 def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, activation: str) -> Tensor:
@@ -28,6 +37,30 @@ def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, activation: str
     """
     scores = _ScoresOnGPU if is_on_gpu(keys) else _Scores
     return scores.apply(query, keys, vector, activation)
+
+
+def prepare_keys(keys: Float[Tensor, "batch source key"]) -> ExponentialKeys | None:
+    """Return keys for many calls of `score_prepared`.
+
+    None if they are on a GPU, in double precision, or too large, or if there are none or they have a gradient.
+    """
+    if is_on_gpu(keys) or keys.requires_grad or keys.dtype == torch.double or not keys.numel():
+        return None
+    keys = widen(keys) * 2
+    return ExponentialKeys(keys.neg_().exp_()) if bool(keys.abs().max() <= LARGEST_KEY) else None
+
+
+def score_prepared(query: Tensor, keys: ExponentialKeys, vector: Tensor) -> Tensor:
+    """Return v . tanh(q + k) less a constant per query, see `additive_scores`; without a gradient.
+
+    tanh(q + k) = 2 / (1 + e^(-2 q) e^(-2 k)) - 1 takes one exponential per query.
+    """
+    exponentials = (widen(query) * -2).clamp_(-LARGEST_QUERY, LARGEST_QUERY).exp_()
+    scores = exponentials.new_empty(*query.shape[:2], keys.values.size(1))
+    vector = 2 * widen(vector)
+    for inputs, queries, hidden in _combine_parts(exponentials, keys.values, _invert_product):
+        scores[inputs, queries] = _multiply(hidden, vector)
+    return scores.to(query.dtype)
 
 
 class _Scores(torch.autograd.Function):
@@ -48,8 +81,7 @@ class _Scores(torch.autograd.Function):
         ctx.activation, ctx.dtype = activation, dtype
         scores = query.new_empty(*query.shape[:2], keys.size(1))
         for inputs, queries, hidden in _iterate_parts(query, keys, activation):
-            part = torch.mv(hidden.flatten(0, 2), vector)
-            scores[inputs, queries] = part.view(hidden.shape[:3])
+            scores[inputs, queries] = _multiply(hidden, vector)
         return scores.to(dtype)
 
     @staticmethod
@@ -101,28 +133,44 @@ def _combine(query: Tensor, keys: Tensor, activation: str) -> Tensor:
 
 
 def _iterate_parts(query: Tensor, keys: Tensor, activation: str) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield inputs, queries, and their relu(q + k) or sigmoid(q + k), in memory that is written to again.
+    """Yield inputs, queries, and their relu(q + k) or sigmoid(q + k), see `_combine_parts`.
 
     sigmoid(q + k) = 1 / (1 + e^-q e^-k) takes one exponential for each query and key, and none for each pair. With few
     queries that saves nothing.
     """
+    if activation == "relu":
+        combine = _add_relu
+    elif query.size(1) >= MANY_QUERIES and bool(query.abs().max() + keys.abs().max() <= LARGEST_POWER):
+        query, keys, combine = query.neg().exp_(), keys.neg().exp_(), _invert_product
+    else:
+        combine = _add_sigmoid
+    return _combine_parts(query, keys, combine)
+
+
+def _combine_parts(
+    query: Tensor, keys: Tensor, combine: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield inputs, queries, and what a function makes of these and the keys, in memory that is written to again."""
     batch, number, _ = query.shape
     at_once = min(number, max(1, CACHED // keys[0].numel()))
     step = max(1, CACHED // (at_once * keys[0].numel()))
     memory = query.new_empty(min(step, batch) * at_once * keys[0].numel())
-    if activation == "relu":
-        combine = _add_relu
-    elif number >= MANY_QUERIES and bool(query.abs().max() + keys.abs().max() <= LARGEST_POWER):
-        query, keys, combine = query.neg().exp_(), keys.neg().exp_(), _invert_product
-    else:
-        combine = _add_sigmoid
     for start in range(0, batch, step):
         inputs = slice(start, start + step)
         for first in range(0, number, at_once):
             queries = slice(first, first + at_once)
             pair = query[inputs, queries].unsqueeze(2), keys[inputs].unsqueeze(1)
-            shape = torch.broadcast_shapes(pair[0].shape, pair[1].shape)
+            shape = (*pair[0].shape[:2], *keys.shape[1:])
             yield inputs, queries, combine(*pair, memory[: math.prod(shape)].view(shape))
+
+
+def _multiply(hidden: Tensor, vector: Tensor) -> Tensor:
+    """Return the products of hidden, [inputs, query, source, dim], and v.
+
+    As one product of a matrix and a vector they are computed by one thread.
+    """
+    rows = hidden.flatten(1, 2) if len(hidden) > 1 else hidden[0]
+    return torch.bmm(vector.expand(len(rows), 1, -1), rows.transpose(1, 2)).view(hidden.shape[:3])
 
 
 def _add_relu(query: Tensor, keys: Tensor, memory: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from attendgen.layers.additive_kernel import additive_scores
+from attendgen.layers.additive_kernel import ExponentialKeys, additive_scores, prepare_keys, score_prepared
 from attendgen.layers.deferred import DeferredSums
 from attendgen.layers.half_precision import is_half
 from attendgen.utils.errors import UserError
@@ -214,17 +214,26 @@ class AdditiveAttention(nn.Module):
     def forward(
         self,
         query: Float[Tensor, "batch query dim"],
-        keys: Float[Tensor, "batch source key"],
+        keys: Float[Tensor, "batch source key"] | ExponentialKeys,
         memory: Float[Tensor, "batch source memory"],
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
         """Return the context of each query, and alpha."""
         return attend(self.score_keys(self.query_proj(query), keys), memory, mask)
 
+    def prepare_keys(
+        self, keys: Float[Tensor, "batch source key"]
+    ) -> Float[Tensor, "batch source key"] | ExponentialKeys:
+        """Return keys for many steps without a gradient, see `attention_protocol.prepare_keys`."""
+        prepared = prepare_keys(keys) if self.fused and self.inner is None and self.activation == "tanh" else None
+        return keys if prepared is None else prepared
+
     def score_keys(
-        self, query: Float[Tensor, "batch query key"], keys: Float[Tensor, "batch source key"]
+        self, query: Float[Tensor, "batch query key"], keys: Float[Tensor, "batch source key"] | ExponentialKeys
     ) -> Float[Tensor, "batch query source"]:
-        """Return the scores of W q."""
+        """Return the scores of W q; the keys may be those of `prepare_keys`."""
+        if isinstance(keys, ExponentialKeys):
+            return score_prepared(query, keys, self.score.weight.squeeze(0))
         if self.fused and self.inner is None:
             vector = self.score.weight.squeeze(0).to(query.dtype)
             return additive_scores(query, keys.to(query.dtype), vector, self.activation)

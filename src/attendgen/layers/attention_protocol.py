@@ -105,6 +105,23 @@ def make_keys(
     return attention.keys(values, rows) if uses_rows(attention) else attention.keys(values)
 
 
+def prepare_keys(attention: Any, keys: Any) -> Any:
+    """Return keys with which many steps without a gradient take less time.
+
+    A layer may offer them by a method `prepare_keys(keys)`; it is then called with these. A subclass that defines
+    another `forward`, `keys` or `score_keys` must define it, too.
+    """
+    own = {"forward", "keys", "score_keys"}
+    if not has_weighted_sum(attention) or own & vars(attention).keys():
+        return keys
+    for kind in type(attention).__mro__:
+        if "prepare_keys" in vars(kind):
+            return attention.prepare_keys(keys)
+        if own & vars(kind).keys():
+            return keys
+    return keys
+
+
 def start_past(attention: Any, memory: Memory) -> AttentionPast | None:
     """Return the past before the first step, zeros; None if the layer does not use it."""
     if not uses_past(attention):

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attendgen.layers.attention_protocol import has_weighted_sum
+from attendgen.layers.attention_protocol import has_weighted_sum, prepare_keys
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedStep
 from attendgen.layers.half_precision import is_half, widen
@@ -187,7 +187,8 @@ class PreparedDecoder:
         tokens: int,
         readout: Float[Tensor, "features memory"] | None = None,
     ) -> None:
-        self.decoder, self.readout, self.memory = decoder, readout, memory
+        self.decoder, self.readout = decoder, readout
+        self.memory = memory._replace(keys=prepare_keys(decoder.attention, memory.keys))
         self.words = WordTable(embedding, decoder.input_gates)
         _, source, dim = memory.values.shape
         self.is_projected = decoder.gate_commutes and has_weighted_sum(decoder.attention) and tokens >= TOKENS * source
@@ -196,7 +197,7 @@ class PreparedDecoder:
             of_context = decoder.recurrent_gates.weight[:, :dim]
             maps = of_context if readout is None else torch.cat([of_context, readout])
             values = functional.linear(memory.values, maps)
-            self.memory = memory._replace(
+            self.memory = self.memory._replace(
                 values=torch.cat([values, memory.values], dim=-1) if readout is None else values
             )
 

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attendgen.layers.additive_kernel import ExponentialKeys
 from attendgen.layers.attention import AdditiveAttention, can_defer_keys, weigh_scores
-from attendgen.layers.attention_protocol import Attention, has_scores
+from attendgen.layers.attention_protocol import Attention, has_scores, prepare_keys
 from attendgen.layers.deferred import DeferredSums
 from attendgen.layers.devices import is_on_gpu
 from attendgen.layers.half_precision import widen
@@ -28,8 +29,8 @@ class RowKeys(NamedTuple):
         grid: None if the cells are not in one.
     """
 
-    cells: Float[Tensor, "batch places key"]
-    rows: Float[Tensor, "batch rows row_key"]
+    cells: Float[Tensor, "batch places key"] | DeferredSums | ExponentialKeys
+    rows: Float[Tensor, "batch rows row_key"] | DeferredSums | ExponentialKeys
     row_of: Int[Tensor, "batch cells"]
     is_row: Bool[Tensor, "batch rows"]
     grid: "Grid | None" = None
@@ -106,6 +107,11 @@ class RowAttention(nn.Module):
         means = self.rows.defer_keys(keys.rows, rows, time) if can_defer_keys(self.rows) else keys.rows
         return keys._replace(cells=cells, rows=means)
 
+    def prepare_keys(self, keys: RowKeys) -> RowKeys:
+        """Return keys for many steps without a gradient, see `attention_protocol.prepare_keys`."""
+        cells, means = prepare_keys(self.cells, keys.cells), prepare_keys(self.rows, keys.rows)
+        return keys._replace(cells=cells, rows=means)
+
     def forward(
         self,
         query: Float[Tensor, "batch query dim"],
@@ -125,7 +131,9 @@ class RowAttention(nn.Module):
 
 
 def score_queries(
-    attention: Any, query: Float[Tensor, "batch query dim"], keys: Float[Tensor, "batch source key"] | DeferredSums
+    attention: Any,
+    query: Float[Tensor, "batch query dim"],
+    keys: Float[Tensor, "batch source key"] | DeferredSums | ExponentialKeys,
 ) -> Float[Tensor, "batch query source"]:
     """Return the scores of a `ScoringAttention`."""
     weight = attention.query_weight

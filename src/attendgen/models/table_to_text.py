@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.attention_protocol import Attention, uses_rows
+from attendgen.layers.attention_protocol import Attention, prepare_keys, uses_rows
 from attendgen.layers.attention_unit import AttentionUnit
 from attendgen.layers.copying import Copies, JointCopy, MixtureCopy, find_copies, mix_copies
 from attendgen.layers.decoder import Decoder, HardDecoder
@@ -206,7 +206,9 @@ class TableToText(nn.Module):
         decoder = self.decoder
         can_prepare = type(decoder) is AttentionUnit and decoder.fast and not self.training
         own = type(self).step is not TableToText.step or {"step", "attend_step"} & vars(decoder).keys()
-        return (self if own or not can_prepare else PreparedTableToText(self)), memory
+        if own or not can_prepare:
+            return self, memory
+        return PreparedTableToText(self), memory._replace(keys=prepare_keys(decoder.attention, memory.keys))
 
     def predict(
         self,
