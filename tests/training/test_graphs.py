@@ -13,6 +13,7 @@ from attendgen.tasks.base import BaseTask
 from attendgen.tasks.graphs import GraphedSteps
 from attendgen.training import trainer as trainer_module
 from attendgen.training.trainer import use_graphs
+from helpers.errors import refusal
 from helpers.families import make_training
 from helpers.rerun import RerunRecorder
 from helpers.runs import train
@@ -25,6 +26,13 @@ def test_training_and_validation_are_compiled() -> None:
     use_graphs(trainer, task)
     assert isinstance(task.graphs, GraphedSteps)
     assert isinstance(task.decoding_graphs, DecodingGraphs)
+
+
+def test_a_strategy_for_several_devices_is_refused_on_one() -> None:
+    trainer = lightning.Trainer(accelerator="cpu", devices=1, strategy="ddp", logger=False, enable_checkpointing=False)
+    trainer.strategy.parallel_devices = [torch.device("cuda:0")]
+    message = refusal(use_graphs, trainer, make_training("captioner").task)
+    assert message == "trainer.compile=true: not with DDPStrategy; use trainer=gpu"
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loops.fetchers import _DataFetcher
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from omegaconf import DictConfig, open_dict
 
 from attendgen.callbacks.batch_norm import SharedStatistics
@@ -109,12 +109,15 @@ def use_graphs(trainer: lightning.Trainer, task: BaseTask[Any]) -> None:
     """Let a task replay its training steps, and the decoding steps of its validations, as CUDA graphs.
 
     Raises:
-        UserError: the trainer has no GPU or several, the precision scales the loss, or the steps of the task have no
-            fixed length.
+        UserError: the trainer has no GPU or several, or a strategy for several; the precision scales the loss; or the
+            steps of the task have no fixed length.
     """
+    # DistributedDataParallel keeps the ends of all backward passes on another stream, which no graph can record
+    is_parallel = not isinstance(trainer.strategy, SingleDeviceStrategy)
     reasons = {
         "needs a GPU; use trainer=gpu": trainer.strategy.root_device.type != "cuda",
-        f"not with {trainer.world_size} devices; use trainer.devices=1": trainer.world_size > 1,
+        f"not with {trainer.world_size} devices; use trainer=gpu trainer.devices=1": trainer.world_size > 1,
+        f"not with {type(trainer.strategy).__name__}; use trainer=gpu": is_parallel,
         "not with trainer.precision=16-mixed; use bf16-mixed": trainer.precision == "16-mixed",
         f"not with {type(task).__name__}, whose steps end when its captions do; leave it out": not task.can_be_graphed,
     }
