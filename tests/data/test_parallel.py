@@ -110,9 +110,11 @@ def test_vocabularies_are_of_the_training_pairs_alone(tmp_path, train, level):
 
 
 def test_rare_tokens_become_unknown(train):
+    pairs = [*PAIRS, ("oui", PAIRS[0][1])]  # one target occurs twice
+    train.write_text(lines(pairs), encoding="utf-8")
     data = ParallelDataModule(str(train), level="words", min_frequency=2)
     vocabulary = data.build_vocabulary().source
-    counts = Counter(word for source, _ in PAIRS for word in vocabulary.split(source))
+    counts = Counter(word for source, _ in pairs for word in vocabulary.split(source))
     assert set(vocabulary.tokens) - set(vocabulary.specials) == {word for word, n in counts.items() if n >= 2}
     assert data.dataset("train").ids[1][0] == [vocabulary.unknown]
 

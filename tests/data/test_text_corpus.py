@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attendgen.data.module import SPLITS
-from attendgen.data.text_corpus import TextDataModule, find_text_files, split_text
+from attendgen.data.text_corpus import TextDataModule, find_text_files, require_split_ratios, split_text
 from attendgen.utils.special_tokens import PAD
 from helpers.errors import refusal
 
@@ -48,6 +48,31 @@ def test_each_file_is_split_separately(root):
         assert "".join(parts) == text
         assert [len(part) / len(text) for part in parts] == pytest.approx([0.9, 0.05, 0.05], abs=1 / len(text))
     assert data.texts("dev") == data.texts("val")
+
+
+def test_text_files_are_found_whatever_the_case_of_their_endings(tmp_path):
+    for name in ("b.txt", "A.TXT", "c.Txt", "d.md"):
+        (tmp_path / name).write_text("text")
+    assert [path.name for path in find_text_files(tmp_path)] == ["A.TXT", "b.txt", "c.Txt"]
+
+
+def test_link_to_a_file_that_is_gone_is_named(tmp_path):
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    for cache in (None, str(tmp_path / "cache")):
+        message = refusal(module(tmp_path, cache=cache).build_vocabulary)
+        assert message.startswith(f"{tmp_path / 'gone.txt'}: No such file")
+
+
+@pytest.mark.parametrize("ratios", [[90, 5], [1, 0, 0], ["a", "b", "c"], "955", 5, [1, 1, float("nan")]])
+def test_shares_that_are_not_three_positive_numbers_are_refused(ratios):
+    assert refusal(require_split_ratios, ratios).startswith(f"data.split_ratios={ratios}: give three positive numbers")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("split_ratios", [90, 5]), ("context_len", -3), ("short_context_prob", 7.0)]
+)
+def test_settings_out_of_range_are_named(tmp_path, name, value):
+    assert refusal(module, tmp_path, **{name: value}).startswith(f"data.{name}={value}: ")
 
 
 def test_evaluation_predicts_every_character_once(root):

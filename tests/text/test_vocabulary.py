@@ -4,9 +4,11 @@ from collections import Counter
 
 import pytest
 
+from attendgen.text.levels import make_tokenizer
 from attendgen.text.vocabulary import PairVocabulary, Vocabulary, load_vocabulary, save_vocabulary
 from attendgen.utils.errors import UserError
 from attendgen.utils.special_tokens import EOS, PAD, SOS
+from helpers.errors import refusal
 from helpers.sentences import SENTENCES, collapse_spaces
 
 
@@ -24,6 +26,19 @@ def test_ids_are_in_order_of_frequency_after_the_special_tokens():
     assert [vocabulary.ids[token] for token in ("<pad>", "<sos>", "<eos>")] == [PAD, SOS, EOS]
     assert [vocabulary.tokens[index] for index in vocabulary.encode("dab")] == ["d", "a", "b"]
     assert vocabulary.sizes() == {"vocab_size": len(vocabulary)}
+
+
+@pytest.mark.parametrize("level", ["characters", "words", "caption"])
+def test_a_frequency_that_no_token_has_is_refused(level):
+    message = refusal(Vocabulary.build, ["a dog", "a cat"], level, min_frequency=100)
+    most = {"characters": "'a', occurs 3 times", "words": "'a', occurs 2 times", "caption": "'a', occurs 2 times"}
+    assert message.startswith("data.min_frequency=100: no token of the training texts is as frequent")
+    assert most[level] in message
+    assert len(Vocabulary.build([], level, min_frequency=100)) == 4
+
+
+def test_a_negative_frequency_is_refused():
+    assert refusal(make_tokenizer, "words", min_frequency=-1).startswith("data.min_frequency=-1: expected a whole")
 
 
 def test_min_frequency_and_max_size_leave_out_rare_tokens():

@@ -1,8 +1,13 @@
+import bz2
 import errno
+import gzip
+import io
+import lzma
 import os
 import stat
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -18,6 +23,8 @@ from attendgen.utils.files import (
     write_json,
     write_text,
 )
+from attendgen.utils.lines import read_line_blocks
+from helpers.errors import refusal
 
 VALUE = {"name": "Zoé", "numbers": [1, 2.5, None], "nested": {"a": True}}
 
@@ -39,6 +46,34 @@ def test_byte_that_is_not_utf8_is_refused_with_its_line(tmp_path):
     path.write_bytes("ligne\nété".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin\.txt: line 2: not UTF-8 \(byte 6\)"):
         read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        ("un\ndeux\n".encode("utf-16-le"), "line 1: a NUL character, which no text has; it looks like utf_16_le"),
+        ("un\ndeux\n".encode("utf-16-be"), "line 1: a NUL character, which no text has; it looks like utf_16_be"),
+        ("été\n".encode("utf-16-le"), "line 1: not UTF-8 (byte 0); it looks like utf_16_le"),
+        (b"un\nd\0eux\n", "line 2: a NUL character, which no text has; remove it"),
+        (gzip.compress(b"un\n"), "a packed file (gzip), not a text"),
+        (bz2.compress(b"un\n"), "a packed file (bzip2), not a text"),
+        (lzma.compress(b"un\n"), "a packed file (xz), not a text"),
+        (b"PK\x03\x04...", "a packed file (zip or spreadsheet), not a text"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_advice(tmp_path, monkeypatch, data, advice):
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    assert refusal(read_text, path).startswith(f"{path}: {advice}")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    streamed = refusal(lambda: list(read_line_blocks("-")))
+    assert streamed.startswith(f"standard input: {advice}".replace(" (byte 0)", ""))
+    assert "data.encoding" not in streamed
+
+
+def test_text_of_utf16_without_a_mark_is_read_in_that_encoding(tmp_path):
+    (tmp_path / "file").write_bytes("un\ndeux\n".encode("utf-16-le"))
+    assert read_text(tmp_path / "file", "utf_16_le") == "un\ndeux\n"
 
 
 def test_broken_json_is_refused_with_its_line(tmp_path):

@@ -18,7 +18,7 @@ from attendgen.text.protocol import VocabularyProtocol
 from attendgen.text.saved import describe, find_source
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.arrays import is_whole
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import lock, read_json, replacing, write_json
 
 log = logging.getLogger(__name__)
@@ -74,11 +74,19 @@ class CorpusCache:
     Args:
         files: the texts; a changed size or modification time is another file.
         settings: what else the results depend on, as plain data.
+
+    Raises:
+        UserError: a file cannot be read.
     """
 
     def __init__(self, folder: str | Path, files: Sequence[Path], settings: Sequence[object]) -> None:
         self.folder = Path(folder)
-        stats = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        stats = []
+        for path in files:
+            try:
+                stats.append((str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns))
+            except OSError as error:  # such as a link to a file that is gone
+                raise UserError(f"{path}: {describe_refusal(error)}") from error
         self.key = json.dumps([stats, list(settings)], default=str)
 
     def path(self, kind: str, *more: str) -> Path:

@@ -222,12 +222,23 @@ def choose_workers(module: lightning.LightningDataModule, workers: int | str) ->
     return share_cores(devices) if uses_gpu(module) else 0
 
 
-def require_positive(**fields: object) -> None:
+def require_positive(least: int = 1, **fields: object) -> None:
     """Check settings of a data module.
 
     Raises:
-        UserError: one is not a whole number from 1.
+        UserError: one is not a whole number from `least`.
     """
     for name, value in fields.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"data.{name}={value}: expected a whole number from 1")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UserError(f"data.{name}={value}: expected a whole number from {least}")
+
+
+def require_probability(**fields: object) -> None:
+    """Check settings of a data module.
+
+    Raises:
+        UserError: one is not a number from 0 to 1.
+    """
+    for name, value in fields.items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"data.{name}={value}: expected a probability from 0 to 1")

@@ -1,6 +1,7 @@
 """Text corpora: each file split contiguously, read as windows of context and continuation or as streams."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from attendgen.data.corpus_cache import CorpusCache, count_characters, encode_text
-from attendgen.data.loader import BatchSizes, choose_batch_size, get_rank, make_batch_loader, require_positive
+from attendgen.data.loader import (
+    BatchSizes,
+    choose_batch_size,
+    get_rank,
+    make_batch_loader,
+    require_positive,
+    require_probability,
+)
 from attendgen.data.module import SPLITS, BaseDataModule, canonical_split
 from attendgen.data.streams import Streams, StreamSampler, collate_chunks
 from attendgen.data.windows import Windows, WindowSampler, collate
@@ -35,7 +43,7 @@ def find_text_files(root: str | Path) -> list[Path]:
     root = Path(root)
     if root.is_file():
         return [root]
-    files = sorted(root.glob("*.txt"))
+    files = sorted(path for path in root.glob("*") if path.suffix.lower() == ".txt")
     if not files:
         raise UserError(f"{root}: no .txt file; data.root names a text file or a folder of them")
     return files
@@ -45,6 +53,18 @@ def split_text(text: str, ratios: Sequence[int | float]) -> dict[str, str]:
     """Split a text contiguously, in order, in proportion to `ratios`."""
     ends = [round(len(text) * sum(ratios[: i + 1]) / sum(ratios)) for i in range(len(ratios))]
     return {name: text[start:end] for name, start, end in zip(SPLITS, [0, *ends], ends, strict=False)}
+
+
+def require_split_ratios(ratios: object) -> None:
+    """Check the setting `data.split_ratios`.
+
+    Raises:
+        UserError: it is not three numbers above 0.
+    """
+    numbers = list(ratios) if isinstance(ratios, Sequence) and not isinstance(ratios, str) else []
+    valid = all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < math.inf for n in numbers)
+    if len(numbers) != len(SPLITS) or not valid:
+        raise UserError(f"data.split_ratios={ratios}: give three positive numbers, such as [90,5,5]")
 
 
 class TextDataModule(BaseDataModule[VocabularyProtocol]):
@@ -97,6 +117,9 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
     ) -> None:
         super().__init__()
         require_positive(seq_len=seq_len)
+        require_positive(least=0, context_len=context_len)
+        require_probability(short_context_prob=short_context_prob)
+        require_split_ratios(split_ratios)
         self.root = root
         self.context_len = context_len
         self.seq_len = seq_len
@@ -137,9 +160,6 @@ class TextDataModule(BaseDataModule[VocabularyProtocol]):
         Raises:
             UserError: a file is missing, in another encoding, or shorter than one window in one of its parts.
         """
-        if len(self.split_ratios) != len(SPLITS) or min(self.split_ratios) <= 0:
-            ratios = list(self.split_ratios)
-            raise UserError(f"data.split_ratios={ratios}: give three positive numbers, such as [90,5,5]")
         parts: dict[str, list[str]] = {name: [] for name in SPLITS}
         for path in find_text_files(self.root):
             texts = split_text(self.normalize(read_text(path, self.encoding)), self.split_ratios)

@@ -27,9 +27,10 @@ def make_tokenizer(
         levels: those of the data beside subwords.
 
     Raises:
-        UserError: there is no such level, its vocabulary has no size to set or lacks one, or the object given is not a
-            tokenizer.
+        UserError: there is no such level, its vocabulary has no size to set or lacks one, the object given is not a
+            tokenizer, or `min_frequency` is not a whole number from 0.
     """
+    _require_frequency(min_frequency)
     if tokenizer is not None:
         if not isinstance(tokenizer, Tokenizer):
             raise UserError(
@@ -48,6 +49,11 @@ def make_tokenizer(
     if vocab_size is not None:
         raise UserError(f"data.vocab_size={vocab_size}: a setting of subwords; leave it out with data.level={level}")
     return LevelTokenizer(level)
+
+
+def _require_frequency(number: object) -> None:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise UserError(f"data.min_frequency={number}: expected a whole number from 0")
 
 
 def split_sides(field: str, value: Any) -> tuple[Any, Any]:

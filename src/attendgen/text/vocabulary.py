@@ -85,7 +85,11 @@ class Vocabulary:
         max_size: int | None = None,
         tokenizer: Tokenizer | None = None,
     ) -> "Vocabulary":
-        """Build a vocabulary from counts, frequent tokens first; a normalizer to few letters has all of them."""
+        """Build a vocabulary from counts, frequent tokens first; a normalizer to few letters has all of them.
+
+        Raises:
+            UserError: there are tokens, but each is rarer than `min_frequency`.
+        """
         empty = cls((), level, normalizer, tokenizer)
         if empty.is_by_character and normalizer in ALPHABETS:
             return cls(ALPHABETS[normalizer], level, normalizer, tokenizer)
@@ -96,6 +100,12 @@ class Vocabulary:
             return cls(kept, level, normalizer, tokenizer)
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         kept = [token for token, count in ranked if count >= min_frequency and token not in empty.ids]
+        if ranked and ranked[0][1] < min_frequency:
+            token, count = ranked[0]
+            raise UserError(
+                f"data.min_frequency={min_frequency}: no token of the training texts is as frequent; the most "
+                f"frequent one, {token!r}, occurs {count} times; lower it"
+            )
         return cls(kept[:max_size], level, normalizer, tokenizer)
 
     def __len__(self) -> int:

@@ -40,13 +40,14 @@ def read_text(path: str | Path, encoding: str | None = None) -> str:
         encoding: of a file without such a mark; UTF-8 unless given.
 
     Raises:
-        UserError: the file is missing, unreadable or in another encoding, or there is no such encoding.
+        UserError: the file is missing, unreadable, packed or in another encoding, or there is no such encoding.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {describe_refusal(error)}") from error
+    require_unpacked(path, data)
     mark, name = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", encoding or "utf-8"))
     try:
         text = data[len(mark) :].decode(name)
@@ -56,7 +57,32 @@ def read_text(path: str | Path, encoding: str | None = None) -> str:
         line = data[: error.start].count(b"\n") + 1
         what = "UTF-8" if name == "utf-8" else name
         raise UserError(f"{path}: line {line}: not {what} (byte {error.start}); {advise_encoding(data)}") from error
+    if NUL in text:
+        line = text[: text.index(NUL)].count("\n") + 1
+        raise UserError(f"{path}: line {line}: a NUL character, which no text has; {advise_encoding(data)}")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+NUL = "\0"
+# the first bytes of packed files
+PACKED = {
+    "gzip": re.compile(rb"\x1f\x8b"),
+    "bzip2": re.compile(rb"BZh[1-9]1AY&SY"),
+    "xz": re.compile(rb"\xfd7zXZ\0"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
+    "zip or spreadsheet": re.compile(rb"PK\x03\x04"),
+}
+
+
+def require_unpacked(name: str | Path, data: bytes) -> None:
+    """Check that the first bytes of a file are not those of a packed one.
+
+    Raises:
+        UserError: they are.
+    """
+    kind = next((kind for kind, first in PACKED.items() if first.match(data)), None)
+    if kind is not None:
+        raise UserError(f"{name}: a packed file ({kind}), not a text; unpack it, or save it as text")
 
 
 # encodings of texts that are not Unicode, the more frequent ones first: guesses among all encodings are worse
@@ -67,6 +93,10 @@ COMMON = (
 
 def advise_encoding(data: bytes) -> str:
     """Return what to do with a file that is not in the expected encoding: which one it looks like, if one does."""
+    if wide := find_wide_encoding(data):
+        return f"it looks like {wide}: convert the file to UTF-8, or set data.encoding={wide}"
+    if b"\0" in data:
+        return "remove it, or convert the file to UTF-8"
     import charset_normalizer
 
     candidates = COMMON.split()
@@ -80,6 +110,15 @@ def advise_encoding(data: bytes) -> str:
 
     best = min(known, key=rank).encoding
     return f"it looks like {best}: convert the file to UTF-8, or set data.encoding={best}"
+
+
+def find_wide_encoding(data: bytes) -> str | None:
+    """Return in which UTF-16 a text without a byte-order mark seems to be: each second byte of most texts is zero."""
+    head = data[:100_000]
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if 4 * max(even, odd) < len(head) or min(even, odd) > max(even, odd) // 4:
+        return None
+    return "utf_16_be" if even > odd else "utf_16_le"
 
 
 # words of Latin letters and those of another alphabet; Chinese and Japanese are written beside Latin ones

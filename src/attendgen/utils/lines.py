@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
 from attendgen.utils.errors import UserError, describe_refusal
-from attendgen.utils.files import MARKS, advise_encoding
+from attendgen.utils.files import MARKS, NUL, advise_encoding, require_unpacked
 
 BLOCK = 1 << 16  # bytes that are read together
 STANDARD = "-"  # the name of standard input
@@ -32,7 +32,7 @@ def read_line_blocks(name: str | Path) -> Iterator[list[str]]:
         name: a path, or "-" for standard input.
 
     Raises:
-        UserError: the file is missing or unreadable, or in another encoding.
+        UserError: the file is missing, unreadable or packed, or in another encoding.
     """
     if name == STANDARD:
         stdin: Any = sys.stdin.buffer  # its type does not promise `read1`
@@ -48,6 +48,7 @@ def read_line_blocks(name: str | Path) -> Iterator[list[str]]:
 def _decode_lines(file: Reader, name: str) -> Iterator[list[str]]:
     """Yield the lines of an open file, block by block."""
     encoding, block = _read_mark(file)
+    require_unpacked(name, block)
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
     count, rest, ended = 0, "", False
     while not ended:
@@ -58,6 +59,10 @@ def _decode_lines(file: Reader, name: str) -> Iterator[list[str]]:
             line = count + 1 + rest.count("\n") + block[: error.start].count(b"\n")
             advice = advise_encoding(block).partition(", or set")[0]
             raise UserError(f"{name}: line {line}: not {encoding.upper()}; {advice}") from error
+        if NUL in rest:
+            line = count + 1 + rest[: rest.index(NUL)].count("\n")
+            advice = advise_encoding(block).partition(", or set")[0]
+            raise UserError(f"{name}: line {line}: a NUL character, which no text has; {advice}")
         *lines, rest = rest.split("\n")
         if ended and rest:
             lines.append(rest)

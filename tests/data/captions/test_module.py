@@ -62,6 +62,13 @@ def test_vocabulary_is_of_the_training_captions_alone(flickr, make_data):
     assert zebra == [data.vocabulary.ids["a"], data.vocabulary.unknown]
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_number_of_images_out_of_range_is_named(flickr, make_data, number):
+    assert refusal(make_data, flickr, max_samples=number) == (
+        f"data.max_samples={number}: expected a whole number from 1"
+    )
+
+
 @pytest.mark.parametrize("min_frequency", [1, 2, 4])
 def test_rare_words_become_unknown(flickr, make_data, min_frequency):
     vocabulary = make_data(flickr, min_frequency=min_frequency).build_vocabulary()

@@ -95,6 +95,8 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
     ) -> None:
         super().__init__()
         require_positive(captions_per_image=captions_per_image, augmented_views=augmented_views, max_length=max_length)
+        if max_samples is not None:
+            require_positive(max_samples=max_samples)
         self.source = source(root)
         self.encoder = encoder
         self.cache = cache
