@@ -5,13 +5,12 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from attendgen.layers.attention import AdditiveAttention, GeneralAttention, MeanAttention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import INFERENCE_ATTENTION
 from attendgen.layers.past_attention import CoverageAttention
-from attendgen.layers.prepared import AlignedOutput, PreparedDecoder, WordTable, can_prepare, find_distinct
+from attendgen.layers.prepared import PreparedDecoder, WordTable, can_prepare, find_distinct
 from attendgen.layers.state import Memory, take_rows
 
 WORDS, INPUTS, HIDDEN, MEMORY, SOURCE, BATCH = 11, 5, 6, 7, 4, 3
@@ -95,30 +94,6 @@ def test_word_table_multiplies_each_word_once() -> None:
         found = table(torch.tensor(tokens))
         torch.testing.assert_close(found, embedding.weight[tokens] @ layer.weight.T + layer.bias)
     assert rows == [2, 2]
-
-
-@pytest.mark.parametrize("classes", [5, 16, 33])
-def test_aligned_output_is_the_log_softmax_of_its_layer(classes: int) -> None:
-    layer, features = nn.Linear(6, classes), torch.randn(4, 6)
-    torch.testing.assert_close(AlignedOutput(layer)(features), layer(features).log_softmax(dim=-1))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("classes", [40, 300])
-def test_logits_of_half_precision_weights_are_nearly_those_of_single_precision(classes: int) -> None:
-    layer, features = nn.Linear(64, classes).bfloat16(), torch.randn(2, 50, 64).bfloat16()
-    layer.weight.mul_(20)
-    expected = functional.linear(features.float(), layer.weight.float(), layer.bias.float())
-    likely = expected.topk(5, dim=-1).indices
-
-    def measure_errors(logits: torch.Tensor) -> torch.Tensor:
-        assert logits.dtype == torch.float
-        return (logits[..., :classes] - expected).gather(-1, likely).abs()
-
-    found, plain = AlignedOutput(layer).multiply(features), layer(features).float()
-    assert measure_errors(plain).mean() > 0.01
-    assert measure_errors(found).mean() < measure_errors(plain).mean() / 2
-    assert (found[..., classes:] == -torch.inf).all()
 
 
 def test_distinct_rows_stand_for_their_copies() -> None:

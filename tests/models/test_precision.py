@@ -1,4 +1,4 @@
-"""Every model with an LSTM runs it in a safe precision under a GPU's autocast."""
+"""Every model with an LSTM runs it in a safe precision under a GPU's autocast, and has precise logits."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,10 +9,12 @@ from torch import nn
 
 from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention
 from attendgen.layers.luong import LuongDecoder
+from attendgen.layers.output import OutputLayer
 from attendgen.models.lm.context import ContextLanguageModel
 from attendgen.models.lm.lstm import LSTMLanguageModel
 from attendgen.models.lm.textgenerate import TextGenerateLanguageModel
 from attendgen.models.seq2seq import Seq2Seq
+from helpers.families import FAMILIES, make_training
 from helpers.pretended_gpu import Pretence, autocast, lstm_dtypes, pretend
 
 __all__ = ["lstm_dtypes"]  # a fixture
@@ -78,3 +80,8 @@ def test_no_model_runs_an_lstm_in_float16_under_bfloat16_autocast(
             model.train()(pretend(source), pretend(tokens))
         assert set(lstm_dtypes) == {used}
         torch.testing.assert_close(on_cpu(actual), expected, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_of_every_model_are_those_of_an_output_layer(name: str) -> None:
+    assert sum(isinstance(part, OutputLayer) for part in make_training(name).task.model.modules()) == 1

@@ -25,6 +25,7 @@ from attendgen.layers.hard_attention import (
     AttentionSamples,
     drop_alike,
 )
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.prepared import PreparedDecoder, can_prepare
 from attendgen.layers.state import Memory, map_tensors, repeat_rows
@@ -113,7 +114,7 @@ class Captioner(ImageModel):
         features = hidden if self.can_be_hard else made.features
         self.deep_hidden = nn.Linear(features, embedding_dim) if deep_output else None
         self.deep_context = nn.Linear(memory, embedding_dim, bias=False) if deep_output and self.can_be_hard else None
-        self.output = nn.Linear(embedding_dim if deep_output else features, vocab_size)
+        self.output = OutputLayer(embedding_dim if deep_output else features, vocab_size)
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = nn.Dropout(word_dropout)
         self.memory_dropout = memory_dropout

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from attendgen.layers.fast_tanh import fast_tanh
-from attendgen.layers.prepared import AlignedOutput, PreparedDecoder, WordTable
+from attendgen.layers.output import AlignedOutput
+from attendgen.layers.prepared import PreparedDecoder, WordTable
 from attendgen.layers.state import Memory
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from attendgen.layers.attention_protocol import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import Decoder
 from attendgen.layers.lstm import BidirectionalLSTM, read_padded, tie_weights
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.prepared import PreparedDecoder, can_prepare
 from attendgen.layers.state import Memory
@@ -74,7 +75,7 @@ class Seq2Seq(nn.Module):
         )
         self.hidden = hidden
         self.readout = nn.Linear(self.decoder.features, embedding_dim) if tied else None
-        self.output = nn.Linear(embedding_dim if tied else self.decoder.features, target_vocab_size)
+        self.output = OutputLayer(embedding_dim if tied else self.decoder.features, target_vocab_size)
         if tied:
             tie_weights(self.output, self.target_embedding)
         self.dropout = nn.Dropout(dropout)

@@ -23,6 +23,7 @@ from attendgen.layers.hard_attention import (
     drop_alike,
 )
 from attendgen.layers.lstm import tie_weights
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.records import RecordEncoder
 from attendgen.layers.state import Memory, map_tensors, repeat_rows
@@ -131,7 +132,7 @@ class TableToText(nn.Module):
         self.first_state = nn.Linear(memory, 2 * layers * hidden) if layers else None
         features = self.decoder.features
         self.readout = nn.Linear(features, embedding_dim) if tied else None
-        self.output = nn.Linear(embedding_dim if tied else features, target_vocab_size)
+        self.output = OutputLayer(embedding_dim if tied else features, target_vocab_size)
         if tied:
             tie_weights(self.output, self.embedding)
         make_copying = COPYING[copy]

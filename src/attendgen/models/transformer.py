@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.lstm import tie_weights
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.transformer import (
     TokenEmbedding,
     TransformerDecoder,
@@ -55,7 +56,7 @@ class TransformerSeq2Seq(nn.Module):
         self.target_embedding = TokenEmbedding(target_vocab_size, dim, learned_positions)
         self.encoder = TransformerEncoder(dim, heads, encoder_layers, feed_forward, dropout, rotary)
         self.decoder = TransformerDecoder(dim, heads, decoder_layers, feed_forward, dropout, rotary)
-        self.output = nn.Linear(dim, target_vocab_size)
+        self.output = OutputLayer(dim, target_vocab_size)
         if tied:
             tie_weights(self.output, self.target_embedding)
         self.dropout = nn.Dropout(dropout)

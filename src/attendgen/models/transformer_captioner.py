@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attendgen.layers.encoder import Features, ImageEncoder, split_mask
 from attendgen.layers.lstm import tie_weights
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.state import repeat_rows
 from attendgen.layers.transformer import (
     TokenEmbedding,
@@ -63,7 +64,7 @@ class TransformerCaptioner(ImageModel):
         self.regions = TransformerEncoder(dim, heads, region_layers, feed_forward, dropout, rotary=False)
         self.embedding = TokenEmbedding(vocab_size, dim, learned_positions)
         self.decoder = TransformerDecoder(dim, heads, layers, feed_forward, dropout, rotary=not learned_positions)
-        self.output = nn.Linear(dim, vocab_size)
+        self.output = OutputLayer(dim, vocab_size)
         if tied:
             tie_weights(self.output, self.embedding)
         self.word_dropout = nn.Dropout(word_dropout)

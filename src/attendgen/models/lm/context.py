@@ -15,6 +15,7 @@ from attendgen.layers.attention_protocol import Attention
 from attendgen.layers.decoder import Decoder
 from attendgen.layers.lstm import read_padded
 from attendgen.layers.luong import LuongDecoder
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.state import Memory
 from attendgen.utils.special_tokens import PAD
@@ -69,7 +70,7 @@ class ContextLanguageModel(nn.Module):
         make = parallel if decoder is None else decoder
         self.decoder = make(inputs=embedding_dim, hidden=hidden, memory=memory, attention=attention)
         self.bridge = nn.Linear(memory, 2 * self.decoder.layers * hidden) if self.decoder.layers else None
-        self.output = nn.Linear(self.decoder.features, vocab_size)
+        self.output = OutputLayer(self.decoder.features, vocab_size)
         self.dropout = nn.Dropout(dropout)
         if not fast:
             use_plain_autograd(self)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attendgen.layers.lstm import read_lstm, step_lstm, tie_weights
 from attendgen.layers.ngram_embedding import NGramEmbedding
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.plain import use_plain_autograd
 from attendgen.layers.sliding_attention import SlidingAttention, empty_window
 from attendgen.layers.state import AttentionWindow, EmptyMemory, LanguageModelState, LSTMState
@@ -61,7 +62,7 @@ class LSTMLanguageModel(StatefulLanguageModel):
         self.ngrams = NGramEmbedding(embedding_dim, ngrams, ngram_rows, ngram_dropout) if ngrams > 1 else None
         self.attention = SlidingAttention(hidden, attention_dim, attention_window) if attention_window else None
         self.readout = nn.Linear(hidden, embedding_dim) if tied else None
-        self.output = nn.Linear(embedding_dim if tied else hidden, vocab_size)
+        self.output = OutputLayer(embedding_dim if tied else hidden, vocab_size)
         if tied:
             tie_weights(self.output, self.embedding)
         self.dropout = nn.Dropout(dropout)

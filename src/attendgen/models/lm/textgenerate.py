@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from attendgen.layers.lstm import run_lstm
 from attendgen.layers.lstm_layers import get_weights
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.state import EmptyMemory, LSTMState
 from attendgen.models.lm.common import StatefulLanguageModel
 
@@ -35,7 +36,7 @@ class TextGenerateLanguageModel(StatefulLanguageModel):
         self.encoder = nn.Embedding(vocab_size, hidden)
         self.lstm = nn.LSTM(hidden, hidden, layers, batch_first=True, bidirectional=True)
         self.decoder = nn.Linear(2 * hidden, hidden)
-        self.out = nn.Linear(hidden, vocab_size)
+        self.out = OutputLayer(hidden, vocab_size)
 
     def initial_state(self, batch: int) -> LSTMState:
         """Return the state before anything is read: zeros."""

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.lstm import tie_weights
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.state import EmptyMemory
 from attendgen.layers.transformer import FeedForward, SelfAttention, TokenEmbedding
 from attendgen.layers.transformer_attention import KeyValues, get_head_size, make_rotation
@@ -67,7 +68,7 @@ class TransformerLanguageModel(StatefulLanguageModel):
         self.attentions = nn.ModuleList(SelfAttention(dim, heads, dropout) for _ in range(layers))
         self.feed_forwards = nn.ModuleList(FeedForward(dim, feed_forward or 4 * dim, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
-        self.output = nn.Linear(dim, vocab_size)
+        self.output = OutputLayer(dim, vocab_size)
         if tied:
             tie_weights(self.output, self.embedding)
         self.dropout = nn.Dropout(dropout)
