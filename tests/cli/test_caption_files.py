@@ -1,6 +1,7 @@
 """`attendgen caption` of folders and lists: a stream, whose broken images are named at the end."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,25 @@ def test_options_that_exclude_each_other_are_refused(
     assert_mistake(attendgen(*caption, folder / "b.png", "--input", tmp_path / "list.txt"), "b.png", "folder")
     assert_mistake(attendgen(*caption, folder / "aa.jpg", folder / "none.jpg"), "no image can be read")
     assert not out.exists()
+
+
+def test_a_name_that_is_no_text_is_captioned_like_others(
+    attendgen: Command, runs: SharedRuns, folder: Path, tmp_path: Path
+) -> None:
+    run, name = runs("flickr8k_soft"), os.fsdecode(b"caf\xe9.png")
+    (folder / "a.png").rename(folder / name)
+    (folder / "aa.jpg").unlink()
+    output, results = tmp_path / "captions.txt", tmp_path / "results.json"
+    outcome = attendgen("caption", run, folder, "--max-length", 5, "--output", output, "--json", results)
+    assert outcome.code == 0, outcome.err
+    assert os.fsencode(f"{folder / name}\t") in output.read_bytes()
+    assert {row["image_id"] for row in json.loads(results.read_text())} == {42, "b.png", name}
+
+
+def test_a_list_is_known_as_json_whatever_the_case_of_its_ending(
+    attendgen: Command, runs: SharedRuns, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "LIST.JSON").write_text(json.dumps({"images": [{"id": 7, "file_name": "a.png"}]}))
+    outcome = attendgen("caption", runs("flickr8k_soft"), folder, "--max-length", 5, "--input", tmp_path / "LIST.JSON")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith(f"{folder / 'a.png'}: ")

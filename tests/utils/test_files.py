@@ -121,6 +121,18 @@ def test_finished_write_replaces_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["kept.txt"]
 
 
+def test_a_folder_and_a_pipe_are_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("pipe", tmp_path / "link")
+    for name in ("folder", "pipe", "link", "", ".", ".."):
+        message = refusal(write_text, Path(name), "text")
+        assert message.startswith(f"{Path(name)}: cannot be written: ")
+    assert stat.S_ISFIFO((tmp_path / "link").stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link", "pipe"]
+
+
 def test_written_file_has_default_permissions(tmp_path):
     (tmp_path / "plain").touch()
     write_text(tmp_path / "written", "text")

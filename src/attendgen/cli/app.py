@@ -1,6 +1,8 @@
 """The commands of `attendgen`, such as train, evaluate and generate."""
 
+import codecs
 import functools
+import io
 import sys
 from typing import Annotated
 
@@ -61,7 +63,15 @@ app.command(cls=Command)(trust)
 app.command(cls=VariadicCommand)(runs)
 
 
+def print_any_text() -> None:
+    """Let standard output take what it has no characters for: letters in an old encoding, bytes in names of files."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+
+
 def main() -> None:
     """Run a command, or print the help if none is given; see `run_command` for the exit codes."""
+    print_any_text()
     arguments = sys.argv[1:] or ["--help"]
     sys.exit(run_command(functools.partial(app, arguments, standalone_mode=False), rank=get_rank()))

@@ -256,7 +256,9 @@ def open_outputs(lines: Path | None, json_file: Path | None, resume: bool) -> It
         entries = None
         if json_file is not None:
             temporary = stack.enter_context(replacing(json_file))
-            entries = JsonList(stack.enter_context(temporary.open("w", encoding="utf-8")))
+            # the bytes of a name that are no text become JSON's escapes
+            file = stack.enter_context(temporary.open("w", encoding="utf-8", errors="backslashreplace"))
+            entries = JsonList(file)
         yield Outputs(writer, entries)
         if entries is not None:
             entries.close()

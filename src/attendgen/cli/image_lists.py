@@ -37,7 +37,7 @@ def find_images(given: list[Path], source: str | None) -> Iterator[ImageFile]:
             yield from map(make_image_file, list_folder(path) if is_folder(path) else [path])
         return
     folder = get_list_folder(given)
-    if source.endswith(".json"):
+    if source.lower().endswith(".json"):
         yield from read_coco_images(Path(source), folder)
         return
     for lines in read_line_blocks(source):

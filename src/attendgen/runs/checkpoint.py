@@ -33,7 +33,7 @@ def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise UserError(
             f"{path}: broken, or not a checkpoint that loads as plain weights; "
-            "give another of the run, such as checkpoints/last.ckpt"
+            f"give another of the run, such as checkpoints/{PREVIOUS if path.name == LAST else LAST}"
         )
     if RECORD not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"{path}: field '{RECORD}' is missing; give a checkpoint of AttendGen")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from attendgen.config.literals import expand_home
-from attendgen.runs.layout import CONFIG, FILES, FOLDERS, is_run_folder
+from attendgen.runs.layout import CONFIG, FILES, FOLDERS, HYDRA, is_run_folder
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import exists, is_folder
 from attendgen.utils.resources import bundled_models
@@ -22,6 +22,8 @@ def require_run(name: str | Path) -> None:
     if not is_folder(path):
         raise UserError(f"{path}: no such run directory, checkpoint or bundled model; attendgen runs lists the runs")
     if not exists(path / CONFIG):
+        if is_folder(path / HYDRA):
+            raise UserError(f"{path / CONFIG}: no such file; this training ended before it began, start it again")
         found = sorted(path.glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime)
         runs = f"a folder of {len(found)} runs; the newest is {found[-1].parent}" if found else "not a run directory"
         raise UserError(f"{path / CONFIG}: no such file; {path} is {runs}; attendgen runs lists the runs")

@@ -173,10 +173,27 @@ def is_folder(path: str | Path) -> bool:
     return exists(path) and Path(path).is_dir()
 
 
+def require_replaceable(path: Path) -> None:
+    """Check that a path can be taken by a new file: a device would be lost, and a folder cannot be replaced.
+
+    Raises:
+        UserError: it is a folder, a device or a pipe.
+    """
+    if path.name in ("", "..") or is_folder(path):
+        raise UserError(f"{path}: cannot be written: Is a directory; give a file")
+    if exists(path) and not path.is_file():
+        raise UserError(f"{path}: cannot be written: a device or a pipe; give a file")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place if the block succeeds and is removed if not."""
+    """Yield a temporary path beside `path` that takes its place if the block succeeds and is removed if not.
+
+    Raises:
+        UserError: the folder cannot be written to, or the path is a folder, a device or a pipe.
+    """
     path = Path(path)
+    require_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)

@@ -118,7 +118,8 @@ class LineWriter:
                 raise UserError(f"--output {path}: exists; --resume continues it, or give another file")
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a", encoding="utf-8", newline="\n")  # closed at the context's end
+            # closed at the context's end; names of files may have bytes that are no text, which are written as they are
+            self._file = path.open("a", encoding="utf-8", errors="surrogateescape", newline="\n")
         except OSError as error:
             raise UserError(f"--output {path}: cannot be written: {describe_refusal(error)}") from error
 

@@ -89,6 +89,18 @@ def test_32_bit_gray_is_scaled(dtype, tmp_path):
     np.testing.assert_allclose(pixels[..., 0], (ramp.astype(float) + 1000) * 255 / 2000, atol=1)
 
 
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("error")
+def test_a_pixel_without_a_value_does_not_change_the_others(missing, tmp_path):
+    ramp = np.linspace(-1, 1, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.float32)
+    ramp[3, 4] = missing
+    pixels = reopen(Image.fromarray(ramp), tmp_path / "x.tiff")
+    expected = (ramp.astype(float) + 1) * 255 / 2
+    expected[3, 4] = 255 if missing == np.inf else 0
+    np.testing.assert_allclose(pixels[..., 0], expected, atol=1)
+    assert reopen(Image.fromarray(np.full_like(ramp, missing)), tmp_path / "y.tiff").min() >= 0
+
+
 def test_cmyk_becomes_rgb(tmp_path):
     ink = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
     ink[:, :10, 0], ink[:, 10:20, 1], ink[:, 20:, 3] = 255, 255, 128

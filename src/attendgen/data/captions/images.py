@@ -1,6 +1,7 @@
 """Images of any size and mode as square RGB bytes."""
 
 import random
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from attendgen.utils.errors import UserError, describe_refusal
+
+# a large photograph is opened; what is too large to be safe is an error
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -47,8 +51,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any Pillow mode to 8-bit RGB."""
     if image.mode.startswith(("I", "F")):  # 16-bit and float grays would be clipped, not scaled
         gray = np.asarray(image, dtype=np.float64)
-        low, high = gray.min(), gray.max()
-        scaled = (gray - low) / (high - low or 1) * 255
+        finite = gray[np.isfinite(gray)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+        scaled = (np.clip(np.nan_to_num(gray, nan=low), low, high) - low) / (high - low or 1) * 255
         return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
