@@ -1,11 +1,14 @@
 """Mistakes of the user end with exit code 2 and one line that names the file or field."""
 
+import io
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from attendgen.cli.app import print_any_text
 from helpers import tiny_data
 from helpers.errors import Command, assert_mistake
 from helpers.runs import SharedRuns
@@ -162,3 +165,15 @@ def test_retrieval_of_captions_refuses_what_it_cannot_search(
     assert_mistake(attendgen(*evaluate, options[0], "decoding.retrieval_captions=999"), "training images")
     chat = attendgen("evaluate", runs("toy_chat"), "--out", tmp_path, *options)
     assert_mistake(chat, "decoding.retrieval_captions=2", "captioners")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"), [("utf-8", b"caf\xe9 \xe2\x80\x99\n"), ("latin-1", b"caf\\udce9 \\u2019\n")]
+)
+def test_any_text_can_be_printed(monkeypatch: pytest.MonkeyPatch, encoding: str, expected: bytes) -> None:
+    """A name whose bytes are no text, and a letter that an old terminal lacks."""
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding=encoding, write_through=True))
+    print_any_text()
+    print(os.fsdecode(b"caf\xe9"), "\u2019")
+    assert printed.getvalue() == expected

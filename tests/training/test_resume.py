@@ -1,6 +1,7 @@
 """A resumed run ends where an uninterrupted one does."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from attendgen.hydra_app.app import run_hydra
 from attendgen.runs.run import Run
 from attendgen.utils.errors import UserError
 from helpers.checkpoints import assert_same, read
+from helpers.errors import refusal
+from helpers.runs import SharedRuns
 
 Train = Callable[..., Path]
 KillAt = Callable[[int | None], None]
@@ -140,6 +143,23 @@ def test_a_moved_run_keeps_its_best_checkpoint(train: Train, tmp_path: Path) -> 
     states = read(moved)["callbacks"]
     (state,) = (state for state in states.values() if "best_model_path" in state)
     assert state["best_model_path"] == str(moved / "checkpoints" / "best.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.hidden=12", "last.ckpt: weights of another model: size mismatch"),
+        ("data.val=nowhere.tsv", "nowhere.tsv: No such file"),
+    ],
+)
+def test_a_resumed_training_that_fails_at_once_leaves_the_run_as_it_was(
+    runs: SharedRuns, tmp_path: Path, change: str, message: str
+) -> None:
+    folder = shutil.copytree(runs("toy_chat"), tmp_path / "run")
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"]
+    before = {path: path.read_bytes() for path in files}
+    assert message in refusal(run_hydra, [f"resume={folder}", change])
+    assert [path.name for path, content in before.items() if path.read_bytes() != content] == []
 
 
 def test_a_cosine_follows_more_steps_when_resumed(train: Train) -> None:

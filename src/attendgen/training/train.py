@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lightning
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from attendgen.config.instantiate import get_first_line
 from attendgen.config.saved import record_config
-from attendgen.runs.layout import ERROR
+from attendgen.runs.layout import CONFIG, ERROR, HISTORY
 from attendgen.runs.save import save_resumed, save_run
 from attendgen.runs.status import NOT_FINISHED, RunStatus, end_session
 from attendgen.training.components import Components, build_components
@@ -24,6 +24,7 @@ from attendgen.training.summary import get_best_score, write_summary
 from attendgen.training.threads import choose_threads, use_threads
 from attendgen.training.trainer import describe_device, describe_step, describe_unused_gpu, make_trainer
 from attendgen.utils.errors import Interrupted, UserError
+from attendgen.utils.files import replacing
 from attendgen.utils.logging import silence_warnings
 from attendgen.utils.precision import set_matmul_precision
 
@@ -54,18 +55,19 @@ def train(config: DictConfig, folder: Path, resume: bool = False, changes: Seque
         trainer, loggers, record = make_trainer(config, folder, components, resume)
         set_matmul_precision(trainer.strategy.root_device)
         step = describe_step(trainer, components.data)
-        if trainer.is_global_zero:
-            save_settings(config, folder, components, resume, changes)
-            log.info("device: %s", describe_device(trainer))
-            for line in filter(None, (describe_unused_gpu(trainer.strategy.root_device), step)):
-                log.info("%s", line)
-            save_ids(folder, loggers)
-        setup_seconds = time.monotonic() - started
-        try:
-            fit(trainer, components, folder)
-            places = describe_places(trainer.loggers) if trainer.is_global_zero else []
-        finally:
-            close_loggers(trainer.loggers)
+        with keep_settings(folder, trainer, components) if resume else contextlib.nullcontext():
+            if trainer.is_global_zero:
+                save_settings(config, folder, components, resume, changes)
+                log.info("device: %s", describe_device(trainer))
+                for line in filter(None, (describe_unused_gpu(trainer.strategy.root_device), step)):
+                    log.info("%s", line)
+                save_ids(folder, loggers)
+            setup_seconds = time.monotonic() - started
+            try:
+                fit(trainer, components, folder)
+                places = describe_places(trainer.loggers) if trainer.is_global_zero else []
+            finally:
+                close_loggers(trainer.loggers)
         score = get_best_score(trainer)
         if trainer.is_global_zero:
             seconds = {"fit_seconds": round(record.get_seconds(), 2), "setup_seconds": round(setup_seconds, 2)}
@@ -112,6 +114,23 @@ def save_settings(
     require_space(folder, components.task.model)
 
 
+@contextlib.contextmanager
+def keep_settings(folder: Path, trainer: lightning.Trainer, components: Components) -> Iterator[None]:
+    """Put back the settings and the history of a run whose resumed training fails before it takes a step.
+
+    What fails may be a changed setting, with which the run could not be used any more.
+    """
+    before = {path: path.read_bytes() for path in (folder / CONFIG, folder / HISTORY) if path.is_file()}
+    try:
+        yield
+    except Exception:
+        if trainer.is_global_zero and trainer.global_step <= (components.resumed.step if components.resumed else 0):
+            for path, content in before.items():
+                with contextlib.suppress(UserError, OSError), replacing(path) as temporary:
+                    temporary.write_bytes(content)
+        raise
+
+
 def require_space(folder: Path, model: torch.nn.Module) -> None:
     """Check that the checkpoints will fit: weights, and twice as much for the optimizer, four times at most.
 
@@ -150,13 +169,18 @@ def call_fit(trainer: lightning.Trainer, components: Components) -> None:
     """Let Lightning fit, from the checkpoint if the run is resumed.
 
     Raises:
-        UserError: Lightning refuses the settings.
+        UserError: Lightning refuses the settings, or the checkpoint is of another model.
     """
     checkpoint = components.resumed.path if components.resumed else None
     try:
         trainer.fit(components.task, datamodule=components.data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"config: {get_first_line(error)}") from error
+    except RuntimeError as error:
+        if checkpoint is None or "loading state_dict" not in str(error):
+            raise
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{checkpoint}: weights of another model: {reason}; leave model.* as it was trained") from error
     except SystemExit:  # a second Ctrl-C
         if not trainer.interrupted:
             raise
