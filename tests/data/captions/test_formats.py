@@ -149,9 +149,42 @@ def test_json_lines_have_splits_in_all_lines_or_in_none(tmp_path):
     assert refusal(lambda: JsonLines(str(tmp_path))("train")).startswith(f"{path}: 2 of 3 lines have no 'split'")
 
 
+def test_lines_of_one_image_are_joined(tmp_path):
+    """One caption per line is a usual form, and an image's captions are its references together."""
+    lines = [{"image": f"{n}.jpg", "caption": f"{n} {k}"} for k in range(3) for n in range(2)]
+    json_lines(tmp_path / "captions.jsonl", lines)
+    rows = JsonLines(str(tmp_path), split_ratios=ALL)("train")
+    assert captions_of(rows) == {f"{n}.jpg": tuple(f"{n} {k}" for k in range(3)) for n in range(2)}
+    assert len(rows) == 2
+
+
+def test_a_quote_that_is_not_closed_takes_no_other_row_with_it(tmp_path, caplog):
+    rows = ["image,caption", "a.jpg,A dog", 'b.jpg,"A cat', "c.jpg,A bird", 'd.jpg,"A "big" cow"', "e.jpg,red, blue"]
+    path = write(tmp_path / "captions.txt", "\n".join([*rows, 'f.jpg,"A fish, say ""it"""', ""]))
+    message = refusal(lambda: FlickrCsv(str(tmp_path), split_ratios=ALL)("train"))
+    broken = "broken CSV: a quote is not closed or not doubled, or a cell has over 131,072 characters"
+    assert message.startswith(f"{path}: line 3: {broken}; line 5: {broken}; line 6: 3 cells, but the header has 2")
+    kept = FlickrCsv(str(tmp_path), split_ratios=ALL, skip_bad=True)("train")
+    assert captions_of(kept) == {"a.jpg": ("A dog",), "c.jpg": ("A bird",), "f.jpg": ('A fish, say "it"',)}
+    assert "3 unusable rows left out" in caplog.text
+
+
+@pytest.mark.parametrize("line", ["a.jpg,A dog", "a.jpg|0|A dog"])
+def test_a_table_without_a_header_is_refused(tmp_path, line):
+    path = write(tmp_path / "captions.txt", f"{line}\n{line}\n")
+    write(tmp_path / "Images" / "a.jpg", "")
+    assert refusal(lambda: FlickrCsv(str(tmp_path), split_ratios=ALL)("train")).startswith(f"{path}: line 1: an image")
+
+
 BAD_LINES = {
     "{": "broken JSON",
-    "[1]": "field 'image' is missing",
+    "[1]": "expected a JSON object, found list",
+    '{"caption": "x"}': "field 'image' is missing",
+    '{"image": " ", "caption": "x"}': "field 'image': empty",
+    '{"image": "x.jpg", "caption": "a", "caption": "b"}': "field 'caption' occurs twice; keep one",
+    '{"image": "x.jpg", "caption": "a", "score": NaN}': "broken JSON: NaN is no value",
+    '{"image": "x\\ud800.jpg", "caption": "a"}': "\\ud800 is half a character",
+    '{"image": "a.jpg", "caption": "a", "split": "val"}': "field 'split': 'val', but an earlier line has a.jpg",
     '{"image": 3, "captions": ["x"]}': "field 'image': expected str, found int",
     '{"image": "x.jpg"}': "field 'captions': expected a list",
     '{"image": "x.jpg", "captions": []}': "field 'captions': expected a list",

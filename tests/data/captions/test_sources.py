@@ -220,3 +220,26 @@ def test_flickr8k_reads_the_real_data_set(shared):
     assert [row.image_id for row in rows] == names
     assert {len(row.captions) for row in rows} == {5}
     assert all(row.path.is_file() for row in rows)
+
+
+@pytest.mark.parametrize(("other", "refused"), [("b.jpg", True), ("a.jpg", False)])
+def test_an_id_of_two_images_is_refused(tmp_path, other, refused):
+    """A caption would belong to either."""
+    images = [{"id": 3, "file_name": "a.jpg"}, {"id": "3", "file_name": other}]
+    path = tmp_path / "annotations" / "captions_train2017.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"images": images, "annotations": [{"image_id": 3, "caption": "A dog"}]}))
+    source = Coco(str(tmp_path))
+    if refused:
+        assert refusal(lambda: source("train")).startswith(f"{path}: images[1]: id 3 is that of a.jpg, and of b.jpg")
+    else:
+        assert [row.path.name for row in source("train")] == ["a.jpg"]
+
+
+def test_half_a_character_in_a_caption_is_refused(tmp_path):
+    path = tmp_path / "annotations" / "captions_train2017.json"
+    path.parent.mkdir()
+    rows = {"images": [{"id": 3, "file_name": "a.jpg"}], "annotations": [{"image_id": 3, "caption": "A \ud800 dog"}]}
+    path.write_text(json.dumps(rows))
+    message = refusal(lambda: Coco(str(tmp_path))("train"))
+    assert message.startswith(f"{path}: annotations[0]: \\ud800 is half a character")

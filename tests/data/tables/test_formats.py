@@ -71,6 +71,20 @@ def test_unusable_rows_of_a_csv_are_named_or_left_out(tmp_path, caplog):
     assert "6 unusable rows left out" in caplog.text
 
 
+def test_a_quote_that_is_not_closed_takes_no_other_row_with_it(tmp_path):
+    file = write(tmp_path / "pairs.csv", "mr,ref", "name[A],a", 'name[B],"b', "name[C],c", '"name[D], x[Y]",d')
+    assert refusal(lambda: MeaningRepresentations()([file])).startswith(f"{file}: line 3: broken CSV: a quote is not")
+    kept = MeaningRepresentations(skip_bad=True)([file])
+    assert [text for _, text in kept] == ["a", "c", "d"]
+
+
+def test_json_instead_of_a_csv_is_named(tmp_path):
+    file = write(tmp_path / "tables.jsonl", '{"rows": {"a": 1}, "text": "b"}')
+    assert refusal(lambda: MeaningRepresentations()([file])) == (
+        f"{file}: JSON, not a CSV; data/source=table_lines reads one object per line"
+    )
+
+
 def test_a_csv_without_the_column_is_refused(tmp_path):
     file = write(tmp_path / "test.csv", "MR,text", "name[A],b")
     assert refusal(lambda: MeaningRepresentations()([file])) == f"{file}: no column 'mr'; the columns are MR, text"
@@ -163,6 +177,9 @@ def test_lines_hold_rows_of_cells_or_one_thing_and_one_text_or_several(tmp_path)
         ('{"rows": {"a": 1}, "text": " "}', "field 'text': empty text"),
         ('{"rows": {"a": 1}, "texts": ["b", 5]}', "field 'texts': expected a text, found int"),
         ('{"rows": [{"name": " ", "cells": {"a": 1}}], "text": "a"}', "field 'rows': row 1: field 'name': empty"),
+        ('{"rows": {"a": 1, "a": 2}, "text": "b"}', "field 'a' occurs twice; keep one"),
+        ('{"rows": {"a": NaN}, "text": "b"}', "broken JSON: NaN is no value; write null"),
+        ('{"rows": {"a": 1}, "text": "b \\ud83d"}', "\\ud83d is half a character"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, line, reason):

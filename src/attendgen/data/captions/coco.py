@@ -70,11 +70,14 @@ class Coco:
 
     def _read_names(self, images: list[Any], bad: BadRows) -> dict[str, tuple[ImageId, Path]]:
         """Return the id and the file of each image, by the id as it is written."""
-        names = {}
+        names: dict[str, tuple[ImageId, Path]] = {}
         for i, image in enumerate(images):
             try:
                 image_id = get_field(image, "id", ImageId)
-                names[str(image_id)] = (image_id, Path(get_field(image, "file_name", str)))
+                file = Path(get_field(image, "file_name", str))
+                known, before = names.setdefault(str(image_id), (image_id, file))
+                if before != file:
+                    raise BadRowError(f"id {known} is that of {before}, and of {file}")
             except BadRowError as error:
                 bad.add(f"images[{i}]", error)
         return names

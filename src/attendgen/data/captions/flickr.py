@@ -1,7 +1,5 @@
 """Readers of Flickr8k and Flickr30k, as their authors give them and as they are found today."""
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +12,9 @@ from attendgen.data.captions.sources import (
     require_ratios,
     select_split,
 )
+from attendgen.data.csv_rows import read_csv_rows, require_width
 from attendgen.utils.errors import UserError, format_some
-from attendgen.utils.files import read_text
+from attendgen.utils.files import exists, read_text
 
 TABLES = ("captions.txt", "captions.csv", "results.csv")  # of Flickr8k and Flickr30k
 NUMBERED = re.compile(r"\s*\d+\s*[|\s]\s*(.*)")  # number and caption; a row of results.csv lacks the bar between them
@@ -141,6 +140,8 @@ class FlickrCsv:
         bad = BadRows(self.path, self.skip_bad)
         for place, cells in self._read_rows():
             try:
+                if isinstance(cells, BadRowError):
+                    raise cells
                 if len(cells) < 2 or not cells[0]:
                     raise BadRowError("expected an image and a caption")
                 cleaned = clean_caption(cells[-1])
@@ -151,23 +152,32 @@ class FlickrCsv:
         bad.finish()
         return select_split(captions, self.images, split, self.ratios, self.path)
 
-    def _read_rows(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield the place and the cells of each row below the header."""
+    def _read_rows(self) -> Iterator[tuple[str, list[str] | BadRowError]]:
+        """Yield the place and the cells of each row below the header, or why it cannot be used.
+
+        Raises:
+            UserError: the first line names an image.
+        """
         text = read_text(self.path, self.encoding)
         header, *lines = text.split("\n")
+        first = self.images / re.split(r"[|,]", header)[0].strip()
+        if exists(first) and first.is_file():
+            raise UserError(f"{self.path}: line 1: an image; put the names of the columns before it, as image,caption")
         if "|" in header:
             for number, line in enumerate(lines, 2):
                 if line.strip():
                     yield f"line {number}", _split_at_bars(line, header.count("|") > 1)
             return
-        reader = csv.reader(io.StringIO(text))
-        next(reader, None)
-        try:
-            for cells in reader:
-                if cells:
-                    yield f"line {reader.line_num}", [cell.strip() for cell in cells]
-        except csv.Error as error:
-            raise UserError(f"{self.path}: line {reader.line_num}: broken CSV: {error}") from error
+        rows = read_csv_rows(self.path, self.encoding)
+        _, names = next(rows, (1, []))
+        for number, cells in rows:
+            try:
+                if isinstance(cells, BadRowError):
+                    raise cells
+                require_width(cells, 2 if isinstance(names, BadRowError) else len(names))
+                yield f"line {number}", [cell.strip() for cell in cells]
+            except BadRowError as error:
+                yield f"line {number}", error
 
 
 def _split_at_bars(line: str, numbered: bool) -> list[str]:

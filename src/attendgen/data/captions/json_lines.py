@@ -1,11 +1,9 @@
 """Reader of captioned images of one's own, one JSON object per line."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from attendgen.data.bad_rows import BadRowError, BadRows, get_field
+from attendgen.data.bad_rows import BadRowError, BadRows, get_field, read_object
 from attendgen.data.captions.sources import (
     CaptionedImage,
     choose_split,
@@ -18,7 +16,7 @@ from attendgen.utils.files import read_text
 
 
 class JsonLines:
-    """`{"image": "a.jpg", "captions": ["...", "..."], "split": "train"}` per line.
+    """`{"image": "a.jpg", "captions": ["...", "..."], "split": "train"}` per line; lines of one image are joined.
 
     Without `split`, an image's split depends on its name alone.
 
@@ -70,25 +68,38 @@ class JsonLines:
 
     def _read_rows(self) -> list[tuple[str | None, CaptionedImage]]:
         bad = BadRows(self.path, self.skip_bad)
-        rows = []
+        rows: dict[str, tuple[str | None, CaptionedImage]] = {}
         for number, line in enumerate(read_text(self.path, self.encoding).split("\n"), 1):
             if not line.strip():
                 continue
             try:
-                rows.append(self._read_row(line))
+                self._add(rows, *self._read_row(line))
             except BadRowError as error:
                 bad.add(f"line {number}", error)
         bad.finish()
         if not rows:
             raise UserError(f"{self.path}: empty; expected one JSON object per line")
-        return rows
+        return list(rows.values())
+
+    def _add(
+        self, rows: dict[str, tuple[str | None, CaptionedImage]], split: str | None, image: CaptionedImage
+    ) -> None:
+        """Add an image, or further captions of one that an earlier line has.
+
+        Raises:
+            BadRowError: the earlier line has another split.
+        """
+        name = str(image.image_id)
+        before, known = rows.get(name, (split, image._replace(captions=())))
+        if split != before:
+            raise BadRowError(f"field 'split': {split!r}, but an earlier line has {name} in {before!r}")
+        rows[name] = split, known._replace(captions=known.captions + image.captions)
 
     def _read_row(self, line: str) -> tuple[str | None, CaptionedImage]:
-        try:
-            row: Any = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadRowError(f"broken JSON: {error}") from error
+        row = read_object(line)
         name = get_field(row, "image", str)
+        if not name.strip():
+            raise BadRowError("field 'image': empty")
         given = row.get("captions", row.get("caption"))
         texts = [given] if isinstance(given, str) else given
         if not isinstance(texts, list) or not texts:

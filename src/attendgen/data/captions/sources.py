@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from attendgen.data.bad_rows import BadRowError
+from attendgen.data.bad_rows import BadRowError, require_characters
 from attendgen.utils.errors import UserError
 from attendgen.utils.files import read_json
 
@@ -39,13 +39,14 @@ def clean_caption(text: object) -> str:
     """Return a caption without white space around it.
 
     Raises:
-        BadRowError: it is empty or not a text.
+        BadRowError: it is empty or not a text, or holds half a character.
     """
     if not isinstance(text, str):
         raise BadRowError(f"expected a caption, found {type(text).__name__}")
     caption = text.strip()
     if not caption:
         raise BadRowError("empty caption")
+    require_characters(caption)
     return caption
 
 

@@ -1,11 +1,10 @@
 """Reader of tables and texts of one's own, one JSON object per line."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attendgen.data.bad_rows import BadRowError, BadRows, get_field
+from attendgen.data.bad_rows import BadRowError, BadRows, get_field, read_object
 from attendgen.data.tables.table import TableText, clean_text, make_slot
 from attendgen.layers.tables import Cell, Row, Table
 from attendgen.utils.errors import UserError
@@ -59,21 +58,6 @@ def _read_line(line: str) -> list[TableText]:
         raise BadRowError("field 'text' or 'texts': expected a text, or a list of them")
     table = read_rows(found)
     return [TableText(table, clean_text(text, field)) for text in texts]
-
-
-def read_object(text: str) -> dict[str, Any]:
-    """Return the JSON object of a text.
-
-    Raises:
-        BadRowError: it is broken or something else.
-    """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadRowError(f"broken JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise BadRowError(f"expected a JSON object, found {type(found).__name__}")
-    return found
 
 
 def read_rows(found: Mapping[str, Any]) -> Table:

@@ -1,13 +1,12 @@
 """Reader of E2E's meaning representations: slots with a value each."""
 
-import csv
 import functools
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attendgen.data.bad_rows import BadRowError, BadRows
+from attendgen.data.csv_rows import read_csv_rows, require_width
 from attendgen.data.tables.table import TableText, clean_text, make_slot, parse_slots, shorten
 from attendgen.layers.tables import Table
 from attendgen.utils.errors import UserError
@@ -76,34 +75,35 @@ class MeaningRepresentations:
 
 
 def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> Iterator[tuple[int, Pick]]:
-    """Yield the number of each row's last line in a CSV with a header, and what returns its cells in some columns.
+    """Yield the number of each row's first line in a CSV with a header, and what returns its cells in some columns.
 
     Raises:
-        UserError: the file is missing or broken, or has no such column.
+        UserError: the file is missing, or has no such column.
     """
-    lines = csv.reader(io.StringIO(read_text(path, encoding)))
-    try:
-        header = [name.strip() for name in next(lines, [])]
-        missing = [name for name in columns if name not in header]
-        if missing:
-            shown = shorten(", ".join(header), 80)
-            raise UserError(f"{path}: no column {missing[0]!r}; the columns are {shown or 'missing'}")
-        places = [header.index(name) for name in columns]
-        for cells in lines:
-            if any(cell.strip() for cell in cells):
-                yield lines.line_num, functools.partial(pick_cells, cells, places, len(header))
-    except csv.Error as error:
-        raise UserError(f"{path}: line {lines.line_num}: broken CSV: {error}") from error
+    rows = read_csv_rows(path, encoding)
+    _, found = next(rows, (1, []))
+    header = [] if isinstance(found, BadRowError) else [name.strip() for name in found]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        if header and header[0].startswith(("{", "[")):
+            raise UserError(f"{path}: JSON, not a CSV; data/source=table_lines reads one object per line")
+        shown = shorten(", ".join(header), 80)
+        raise UserError(f"{path}: no column {missing[0]!r}; the columns are {shown or 'missing'}")
+    places = [header.index(name) for name in columns]
+    for number, cells in rows:
+        if isinstance(cells, BadRowError) or any(cell.strip() for cell in cells):
+            yield number, functools.partial(pick_cells, cells, places, len(header))
 
 
-def pick_cells(cells: Sequence[str], places: Sequence[int], columns: int) -> list[str]:
+def pick_cells(cells: Sequence[str] | BadRowError, places: Sequence[int], columns: int) -> list[str]:
     """Return some of a CSV row's cells; empty texts where it is too short.
 
     Raises:
-        BadRowError: it is too long, as if a value with commas were not in quotes.
+        BadRowError: it is broken, or too long, as if a value with commas were not in quotes.
     """
-    if any(cell.strip() for cell in cells[columns:]):
-        raise BadRowError(f"{len(cells)} cells, but the header has {columns}; put values with commas in quotes")
+    if isinstance(cells, BadRowError):
+        raise cells
+    require_width(cells, columns)
     return [cells[place] if place < len(cells) else "" for place in places]
 
 

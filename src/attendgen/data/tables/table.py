@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from attendgen.data.bad_rows import BadRowError
+from attendgen.data.bad_rows import BadRowError, require_characters
 from attendgen.layers.tables import Cell, Row, Table
 from attendgen.text.table_vocabulary import shorten_kind
 
@@ -89,13 +89,14 @@ def clean_text(text: object, field: str) -> str:
     """Return the text of a field with single spaces.
 
     Raises:
-        BadRowError: it is empty or not a text.
+        BadRowError: it is empty or not a text, or holds half a character.
     """
     if not isinstance(text, str):
         raise BadRowError(f"field {field!r}: expected a text, found {type(text).__name__}")
     cleaned = " ".join(text.split())
     if not cleaned:
         raise BadRowError(f"field {field!r}: empty text")
+    require_characters(cleaned)
     return cleaned
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attendgen.data.bad_rows import BadRowError
-from attendgen.data.tables.json_lines import read_object, read_rows
+from attendgen.data.bad_rows import BadRowError, read_object
+from attendgen.data.tables.json_lines import read_rows
 from attendgen.data.tables.meaning_representations import Pick, read_columns
 from attendgen.data.tables.rotowire import read_game
 from attendgen.data.tables.table import format_table, group_records, parse_slots, shorten
