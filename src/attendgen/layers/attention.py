@@ -5,7 +5,7 @@ For the shapes see `attendgen.layers.attention_protocol`.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,16 +13,12 @@ from torch import Tensor, nn
 
 from attendgen.layers.additive_kernel import ExponentialKeys, additive_scores, prepare_keys, score_prepared
 from attendgen.layers.deferred import DeferredSums
+from attendgen.layers.fast_paths import are_products
 from attendgen.layers.half_precision import is_half
 from attendgen.utils.errors import UserError
 
 Activation = Callable[[Tensor], Tensor]
 ACTIVATIONS: dict[str, Activation] = {"tanh": torch.tanh, "relu": torch.relu}
-
-
-def can_defer_keys(attention: Any) -> bool:
-    """Return whether the scores of a layer are those of `DotAttention`."""
-    return isinstance(attention, DotAttention) and type(attention).score_keys is DotAttention.score_keys
 
 
 class Padding(NamedTuple):
@@ -208,8 +204,10 @@ class AdditiveAttention(nn.Module):
 
     @property
     def query_weight(self) -> Float[Tensor, "key query"]:
-        """W."""
-        return self.query_proj.weight
+        """W; there is none if another kind of layer has taken the place of `query_proj`."""
+        if are_products([self.query_proj]):
+            return self.query_proj.weight
+        raise AttributeError("query_weight")
 
     def forward(
         self,
@@ -225,7 +223,7 @@ class AdditiveAttention(nn.Module):
         self, keys: Float[Tensor, "batch source key"]
     ) -> Float[Tensor, "batch source key"] | ExponentialKeys:
         """Return keys for many steps without a gradient, see `attention_protocol.prepare_keys`."""
-        prepared = prepare_keys(keys) if self.fused and self.inner is None and self.activation == "tanh" else None
+        prepared = prepare_keys(keys) if self._is_fused() and self.activation == "tanh" else None
         return keys if prepared is None else prepared
 
     def score_keys(
@@ -234,7 +232,7 @@ class AdditiveAttention(nn.Module):
         """Return the scores of W q; the keys may be those of `prepare_keys`."""
         if isinstance(keys, ExponentialKeys):
             return score_prepared(query, keys, self.score.weight.squeeze(0))
-        if self.fused and self.inner is None:
+        if self._is_fused():
             vector = self.score.weight.squeeze(0).to(query.dtype)
             return additive_scores(query, keys.to(query.dtype), vector, self.activation)
         activation = ACTIVATIONS[self.activation]
@@ -242,3 +240,7 @@ class AdditiveAttention(nn.Module):
         if self.inner is not None:
             hidden = activation(self.inner(hidden))
         return self.score(hidden).squeeze(-1)
+
+    def _is_fused(self) -> bool:
+        """Return whether the scores are v . f(W q + U k), so that the fast path may compute them."""
+        return self.fused and self.inner is None and are_products([self.score])

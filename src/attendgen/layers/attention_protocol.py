@@ -10,7 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
+from attendgen.layers.fast_paths import is_called_plainly, stands_for
 from attendgen.layers.state import AttentionPast, Memory
 
 
@@ -111,15 +113,13 @@ def prepare_keys(attention: Any, keys: Any) -> Any:
     A layer may offer them by a method `prepare_keys(keys)`; it is then called with these. A subclass that defines
     another `forward`, `keys` or `score_keys` must define it, too.
     """
-    own = {"forward", "keys", "score_keys"}
-    if not has_weighted_sum(attention) or own & vars(attention).keys():
-        return keys
-    for kind in type(attention).__mro__:
-        if "prepare_keys" in vars(kind):
-            return attention.prepare_keys(keys)
-        if own & vars(kind).keys():
-            return keys
-    return keys
+    offers = has_weighted_sum(attention) and stands_for(attention, "prepare_keys", "forward", "keys", "score_keys")
+    return attention.prepare_keys(keys) if offers else keys
+
+
+def can_defer_keys(attention: Any) -> bool:
+    """Return whether a layer's `defer_keys` returns keys for a loop, see `DotAttention`."""
+    return has_weighted_sum(attention) and stands_for(attention, "defer_keys", "forward", "score_keys")
 
 
 def start_past(attention: Any, memory: Memory) -> AttentionPast | None:
@@ -158,15 +158,8 @@ def has_weighted_sum(attention: Attention) -> bool:
     A subclass that defines another `forward` must declare it again. A layer with hooks, or with a `forward` of its own
     instance, declares nothing.
     """
-    own = vars(attention)
-    if "forward" in own or own.get("_forward_hooks") or own.get("_forward_pre_hooks"):
-        return False
-    for kind in type(attention).__mro__:
-        if "context_is_weighted_sum" in vars(kind):
-            return bool(vars(kind)["context_is_weighted_sum"])
-        if "forward" in vars(kind) or "__call__" in vars(kind):
-            return False
-    return False
+    holds = stands_for(attention, "context_is_weighted_sum", "forward", "__call__") and is_called_plainly(attention)
+    return holds and bool(getattr(attention, "context_is_weighted_sum", False))
 
 
 def has_scores(attention: Attention) -> bool:
@@ -174,9 +167,15 @@ def has_scores(attention: Attention) -> bool:
 
     A subclass that defines another `forward` must define `score_keys`, too.
     """
-    if not has_weighted_sum(attention):
-        return False
-    for kind in type(attention).__mro__:
-        if "score_keys" in vars(kind) or "forward" in vars(kind):
-            return "score_keys" in vars(kind)
-    return False
+    offers = has_weighted_sum(attention) and stands_for(attention, "score_keys", "forward")
+    return offers and hasattr(attention, "query_weight")
+
+
+def score_queries(
+    attention: Any, query: Float[Tensor, "batch query dim"], keys: Any
+) -> Float[Tensor, "batch query source"]:
+    """Return the scores of an attention layer that offers them; its `query_proj` may be any module."""
+    if not hasattr(attention, "query_weight"):
+        return attention.score_keys(attention.query_proj(query), keys)
+    weight = attention.query_weight
+    return attention.score_keys(query if weight is None else functional.linear(query, weight), keys)

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from attendgen.layers.attention import Padding, can_defer_keys, weigh_scores
+from attendgen.layers.attention import Padding, weigh_scores
 from attendgen.layers.attention_protocol import (
     Attention,
+    can_defer_keys,
     extend_past,
     has_scores,
     has_weighted_sum,
@@ -18,11 +19,11 @@ from attendgen.layers.attention_protocol import (
     start_past,
     uses_rows,
 )
-from attendgen.layers.attentive_steps import attend_in_turn, attend_once, require_weighted_sum
+from attendgen.layers.attentive_steps import attend_in_turn, attend_once, require_weighted_sum, step_in_turn
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
 from attendgen.layers.deferred import Deferred, DeferredSums
+from attendgen.layers.fast_paths import are_products, stands_for
 from attendgen.layers.hard_attention import AttentionSampler
-from attendgen.layers.row_attention import RowAttention
 from attendgen.layers.state import AttentionPast, Memory
 from attendgen.utils.errors import UserError
 
@@ -174,11 +175,18 @@ class AttentionUnit(nn.Module):
         self, inputs: Float[Tensor, "rows time inputs"], state: UnitState, memory: Memory
     ) -> tuple[Float[Tensor, "rows time features"], Float[Tensor, "rows time source"], UnitState]:
         """Compute all steps of known inputs: the features, the attention weights, and the last state."""
-        if self.fast and state.past is None:
+        if not stands_for(self, "attend_step", "step"):
+            return step_in_turn(self, inputs, state, memory)
+        if self._can_be_fast() and state.past is None:
             return self.attend_fast(inputs, state, memory)
         steps = attend_in_turn(self, inputs, state, memory)
         assert steps.contexts is not None
         return torch.cat([steps.hidden, steps.contexts], dim=-1), steps.alphas, steps.state
+
+    def _can_be_fast(self) -> bool:
+        """Return whether `attend_fast` computes the steps of `attend_step`."""
+        is_own = not stands_for(self, "attend_fast", "attend_step", "attend_mapped")
+        return self.fast and not is_own and are_products([self.hidden_gates, self.context_gates, self.candidate])
 
     def attend_fast(
         self, inputs: Float[Tensor, "rows time inputs"], state: UnitState, memory: Memory
@@ -236,7 +244,7 @@ class FirstLook:
             self.memory = memory._replace(keys=memory.keys.to(dtype))
         if has_weighted_sum(attention):
             self.sums = DeferredSums(memory.values.to(dtype), rows, time)
-            if isinstance(attention, RowAttention) or can_defer_keys(attention):
+            if can_defer_keys(attention):
                 self.memory = self.memory._replace(keys=attention.defer_keys(self.memory.keys, rows, time))
 
     def __call__(self, query: Float[Tensor, "rows query"]) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from attendgen.layers.attention import Padding, weigh_scores
 from attendgen.layers.attention_protocol import extend_past, has_scores, has_weighted_sum, look_at
-from attendgen.layers.decoder import AttendedStep, AttendedSteps, HardDecoder
+from attendgen.layers.decoder import AttendedStep, AttendedSteps, Decoder, HardDecoder
 from attendgen.layers.deferred import Deferred, defer_memory, defer_weight
 from attendgen.layers.hard_attention import AttentionSampler, SampledWeights, draw_weights, sum_sampled
 from attendgen.layers.lstm import update_cell
@@ -223,6 +223,18 @@ def attend_once(
         require_weighted_sum(attention)
         context, drawn = sum_sampled(sampler, alpha, memory.values)
     return AttendedStep(context.to(query.dtype), alpha, drawn.weights, None, drawn.relaxed, drawn.noise)
+
+
+def step_in_turn(
+    decoder: Decoder, inputs: Float[Tensor, "rows time inputs"], state: Any, memory: Memory
+) -> tuple[Float[Tensor, "rows time features"], Float[Tensor, "rows time source"], Any]:
+    """Compute all steps of known inputs one after the other, by `decoder.step`."""
+    steps = []
+    for step_inputs in inputs.unbind(1):
+        features, alpha, state = decoder.step(step_inputs, state, memory)
+        steps.append((features, alpha))
+    features, alphas = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+    return features, alphas, state
 
 
 def attend_in_turn(

@@ -8,8 +8,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from attendgen.layers.attention_protocol import Attention, extend_past, has_scores, make_keys, start_past, uses_rows
-from attendgen.layers.attentive_steps import FastSteps, attend_in_turn, attend_once, require_weighted_sum
+from attendgen.layers.attentive_steps import (
+    FastSteps,
+    attend_in_turn,
+    attend_once,
+    require_weighted_sum,
+    step_in_turn,
+)
 from attendgen.layers.decoder import AttendedStep, AttendedSteps
+from attendgen.layers.fast_paths import are_products, stands_for
 from attendgen.layers.fast_tanh import fast_tanh
 from attendgen.layers.hard_attention import AttentionSampler
 from attendgen.layers.state import AttentiveState, Memory
@@ -95,6 +102,8 @@ class BahdanauDecoder(nn.Module):
         self, inputs: Float[Tensor, "rows time inputs"], state: AttentiveState, memory: Memory
     ) -> tuple[Float[Tensor, "rows time features"], Float[Tensor, "rows time source"], AttentiveState]:
         """Compute all steps of known inputs: [h_t, z_t], alpha, and the last state."""
+        if not (stands_for(self, "attend_step", "step") or stands_for(self, "attend_steps", "step")):
+            return step_in_turn(self, inputs, state, memory)
         steps = self.attend_steps(inputs, state, memory)
         assert steps.contexts is not None
         return torch.cat([steps.hidden, steps.contexts], dim=-1), steps.alphas, steps.state
@@ -152,7 +161,13 @@ class BahdanauDecoder(nn.Module):
             sampler: of hard attention; alpha itself unless given.
             readout: a matrix with which the contexts are multiplied in the end.
         """
-        if self.fast:
+        is_own = not stands_for(self, "attend_fast", "attend_step", "attend", "update")
+        if (
+            self.fast
+            and not is_own
+            and are_products([self.recurrent_gates])
+            and are_products([self.context_gate], bias=True)
+        ):
             return self.attend_fast(inputs, state, memory, sampler, readout)
         return attend_in_turn(self, inputs, state, memory, sampler, readout)
 

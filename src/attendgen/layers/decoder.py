@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from attendgen.layers.fast_paths import stands_for
 from attendgen.layers.hard_attention import AttentionSampler
 from attendgen.layers.state import Memory
 
@@ -131,3 +132,12 @@ class HardDecoder(Decoder, Protocol):
             sampler: of hard attention; alpha itself unless given.
             readout: a matrix with which the contexts are multiplied in the end.
         """
+
+
+def hands_over_parts(decoder: Any) -> bool:
+    """Return whether a decoder is a `HardDecoder` whose own `step` and call, if a subclass has them, are its last word.
+
+    A subclass that defines only `step`, or only the call, is used as a `Decoder`: `attend_step` would bypass it.
+    """
+    is_own = not (stands_for(decoder, "attend_step", "step") and stands_for(decoder, "attend_steps", "forward"))
+    return isinstance(decoder, HardDecoder) and not is_own

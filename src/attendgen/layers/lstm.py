@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from attendgen.layers.devices import is_on_gpu
+from attendgen.layers.fast_paths import is_unchanged
 from attendgen.layers.lstm_layers import get_weights, hold_at_padding, run_layers
 from attendgen.layers.plain import is_plain, run_equations, run_layer
 from attendgen.layers.state import LSTMState
@@ -89,7 +90,7 @@ def read_padded(
     A sequence without a token is read as one padding token.
     """
     lengths = mask.sum(dim=1).clamp(min=1)
-    if is_plain(lstm) or is_on_gpu(inputs):
+    if is_plain(lstm) or (is_on_gpu(inputs) and is_unchanged(lstm, nn.LSTM)):
         real = torch.arange(mask.size(1), device=mask.device) < lengths.unsqueeze(1)
         return run_equations(lstm, inputs, mask=real) if is_plain(lstm) else run_lstm(lstm, inputs, mask=real)
     if bool(mask.all()):  # full windows, as nearly all in a language model's training, run faster unpacked
@@ -133,7 +134,7 @@ def update_cell(
 
 def step_lstm(lstm: nn.LSTM, inputs: Float[Tensor, "rows inputs"], state: LSTMState) -> LSTMState:
     """Compute one step, faster than a sequence of one; weights may be in half precision."""
-    if is_plain(lstm):
+    if is_plain(lstm) or not is_unchanged(lstm, nn.LSTM):
         before = LSTMState(*(part.to(inputs.dtype) for part in state))
         return read_lstm(lstm, inputs.unsqueeze(1), before)[1]
     hidden, cells = [], []

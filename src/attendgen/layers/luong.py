@@ -18,7 +18,9 @@ from attendgen.layers.attention_protocol import (
     start_past,
     uses_rows,
 )
+from attendgen.layers.attentive_steps import step_in_turn
 from attendgen.layers.deferred import Deferred, defer_memory, defer_weight
+from attendgen.layers.fast_paths import is_unchanged, stands_for
 from attendgen.layers.lstm import read_lstm, step_lstm, update_cell
 from attendgen.layers.plain import is_plain
 from attendgen.layers.state import AttentionPast, LSTMState, Memory
@@ -107,9 +109,11 @@ class LuongDecoder(nn.Module):
         self, inputs: Float[Tensor, "rows time inputs"], state: InputFeedingState, memory: Memory
     ) -> tuple[Float[Tensor, "rows time features"], Float[Tensor, "rows time source"], InputFeedingState]:
         """Compute all steps of known inputs: h~_t, alpha, and the last state."""
+        if not stands_for(self, "forward", "step"):
+            return step_in_turn(self, inputs, state, memory)
         if not self.input_feeding and state.past is None:
             return self._run(inputs, state, memory)
-        if self.input_feeding and self.layers == 1 and not is_plain(self.recurrence):
+        if self.input_feeding and self.layers == 1 and self._has_usual_parts():
             return self._run_fed(inputs, state, memory)
         steps = []
         for step in inputs.unbind(1):
@@ -117,6 +121,11 @@ class LuongDecoder(nn.Module):
             steps.append((features, alpha))
         features, alphas = (torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
         return features, alphas, state
+
+    def _has_usual_parts(self) -> bool:
+        """Return whether the recurrence and W_c are called as torch's layers with their weights."""
+        is_usual = is_unchanged(self.recurrence, nn.LSTM) and is_unchanged(self.combine, nn.Linear)
+        return is_usual and not is_plain(self.recurrence)
 
     def _run_fed(
         self, inputs: Float[Tensor, "rows time inputs"], state: InputFeedingState, memory: Memory

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attendgen.layers.attention import attend
+from attendgen.layers.half_precision import get_weight
 from attendgen.utils.errors import UserError
 
 
@@ -55,7 +56,7 @@ class MultiHeadAttention(nn.Module):
         each = None if mask is None else mask.repeat_interleave(self.heads, dim=0)
         contexts, alphas = attend(scores, split[2], each)
         joined = contexts.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)  # batch query dim
-        return self.output(joined.to(self.output.weight.dtype)), alphas.unflatten(0, (-1, self.heads)).mean(dim=1)
+        return self.output(joined.to(get_weight(self.output).dtype)), alphas.unflatten(0, (-1, self.heads)).mean(dim=1)
 
     def _split_heads(self, vectors: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch_heads length head"]:
         """Put the heads beside the batch."""

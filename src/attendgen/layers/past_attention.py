@@ -3,7 +3,6 @@
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from attendgen.layers.attention import attend
 from attendgen.layers.state import AttentionPast
@@ -100,6 +99,6 @@ class CoverageAttention(nn.Module):
         past: AttentionPast,
     ) -> tuple[Float[Tensor, "batch query memory"], Float[Tensor, "batch query source"]]:
         """Return the context of each query, and alpha."""
-        covered = functional.linear(past.total.to(query.dtype).unsqueeze(-1), self.coverage.weight)
+        covered = self.coverage(past.total.to(query.dtype).unsqueeze(-1))
         hidden = torch.tanh(self.query_proj(query).unsqueeze(2) + keys.to(query.dtype).unsqueeze(1) + covered)
         return attend(self.score(hidden).squeeze(-1), memory, mask)

@@ -1,5 +1,6 @@
 """Products of decoding that are the same for all hypotheses or steps, made once."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
@@ -10,7 +11,9 @@ from torch.nn import functional
 from attendgen.layers.attention_protocol import has_weighted_sum, prepare_keys
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import AttendedStep
+from attendgen.layers.fast_paths import are_products, is_unchanged
 from attendgen.layers.hard_attention import AttentionSampler
+from attendgen.layers.output import OutputLayer
 from attendgen.layers.state import AttentiveState, Memory, take_rows
 
 DISTINCT = 0.9  # share of rows: with more distinct ones their products save no time
@@ -225,4 +228,18 @@ def can_prepare(decoder: Any) -> TypeGuard[BahdanauDecoder]:
         return False
     kind = type(decoder)
     own = (kind.step, kind.attend_step) != (BahdanauDecoder.step, BahdanauDecoder.attend_step)
-    return not (own or {"step", "attend_step"} & vars(decoder).keys())
+    is_own = own or not {"step", "attend_step"}.isdisjoint(vars(decoder))
+    return not is_own and are_products([decoder.recurrent_gates]) and are_products([decoder.input_gates], bias=True)
+
+
+def has_usual_layers(model: nn.Module, embedding: nn.Module, output: nn.Module, dropouts: Sequence[nn.Module]) -> bool:
+    """Return whether a prepared model may multiply with the weights of a model's layers instead of calling them.
+
+    Args:
+        dropouts: which are left out; no module may be in training mode, which leaves dropout on in decoding.
+    """
+    lookup: Any = embedding
+    is_usual = is_unchanged(embedding, nn.Embedding) and lookup.max_norm is None
+    is_usual = is_usual and (is_unchanged(output, OutputLayer) or are_products([output], bias=True))
+    is_usual = is_usual and all(is_unchanged(dropout, nn.Dropout) for dropout in dropouts)
+    return is_usual and not any(module.training for module in model.modules())

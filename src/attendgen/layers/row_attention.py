@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from attendgen.layers.additive_kernel import ExponentialKeys
-from attendgen.layers.attention import AdditiveAttention, can_defer_keys, weigh_scores
-from attendgen.layers.attention_protocol import Attention, has_scores, prepare_keys
+from attendgen.layers.attention import AdditiveAttention, weigh_scores
+from attendgen.layers.attention_protocol import Attention, can_defer_keys, has_scores, prepare_keys, score_queries
 from attendgen.layers.deferred import DeferredSums
 from attendgen.layers.devices import is_on_gpu
 from attendgen.layers.half_precision import widen
@@ -128,16 +127,6 @@ class RowAttention(nn.Module):
         else:
             alpha = weigh_grid(scores, beta, keys.grid)
         return alpha.to(scores.dtype) @ memory.to(scores.dtype), alpha
-
-
-def score_queries(
-    attention: Any,
-    query: Float[Tensor, "batch query dim"],
-    keys: Float[Tensor, "batch source key"] | DeferredSums | ExponentialKeys,
-) -> Float[Tensor, "batch query source"]:
-    """Return the scores of a `ScoringAttention`."""
-    weight = attention.query_weight
-    return attention.score_keys(query if weight is None else functional.linear(query, weight), keys)
 
 
 def average_rows(

@@ -15,9 +15,11 @@ from torch.nn import functional
 
 from attendgen.layers.attention_protocol import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
-from attendgen.layers.decoder import AttendedSteps, Decoder, HardDecoder
+from attendgen.layers.decoder import AttendedSteps, Decoder, hands_over_parts
 from attendgen.layers.encoder import Features, ImageEncoder, average_regions, split_mask
+from attendgen.layers.fast_paths import are_products, stands_for
 from attendgen.layers.fast_tanh import fast_tanh
+from attendgen.layers.half_precision import get_weight
 from attendgen.layers.hard_attention import (
     INFERENCE_ATTENTION,
     AllButLastSampler,
@@ -27,7 +29,7 @@ from attendgen.layers.hard_attention import (
 )
 from attendgen.layers.output import OutputLayer
 from attendgen.layers.plain import use_plain_autograd
-from attendgen.layers.prepared import PreparedDecoder, can_prepare
+from attendgen.layers.prepared import PreparedDecoder, can_prepare, has_usual_layers
 from attendgen.layers.state import Memory, map_tensors, repeat_rows
 from attendgen.models.encoders.base import ImageModel
 from attendgen.models.prepared import PreparedCaptioner
@@ -108,7 +110,7 @@ class Captioner(ImageModel):
         self.first_hidden = _make_perceptron(*sizes) if made.layers else None
         self.first_cell = _make_perceptron(*sizes) if made.layers else None
         self.decoder: Any = made
-        self.can_be_hard = isinstance(made, HardDecoder)  # and hands over state and context apart
+        self.can_be_hard = hands_over_parts(made)
         if self.is_hard:
             self.require_hard_attention()
         features = hidden if self.can_be_hard else made.features
@@ -148,7 +150,7 @@ class Captioner(ImageModel):
     ) -> tuple[Memory, Any]:
         """Return the memory to attend to and the first state, from the mean feature (equations 5 and 6)."""
         values, mask = split_mask(self.encode_images(images))
-        values = self.feature_proj(values.to(self.output.weight.dtype))  # weights may be in half precision
+        values = self.feature_proj(values.to(get_weight(self.output).dtype))  # weights may be in half precision
         values = functional.dropout(values, self.memory_dropout, self.training or self.masks is not None)
         memory = Memory(self.decoder.keys(values), values, mask)
         mean = average_regions(values, mask)
@@ -208,7 +210,9 @@ class Captioner(ImageModel):
 
     def prepare_decoding(self, memory: Memory, tokens: int) -> tuple[Any, Any]:
         """Return an object with this model's `step`, faster, and its memory; see `layers.prepared.prepare_decoding`."""
-        if type(self).step is not Captioner.step or self.masks is not None or not can_prepare(self.decoder):
+        is_usual = has_usual_layers(self, self.embedding, self.output, [self.dropout, self.word_dropout])
+        is_usual = is_usual and are_products([self.deep_context]) and self.can_be_hard and can_prepare(self.decoder)
+        if not is_usual or self.masks is not None or not stands_for(self, "prepare_decoding", "step", "logits"):
             return self, memory
         readout = None if self.deep_context is None else self.deep_context.weight
         prepared = PreparedCaptioner(self, PreparedDecoder(self.decoder, self.embedding, memory, tokens, readout))
@@ -285,7 +289,7 @@ class Captioner(ImageModel):
             "hidden": ((self.output if self.deep_hidden is None else self.deep_hidden).in_features, self.dropout.p),
             "deep": (self.output.in_features, self.dropout.p),
         }
-        ones = self.output.weight.new_ones
+        ones = get_weight(self.output).new_ones
         self.masks = {name: functional.dropout(ones(size), p) for name, (size, p) in sizes.items()}
         try:
             yield
@@ -301,8 +305,10 @@ class Captioner(ImageModel):
     ) -> AttendedSteps:
         """Compute all steps; the contexts are multiplied with L_z, or None if they are not apart."""
         if self.can_be_hard:
-            readout = None if self.deep_context is None else self.deep_context.weight
-            return self.decoder.attend_steps(words, state, memory, sampler, readout)
+            deep = self.deep_context
+            readout = None if deep is None or not are_products([deep]) else deep.weight
+            steps: AttendedSteps = self.decoder.attend_steps(words, state, memory, sampler, readout)
+            return steps if deep is None or readout is not None else steps._replace(contexts=deep(steps.contexts))
         if sampler is not None:
             self.require_hard_attention()
         features, alphas, state = self.decoder(words, state, memory)

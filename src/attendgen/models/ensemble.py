@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attendgen.layers.encoder import Features, ImageEncoder
+from attendgen.layers.fast_paths import stands_for
 from attendgen.layers.prepared import prepare_decoding
 from attendgen.layers.state import Member
 from attendgen.models.encoders.base import ImageModel
@@ -134,6 +135,8 @@ class Ensemble(nn.Module):
 
     def prepare_decoding(self, memory: Parts, tokens: int) -> tuple[Any, Parts]:
         """Return an object with this model's `step`, faster, and its memory; see `layers.prepared.prepare_decoding`."""
+        if not stands_for(self, "prepare_decoding", "step"):
+            return self, memory
         pairs = zip(self.models, memory, strict=True)
         members, memories = zip(*(prepare_decoding(member, part, tokens) for member, part in pairs), strict=True)
         return PreparedEnsemble(self, members), memories

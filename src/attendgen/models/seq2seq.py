@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from attendgen.layers.attention_protocol import Attention
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.decoder import Decoder
+from attendgen.layers.fast_paths import are_products, stands_for
 from attendgen.layers.lstm import BidirectionalLSTM, read_padded, tie_weights
 from attendgen.layers.output import OutputLayer
 from attendgen.layers.plain import use_plain_autograd
-from attendgen.layers.prepared import PreparedDecoder, can_prepare
+from attendgen.layers.prepared import PreparedDecoder, can_prepare, has_usual_layers
 from attendgen.layers.state import Memory
 from attendgen.models.prepared import PreparedSeq2Seq
 from attendgen.utils.special_tokens import PAD
@@ -119,12 +120,16 @@ class Seq2Seq(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: Any, memory: Memory
     ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows source"], Any]:
         """Return log-probabilities of the next token after `tokens`, the attention weights, and the new state."""
-        features, alpha, state = self.decoder.step(self.target_embedding(tokens), state, memory)
+        embedded = self.dropout(self.target_embedding(tokens))
+        features, alpha, state = self.decoder.step(embedded, state, memory)
         return self.logits(features).float().log_softmax(dim=-1), alpha, state
 
     def prepare_decoding(self, memory: Memory, tokens: int) -> tuple[Any, Any]:
         """Return an object with this model's `step`, faster, and its memory; see `layers.prepared.prepare_decoding`."""
-        if type(self).step is not Seq2Seq.step or not can_prepare(self.decoder):
+        is_usual = has_usual_layers(self, self.target_embedding, self.output, [self.dropout])
+        is_usual = is_usual and are_products([self.readout], bias=True)
+        is_own = not stands_for(self, "prepare_decoding", "step", "logits")
+        if is_own or not is_usual or not can_prepare(self.decoder):
             return self, memory
         readout = None if self.readout is None else self.readout.weight[:, self.hidden :]
         prepared = PreparedSeq2Seq(self, PreparedDecoder(self.decoder, self.target_embedding, memory, tokens, readout))

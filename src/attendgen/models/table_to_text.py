@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from attendgen.layers.attention_protocol import Attention, prepare_keys, uses_rows
 from attendgen.layers.attention_unit import AttentionUnit
 from attendgen.layers.copying import Copies, JointCopy, MixtureCopy, find_copies, mix_copies
-from attendgen.layers.decoder import Decoder, HardDecoder
+from attendgen.layers.decoder import Decoder, hands_over_parts
 from attendgen.layers.encoder import average_regions
+from attendgen.layers.fast_paths import are_products, stands_for
 from attendgen.layers.hard_attention import (
     INFERENCE_ATTENTION,
     AllButLastSampler,
@@ -25,6 +26,7 @@ from attendgen.layers.hard_attention import (
 from attendgen.layers.lstm import tie_weights
 from attendgen.layers.output import OutputLayer
 from attendgen.layers.plain import use_plain_autograd
+from attendgen.layers.prepared import has_usual_layers
 from attendgen.layers.records import RecordEncoder
 from attendgen.layers.state import Memory, map_tensors, repeat_rows
 from attendgen.layers.tables import Cells
@@ -150,7 +152,7 @@ class TableToText(nn.Module):
         Raises:
             UserError: it cannot.
         """
-        if not isinstance(self.decoder, HardDecoder):
+        if not hands_over_parts(self.decoder):
             raise UserError(
                 f"model.decoder: {type(self.decoder).__name__} cannot attend to one sampled cell; train soft "
                 "attention, or use model/decoder=attention_unit, attention_gru or bahdanau"
@@ -177,7 +179,7 @@ class TableToText(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: Any, memory: TableMemory
     ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows cells"], Any]:
         """Return log-probabilities of the next word after `tokens`, the attention weights, and the new state."""
-        embedded = self.embedding(tokens)
+        embedded = self.dropout(self.embedding(tokens))
         if self.sampler is None:
             features, alpha, state = self.decoder.step(embedded, state, memory.attended)
         else:
@@ -205,9 +207,10 @@ class TableToText(nn.Module):
     def prepare_decoding(self, memory: TableMemory, tokens: int) -> tuple[Any, TableMemory]:
         """Return an object with this model's `step`, faster, and its memory; see `layers.prepared.prepare_decoding`."""
         decoder = self.decoder
-        can_prepare = type(decoder) is AttentionUnit and decoder.fast and not self.training
-        own = type(self).step is not TableToText.step or {"step", "attend_step"} & vars(decoder).keys()
-        if own or not can_prepare:
+        is_usual = type(decoder) is AttentionUnit and decoder.fast and are_products([decoder.input_maps], bias=True)
+        is_usual = is_usual and has_usual_layers(self, self.embedding, self.output, [self.dropout])
+        is_own = not {"step", "attend_step"}.isdisjoint(vars(decoder))
+        if is_own or not is_usual or not stands_for(self, "prepare_decoding", "step"):
             return self, memory
         return PreparedTableToText(self), memory._replace(keys=prepare_keys(decoder.attention, memory.keys))
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from attendgen.layers.encoder import Features, ImageEncoder, split_mask
+from attendgen.layers.half_precision import get_weight
 from attendgen.layers.lstm import tie_weights
 from attendgen.layers.output import OutputLayer
 from attendgen.layers.state import repeat_rows
@@ -75,7 +76,7 @@ class TransformerCaptioner(ImageModel):
     ) -> tuple[TransformerMemory, TransformerState]:
         """Return the keys and values to attend to, and the decoder's first state."""
         features, mask = split_mask(self.encode_images(images))
-        features = features.to(self.output.weight.dtype)  # weights may be in half precision
+        features = features.to(get_weight(self.output).dtype)  # weights may be in half precision
         values = self.regions(self.feature_proj(self.memory_dropout(features)), mask)
         return self.decoder.project(values, mask), self.decoder.initial_state(len(values))
 

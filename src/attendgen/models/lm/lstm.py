@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from attendgen.layers.half_precision import get_weight
 from attendgen.layers.lstm import read_lstm, step_lstm, tie_weights
 from attendgen.layers.ngram_embedding import NGramEmbedding
 from attendgen.layers.output import OutputLayer
@@ -71,7 +72,7 @@ class LSTMLanguageModel(StatefulLanguageModel):
 
     def initial_state(self, batch: int) -> LanguageModelState:
         """Return the state before anything is read: zeros."""
-        zero = self.output.weight.new_zeros(batch, self.lstm.num_layers, self.lstm.hidden_size)
+        zero = get_weight(self.output).new_zeros(batch, self.lstm.num_layers, self.lstm.hidden_size)
         window = empty_window(zero) if self.attention is None else self.attention.initial_window(batch)
         recent = zero.new_full((batch, self.ngrams.history if self.ngrams else 0), PAD, dtype=torch.long)
         return LanguageModelState(LSTMState(zero, zero), window, recent)
@@ -116,7 +117,7 @@ class LSTMLanguageModel(StatefulLanguageModel):
     ) -> tuple[Float[Tensor, "rows vocab"], Float[Tensor, "rows window"], LanguageModelState]:
         """Return log-probabilities of the next character after `tokens`, the attention weights, and the new state."""
         vectors, recent = self.embed(tokens.unsqueeze(1), state.recent)
-        lstm = step_lstm(self.lstm, vectors[:, 0], state.lstm)
+        lstm = step_lstm(self.lstm, self.dropout(vectors[:, 0]), state.lstm)
         logits, alphas, window = self.predict(lstm.hidden[:, -1:], state.window)
         log_probs = logits[:, 0].float().log_softmax(dim=-1)
         return log_probs, alphas[:, 0], LanguageModelState(lstm, window, recent)
