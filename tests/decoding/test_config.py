@@ -80,6 +80,7 @@ def test_every_setting_has_a_help_text():
     ("options", "message"),
     [
         ({"max_length": 0}, "decoding.max_length=0: expected a whole number from 1"),
+        ({"length_penalty": 1e300}, "decoding.length_penalty=1e+300: expected a number from 0 to 10"),
         ({"min_length": 0}, "decoding.min_length=0: expected a whole number from 1"),
         ({"min_length": 5, "max_length": 4}, "decoding.min_length=5: above max_length=4; change one of them"),
         ({"beam_size": 0}, "decoding.beam_size=0: expected a whole number from 1"),

@@ -68,3 +68,10 @@ def test_a_resumed_run_writes_through_no_link(run: Path, tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"train\.log: a link"):
         run_hydra([f"resume={run}", "epochs=9"])
     assert not (tmp_path / "profile").exists()
+
+
+def test_a_run_may_lie_in_the_folder_of_another(run: Path) -> None:
+    """As all runs do whose folder `outputs` lies beside a run that was trained in the working directory."""
+    folder = run / "outputs" / "new"
+    run_hydra(["experiment=toy_chat", f"hydra.run.dir={folder}", "trainer=smoke", "decoding.max_length=4"])
+    assert (folder / "checkpoints" / "last.ckpt").is_file()

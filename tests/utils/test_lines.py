@@ -64,3 +64,8 @@ def test_output_is_continued_after_its_last_whole_line(tmp_path: Path) -> None:
         writer.write(["three"])
     assert path.read_text() == "one\na b\nthree\n"
     assert "cannot be written" in refusal(LineWriter, path / "below.txt")
+
+
+def test_standard_input_that_is_closed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert refusal(lambda: list(read_line_blocks("-"))).startswith("standard input: closed")

@@ -7,6 +7,7 @@ from typing import Any
 from attendgen.utils.errors import UserError
 
 LENGTH_PENALTIES = ("gnmt", "avg")
+MOST_PENALTY = 10  # an exponent of lengths, whose powers must be numbers
 
 
 def _option(default: Any, text: str, flag: bool = True) -> Any:
@@ -88,7 +89,8 @@ class DecodingConfig:
         lowest |= dict.fromkeys(("no_repeat_ngram_size", "mbr_samples", "retrieval_captions"), 0)
         for name, least in lowest.items():
             _require(name, getattr(self, name), int, least)
-        for name in ("length_penalty", "coverage_penalty", "temperature"):
+        _require("length_penalty", self.length_penalty, (int, float), 0, MOST_PENALTY)
+        for name in ("coverage_penalty", "temperature"):
             _require(name, getattr(self, name), (int, float), 0)
         if self.top_k is not None:
             _require("top_k", self.top_k, int, 1)
@@ -186,7 +188,9 @@ def describe_search(decoding: object) -> str:
     return decoding.describe() if isinstance(decoding, DecodingConfig) else type(decoding).__name__
 
 
-def _require(name: str, value: Any, kind: Any, least: int) -> None:
+def _require(name: str, value: Any, kind: Any, least: int, most: int | None = None) -> None:
+    whole = "a whole number" if kind is int else "a number"
     if not isinstance(value, kind) or isinstance(value, bool) or not value >= least or value == float("inf"):
-        whole = "a whole number" if kind is int else "a number"
         raise UserError(f"decoding.{name}={value}: expected {whole} from {least}")
+    if most is not None and value > most:
+        raise UserError(f"decoding.{name}={value}: expected {whole} from {least} to {most}")

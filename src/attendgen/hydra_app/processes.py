@@ -19,8 +19,11 @@ def require_one_folder(arguments: Sequence[str]) -> None:
     """Check that all processes of a launch will find the same run directory.
 
     Raises:
-        UserError: nothing tells them which.
+        UserError: nothing tells them which, or an empty name is given.
     """
+    for option in ("hydra.run.dir", "hydra.sweep.dir"):
+        if any(argument.lstrip("+") == f"{option}=" for argument in arguments):
+            raise UserError(f"{option}: empty; give a folder")
     is_given = any(argument.lstrip("+").startswith("hydra.run.dir=") for argument in arguments)
     if get_launch() is not None and name_launch() is None and not is_given:
         raise UserError(

@@ -28,8 +28,10 @@ def require_own_folder(config: DictConfig, folder: Path) -> None:
         )
     for field, value in _iterate_paths(config, folder):
         path = Path(value).resolve()
+        if path.is_relative_to(folder.resolve()):  # whatever the folder lies in
+            continue
         other = next((place for place in (path, *path.parents) if is_run_folder(place)), None)
-        if other is not None and other != folder.resolve():
+        if other is not None:
             raise UserError(f"{field}={value}: in the folder of another run, {other}; give another folder")
 
 

@@ -16,6 +16,7 @@ from attendgen.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+MOST = 1024  # threads; the system ends a process that asks for very many
 LEAST_GAIN = 1.2  # how many times faster a step must be for all threads to be used
 STEPS = 4  # timed with each number of threads; the fastest counts
 
@@ -25,11 +26,11 @@ def use_threads(count: object) -> Iterator[None]:
     """Let torch compute with this number of threads inside the block; None or "auto" leaves the choice for later.
 
     Raises:
-        UserError: the count is neither, nor a whole number from 1.
+        UserError: the count is neither, nor a whole number from 1 to `MOST`.
     """
     is_number = isinstance(count, int) and not isinstance(count, bool)
-    if count not in (None, AUTO) and (not is_number or count < 1):  # type: ignore[operator]
-        raise UserError(f"threads={count}: expected a whole number from 1, auto, or null")
+    if count not in (None, AUTO) and (not is_number or not 1 <= count <= MOST):  # type: ignore[operator]
+        raise UserError(f"threads={count}: expected a whole number from 1 to {MOST}, auto, or null")
     before = torch.get_num_threads()
     torch.set_num_threads(count if isinstance(count, int) else before)
     try:

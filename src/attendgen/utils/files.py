@@ -50,13 +50,15 @@ def read_text(path: str | Path, encoding: str | None = None) -> str:
     require_unpacked(path, data)
     mark, name = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", encoding or "utf-8"))
     try:
-        text = data[len(mark) :].decode(name)
+        text = data[len(mark) :].decode(str(name))
     except LookupError as error:
         raise UserError(f"data.encoding={name}: no such encoding; a common one is cp1252") from error
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         what = "UTF-8" if name == "utf-8" else name
         raise UserError(f"{path}: line {line}: not {what} (byte {error.start}); {advise_encoding(data)}") from error
+    except UnicodeError as error:
+        raise UserError(f"{path}: not {name}: {error}; give another data.encoding") from error
     if NUL in text:
         line = text[: text.index(NUL)].count("\n") + 1
         raise UserError(f"{path}: line {line}: a NUL character, which no text has; {advise_encoding(data)}")

@@ -35,6 +35,8 @@ def read_line_blocks(name: str | Path) -> Iterator[list[str]]:
         UserError: the file is missing, unreadable or packed, or in another encoding.
     """
     if name == STANDARD:
+        if sys.stdin is None:
+            raise UserError("standard input: closed; give a file, or something by a pipe")
         stdin: Any = sys.stdin.buffer  # its type does not promise `read1`
         yield from _decode_lines(stdin, "standard input")
         return
