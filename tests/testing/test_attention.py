@@ -132,6 +132,62 @@ class Transposed(GeneralAttention):
         return context, alpha.transpose(1, 2)
 
 
+class Remembering(GeneralAttention):
+    """It counts its calls."""
+
+    def keys(self, memory):
+        self.calls = 0
+        return super().keys(memory)
+
+    def forward(self, query, keys, memory, mask=None):
+        self.calls += 1
+        return super().forward(query * self.calls, keys, memory, mask)
+
+
+class OtherScores(AdditiveAttention):
+    """It attends otherwise than by the softmax of its scores."""
+
+    context_is_weighted_sum = True
+
+    def score_keys(self, query, keys):
+        return 2 * super().score_keys(query, keys)
+
+    def forward(self, query, keys, memory, mask=None):
+        return attend(super().score_keys(self.query_proj(query), keys), memory, mask)
+
+
+class Detached(GeneralAttention):
+    def keys(self, memory):
+        return super().keys(memory).detach()
+
+
+class ThreeValues(GeneralAttention):
+    def forward(self, query, keys, memory, mask=None):
+        return *super().forward(query, keys, memory, mask), None
+
+
+class Breaking(GeneralAttention):
+    def forward(self, query, keys, memory, mask=None):
+        if query.dtype == torch.bfloat16:
+            raise RuntimeError("no bfloat16")
+        return super().forward(query, keys, memory, mask)
+
+
+class OtherNames(GeneralAttention):
+    def __init__(self, inputs, memory):
+        super().__init__(inputs, memory)
+
+
+class Plain(GeneralAttention):
+    """Its products need tensors of one type: a decoding's memory has that of the weights."""
+
+    def forward(self, query, keys, memory, mask=None):
+        real = torch.ones_like(keys[..., 0], dtype=torch.bool) if mask is None else mask
+        scores = (query @ keys.transpose(1, 2)).masked_fill(~real.unsqueeze(1), -1e4)
+        alpha = scores.softmax(dim=-1) * real.unsqueeze(1)
+        return alpha @ memory, alpha
+
+
 class Wrapped(nn.Module):
     """A layer without parameters of which the result is right."""
 
@@ -158,6 +214,12 @@ MISTAKES = [
     (Single, "bfloat16: context differs by 1"),
     (Infinite, "without real positions: context: 24 of 96 numbers are infinite or NaN"),
     (RootOfZero, "gradients: gradient of input 0: 96 of 96 numbers are infinite or NaN"),
+    (Remembering, "a second call with the same keys differs from the first: context differs by"),
+    (OtherScores, "training attends with the softmax of its scores: attention weights differs by"),
+    (Detached, "gradients: key_proj.weight has none, so it is not trained"),
+    (ThreeValues, "the call returns 3 values, expected two"),
+    (Breaking, "bfloat16: RuntimeError: no bfloat16"),
+    (OtherNames, "made with query=8, memory=8: TypeError: .*unexpected keyword argument 'query'"),
     (Transposed, r"attention weights has the shape \(4, 5, 3\), expected \(4, 3, 5\)"),
 ]
 
@@ -171,6 +233,7 @@ def test_a_mistake_is_found(make, message):
 def test_a_layer_of_ones_own_passes_and_the_random_numbers_go_on():
     torch.manual_seed(5)
     check_attention(Wrapped)
+    check_attention(Plain)
     found = torch.rand(1)
     torch.manual_seed(5)
     assert found == torch.rand(1)

@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attendgen.layers.attention_protocol import has_weighted_sum, uses_past
-from attendgen.layers.state import AttentionPast, map_tensors, to_float32
+from attendgen.layers.attention import weigh_scores
+from attendgen.layers.attention_protocol import has_scores, has_weighted_sum, score_queries, uses_past
+from attendgen.layers.state import AttentionPast, map_tensors
 from attendgen.testing.compare import (
+    explain_errors,
     fixed_seed,
     in_eval,
     require_close,
@@ -38,9 +40,10 @@ def check_attention(
 ) -> None:
     """Check that an attention layer keeps the contract of `attendgen.layers.Attention` or `PastAttention`.
 
-    Padding has no influence; masked positions have the weight 0, the others sum to 1; rows of a batch and queries are
-    independent; a layer that declares `context_is_weighted_sum` computes one; one that declares `uses_past` does use
-    it; it runs in bfloat16, and its gradients are finite.
+    Padding has no influence; masked positions have the weight 0, the others sum to 1; rows of a batch, queries and
+    calls are independent; a layer that declares `context_is_weighted_sum` computes one, and the softmax of its
+    `score_keys`, if it has them, are its weights; one that declares `uses_past` does use it; it runs in bfloat16; and
+    its gradients are finite and reach all parameters.
 
     Args:
         make: makes the layer from `query` and `memory` sizes.
@@ -52,9 +55,11 @@ def check_attention(
         AssertionError: it does not; the message says what differs, and by how much.
     """
     with fixed_seed():
-        layer = in_eval(make(query=query, memory=memory))
+        with explain_errors(f"the layer is made with query={query}, memory={memory}"):
+            layer = in_eval(make(query=query, memory=memory))
         given = _draw_inputs(layer, query, memory)
-        found = _attend(layer, given)
+        with explain_errors("a memory, of which one row has no real position"):
+            found = _attend(layer, given)
         batch, source = given.memory.shape[:2]
         for name, part, size in zip(NAMES, found, (memory, source), strict=True):
             require_shape(name, part, (batch, QUERIES, size))
@@ -65,9 +70,12 @@ def check_attention(
         _check_padding(layer, given, found, tolerance)
         if has_weighted_sum(layer):
             _check_weighted_sum(layer, given, found, tolerance)
+        if has_scores(layer):
+            _check_scores(layer, given, found, tolerance)
         if given.past is not None:
             _check_past(layer, given, found)
-        _check_half_precision(layer, given, found, half_tolerance)
+        with explain_errors("bfloat16"):
+            _check_half_precision(layer, given, found, half_tolerance)
         _check_gradients(layer, given)
 
 
@@ -85,11 +93,18 @@ def _attend(layer: Any, given: Given, memory: Tensor | None = None) -> tuple[Ten
     """Return the context and alpha; the context of another memory, if one is given, with the same keys."""
     more = () if given.past is None else (given.past,)
     values = given.memory if memory is None else memory
-    context, alpha = layer(given.query, layer.keys(given.memory), values, given.mask, *more)
-    return context, alpha
+    keys = layer.keys(given.memory)
+    returned = layer(given.query, keys, values, given.mask, *more)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        number = len(returned) if isinstance(returned, tuple) else 1
+        raise AssertionError(f"the call returns {number} values, expected two: the context and the attention weights")
+    return returned
 
 
 def _check_independence(layer: Any, given: Given, found: tuple[Tensor, Tensor], tolerance: float) -> None:
+    keys, more = layer.keys(given.memory), () if given.past is None else (given.past,)
+    calls = [layer(given.query, keys, given.memory, given.mask, *more) for _ in range(2)]
+    require_close("a second call with the same keys differs from the first", calls[1], calls[0], NAMES, tolerance)
     for row in range(len(LENGTHS)):
         alone = _attend(layer, map_tensors(lambda part, row=row: part[row : row + 1], given))
         expected = [part[row : row + 1] for part in found]
@@ -127,6 +142,13 @@ def _check_weighted_sum(layer: Any, given: Given, found: tuple[Tensor, Tensor], 
     require_close(declared, mapped, [context @ linear, alpha], names, 10 * tolerance)
 
 
+def _check_scores(layer: Any, given: Given, found: tuple[Tensor, Tensor], tolerance: float) -> None:
+    with explain_errors("score_keys is defined"):
+        alpha = weigh_scores(score_queries(layer, given.query, layer.keys(given.memory)), given.mask)
+    what = "score_keys is defined, and training attends with the softmax of its scores"
+    require_close(what, [found[1]], [alpha], NAMES[1:], tolerance)
+
+
 def _check_past(layer: Any, given: Given, found: tuple[Tensor, Tensor]) -> None:
     zeros = map_tensors(torch.zeros_like, given.past)
     start = _attend(layer, given._replace(past=zeros))
@@ -142,13 +164,9 @@ def _check_half_precision(layer: Any, given: Given, found: tuple[Tensor, Tensor]
     query, memory = given.query.bfloat16(), given.memory.bfloat16()
     converted = given._replace(query=query, memory=memory)
     require_close("bfloat16", _attend(half, converted), found, NAMES, tolerance)
-    # a decoding's memory is in single precision
-    more = () if given.past is None else (given.past,)
-    mixed = half(query, to_float32(half.keys(memory)), given.memory, given.mask, *more)
-    require_close("bfloat16 with a memory in single precision", mixed, found, NAMES, tolerance)
 
 
 def _check_gradients(layer: Any, given: Given) -> None:
     query, memory = (part.clone().requires_grad_() for part in (given.query, given.memory))
     outputs = _attend(layer, given._replace(query=query, memory=memory))
-    require_gradients("gradients", layer, outputs, (query, memory))
+    require_gradients("gradients", layer, outputs, (query, memory), all_used=True)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from attendgen.layers.state import iterate_tensors
+from attendgen.utils.errors import UserError
 
 
 @contextmanager
@@ -18,6 +19,22 @@ def fixed_seed() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@contextmanager
+def explain_errors(what: str) -> Iterator[None]:
+    """Say what was asked of a part that raises an error.
+
+    Raises:
+        AssertionError: the part raised another error; a `UserError` speaks for itself.
+    """
+    try:
+        yield
+    except (AssertionError, UserError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise AssertionError(f"{what}: {type(error).__name__}: {reason}") from error
 
 
 def in_eval(module: Any) -> Any:
@@ -106,11 +123,16 @@ def require_distribution(
     require_close(what, [alpha.sum(dim=-1)], [totals], ["sum of the attention weights"], tolerance)
 
 
-def require_gradients(what: str, module: Any, outputs: Sequence[Tensor], inputs: Sequence[Tensor] = ()) -> None:
+def require_gradients(
+    what: str, module: Any, outputs: Sequence[Tensor], inputs: Sequence[Tensor] = (), all_used: bool = False
+) -> None:
     """Check that the gradients of a sum of outputs are finite.
 
+    Args:
+        all_used: each parameter that is to be trained must have one.
+
     Raises:
-        AssertionError: one is not.
+        AssertionError: one is not, or a parameter has none.
     """
     parameters = module.named_parameters() if isinstance(module, nn.Module) else ()
     named: dict[str, Tensor] = {name: parameter for name, parameter in parameters if parameter.requires_grad}
@@ -118,6 +140,10 @@ def require_gradients(what: str, module: Any, outputs: Sequence[Tensor], inputs:
     loss = torch.stack([output.float().sum() for output in outputs]).sum()
     if not (named and loss.requires_grad):
         return
-    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    reached = {name for name, gradient in zip(named, gradients, strict=True) if gradient is not None}
+    for name in named if all_used else ():
+        if name not in reached and not name.startswith("input "):
+            raise AssertionError(f"{what}: {name} has none, so it is not trained: it is not used, or detached")
     for name, gradient in zip(named, gradients, strict=True):
         require_finite(f"{what}: gradient of {name}", gradient)

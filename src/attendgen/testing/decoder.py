@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attendgen.decoding.decode import convert_memory
 from attendgen.layers.attention import AdditiveAttention
 from attendgen.layers.multi_head import MultiHeadAttention
 from attendgen.layers.past_attention import CoverageAttention
 from attendgen.layers.state import Memory, map_tensors, repeat_rows, take_rows, to_float32
 from attendgen.testing.compare import (
+    explain_errors,
     fixed_seed,
     in_eval,
     require_close,
@@ -55,13 +57,17 @@ def check_decoder(
     """
     for chosen in ATTENTIONS if attention is None else (attention,):
         with fixed_seed():
-            decoder = in_eval(make(inputs=inputs, hidden=hidden, memory=memory, attention=chosen))
-            case = _Case(decoder, inputs, hidden, memory)
             try:
-                _check_steps(case, tolerance)
-                _check_rows(case, tolerance)
+                with explain_errors(f"the decoder is made with inputs={inputs}, hidden={hidden}, memory={memory}"):
+                    decoder = in_eval(make(inputs=inputs, hidden=hidden, memory=memory, attention=chosen))
+                    case = _Case(decoder, inputs, hidden, memory)
+                with explain_errors("all steps at once, and one at a time"):
+                    _check_steps(case, tolerance)
+                with explain_errors("two rows per row of the memory"):
+                    _check_rows(case, tolerance)
                 _check_padding(case, tolerance)
-                _check_half_precision(case, half_tolerance)
+                with explain_errors("bfloat16, with a state in single precision, as in decoding"):
+                    _check_half_precision(case, half_tolerance)
             except AssertionError as error:
                 name = getattr(chosen, "func", chosen)
                 raise AssertionError(f"with {getattr(name, '__name__', name)}: {error}") from error
@@ -109,7 +115,7 @@ def _check_steps(case: _Case, tolerance: float) -> None:
     joined = [torch.cat(pieces, dim=1) for pieces in zip(*parts, strict=True)]
     whole = (features, alphas, last)
     require_close("a continued state differs from one pass", (*joined, state), whole, NAMES, tolerance)
-    require_gradients("gradients", decoder, (features, alphas))
+    require_gradients("gradients", decoder, (features, alphas), all_used=True)
 
 
 def _check_rows(case: _Case, tolerance: float) -> None:
@@ -141,7 +147,7 @@ def _check_half_precision(case: _Case, tolerance: float) -> None:
     values = case.values.bfloat16()
     memory = Memory(half.keys(values), values, case.mask)
     state = half.initial_state(*(part.bfloat16() for part in case.first), memory)
-    memory, state = to_float32(memory), to_float32(state)  # as in decoding
+    memory, state = convert_memory(half, memory), to_float32(state)  # as in decoding
     for t in range(TIME):
         feature, alpha, state = half.step(case.inputs[:, t].bfloat16(), state, memory)
         require_close(f"bfloat16, step {t}", (feature, alpha), (features[:, t], alphas[:, t]), NAMES[:2], tolerance)

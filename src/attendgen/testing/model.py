@@ -6,11 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attendgen.decoding.decode import convert_memory
 from attendgen.decoding.protocol import StatefulModel
 from attendgen.layers.encoder import Features
 from attendgen.layers.state import map_tensors, repeat_rows, take_rows, to_float32
 from attendgen.layers.tables import Cells
 from attendgen.testing.compare import (
+    explain_errors,
     fixed_seed,
     in_eval,
     require_close,
@@ -49,15 +51,19 @@ def check_model(
     """
     with fixed_seed():
         case = _Case(in_eval(model), inputs, tokens)
-        case.forced = case.force(inputs, tokens)
-        _check_steps(case, tolerance)
-        _check_rows(case, tolerance)
+        with explain_errors("forward"):
+            case.forced = case.force(inputs, tokens)
+        with explain_errors("encode and step"):
+            _check_steps(case, tolerance)
+        with explain_errors("encode and step, with two rows per row of the memory"):
+            _check_rows(case, tolerance)
         _check_causality(case, tolerance)
         _check_batch(case, tolerance)
         if isinstance(model, StatefulModel):
             _check_parts(case, tolerance)
         if half_tolerance is not None:
-            _check_half_precision(case, half_tolerance)
+            with explain_errors("bfloat16, with a state in single precision, as in decoding"):
+                _check_half_precision(case, half_tolerance)
         require_gradients("gradients", case.model, case.model(inputs, tokens)[:1])
 
 
@@ -188,7 +194,8 @@ def _check_half_precision(case: _Case, tolerance: float) -> None:
     inputs = case.inputs
     if not isinstance(inputs, Tensor) or inputs.is_floating_point():
         inputs = map_tensors(lambda part: part.bfloat16() if part.is_floating_point() else part, inputs)
-    memory, state = (to_float32(tree) for tree in case.start(inputs, half))  # as in decoding
+    memory, state = case.start(inputs, half)
+    memory, state = convert_memory(half, memory), to_float32(state)  # as in decoding
     for t in range(case.rows.size(1)):
         log_probs, alpha, state = half.step(case.rows[:, t], state, memory)
         expected = [part[:, t] for part in case.forced]
