@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from attendgen.cli.caption_files import Figures
 from attendgen.inference.image_captioner import ImageCaptioner
 from attendgen.inference.load import load
 from helpers import tiny_data
@@ -118,3 +119,8 @@ def test_a_list_is_known_as_json_whatever_the_case_of_its_ending(
     outcome = attendgen("caption", runs("flickr8k_soft"), folder, "--max-length", 5, "--input", tmp_path / "LIST.JSON")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith(f"{folder / 'a.png'}: ")
+
+
+def test_each_figure_has_a_name_of_its_own() -> None:
+    figures = Figures(None)
+    assert [figures.choose_name(stem) for stem in ("b", "b", "b_2", "a", "b")] == ["b", "b_2", "b_2_2", "a", "b_3"]

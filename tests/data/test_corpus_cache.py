@@ -1,6 +1,7 @@
 import os
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from attendgen.data.module import SPLITS
 from attendgen.data.text_corpus import TextDataModule
 from attendgen.text.vocabulary import Vocabulary
 from attendgen.utils.errors import UserError
+from helpers.errors import refusal
 
 TEXT = "".join(random.Random(0).choices("abc é\n日🙂\ud800", k=500))
 
@@ -97,3 +99,11 @@ def test_damaged_cache_is_made_again(root, content):
     for path in (root.parent / "cache").glob("corpus-*"):
         path.write_bytes(content)
     assert read() == expected
+
+
+def test_the_space_of_encoded_texts_is_reserved(root, monkeypatch):
+    data = module(root)
+    data.build_vocabulary()
+    monkeypatch.setattr("attendgen.utils.arrays.shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    assert "the encoded texts need" in refusal(data.dataset, "train")
+    assert [path for path in (root.parent / "cache").iterdir() if path.suffix == ".npy"] == []

@@ -37,6 +37,15 @@ def test_a_frequency_that_no_token_has_is_refused(level):
     assert len(Vocabulary.build([], level, min_frequency=100)) == 4
 
 
+def test_special_tokens_that_a_text_spells_are_unknown():
+    """Else a sentence would end at <eos>, and <pad> would be left out of it."""
+    text = "<sos> a <pad> b <eos> c <unk>"
+    vocabulary = Vocabulary.build([text], "pretokenized")
+    known = [vocabulary.ids[token] for token in "abc"]
+    unknown = vocabulary.unknown
+    assert vocabulary.encode(text) == [unknown, known[0], unknown, known[1], unknown, known[2], unknown]
+
+
 def test_a_negative_frequency_is_refused():
     assert refusal(make_tokenizer, "words", min_frequency=-1).startswith("data.min_frequency=-1: expected a whole")
 

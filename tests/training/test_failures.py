@@ -42,6 +42,7 @@ Train = Callable[..., Path]
         ("threads=99999", "threads=99999: expected a whole number from 1 to 1024"),
         ("data.shared_vocabulary=maybe", "data.shared_vocabulary=maybe: expected true or false"),
         ("hydra.run.dir=", "hydra.run.dir: empty"),
+        ("=5", "train: Config group override"),
         ("data.encoding=punycode", "not punycode"),
         ("model.hidden=-1", "model.hidden=-1: "),
         ("init_from=novels", "init_from=novels: a language_model, whose vocabulary does not fit"),

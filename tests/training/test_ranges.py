@@ -68,3 +68,9 @@ def test_patience_is_a_whole_number_of_validations() -> None:
     assert refusal(check_ranges, config).startswith("callbacks.stop.patience=-1: expected a whole number")
     config.callbacks.stop.patience = 0
     check_ranges(config)
+
+
+def test_a_training_of_no_batches_is_refused() -> None:
+    trainer = {"accelerator": "cpu", "limit_train_batches": 0}
+    config = OmegaConf.create({"model": {}, "task": {}, "trainer": trainer})
+    assert refusal(check_ranges, config).startswith("trainer.limit_train_batches=0: nothing would be trained")

@@ -133,6 +133,16 @@ def test_a_folder_and_a_pipe_are_not_replaced(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ["folder", "link", "pipe"]
 
 
+def test_a_full_disk_names_the_file(tmp_path):
+    def write() -> None:
+        with replacing(tmp_path / "page.html"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"page\.html"):
+        write()
+    assert os.listdir(tmp_path) == []
+
+
 def test_written_file_has_default_permissions(tmp_path):
     (tmp_path / "plain").touch()
     write_text(tmp_path / "written", "text")

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -93,7 +93,7 @@ class Figures:
         self.folder = folder
         self.single = single
         self.words = words
-        self.copies: Counter[str] = Counter()  # images of one name
+        self.used: set[str] = set()
 
     @property
     def wanted(self) -> bool:
@@ -108,6 +108,13 @@ class Figures:
         small.thumbnail((SHOWN, SHOWN))
         return small
 
+    def choose_name(self, stem: str) -> str:
+        """Return a name that no other figure has: that of the image, with a number if another image has it."""
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in self.used)
+        self.used.add(name)
+        return name
+
     def draw(self, path: Path, small: "Image | None", result: "Result") -> None:
         """Draw the attention of a caption, unless there is no copy of the image."""
         from attendgen.cli.figures import save_panels
@@ -115,9 +122,7 @@ class Figures:
         if small is None:
             return
         if self.folder is not None:
-            self.copies[path.stem] += 1
-            number = f"_{self.copies[path.stem]}" if self.copies[path.stem] > 1 else ""
-            save_panels(result, small, self.folder / f"{path.stem}{number}_attention.png")
+            save_panels(result, small, self.folder / f"{self.choose_name(path.stem)}_attention.png")
         if self.single is not None:
             save_panels(result, small, self.single, self.words)
             self.single = None

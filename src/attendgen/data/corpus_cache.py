@@ -17,7 +17,7 @@ from torch import Tensor
 from attendgen.text.protocol import VocabularyProtocol
 from attendgen.text.saved import describe, find_source
 from attendgen.text.vocabulary import Vocabulary
-from attendgen.utils.arrays import is_whole
+from attendgen.utils.arrays import is_whole, reserve_array
 from attendgen.utils.errors import UserError, describe_refusal
 from attendgen.utils.files import lock, read_json, replacing, write_json
 
@@ -119,8 +119,9 @@ class CorpusCache:
             sizes = read_cached(lengths)
             if sizes is None or not is_whole(ids, (sum(map(sum, sizes.values())),)):
                 made = make()
+                joined = np.concatenate([text.numpy() for texts in made.values() for text in texts])
                 with replacing(ids) as temporary:
-                    np.save(temporary, np.concatenate([text.numpy() for texts in made.values() for text in texts]))
+                    reserve_array(temporary, joined.dtype.type, joined.shape, "the encoded texts")[:] = joined
                 sizes = {split: [len(text) for text in texts] for split, texts in made.items()}
                 write_json(lengths, sizes)
         # copy on write: torch warns of a tensor that must not be written to

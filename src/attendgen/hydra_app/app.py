@@ -37,8 +37,8 @@ from attendgen.runs.run import Run
 from attendgen.sweeps.trial import run_trial
 from attendgen.training.checks import require_own_folder, require_own_paths, require_training
 from attendgen.training.train import train
-from attendgen.utils.errors import DivergedError, UserError, describe_refusal, format_some
-from attendgen.utils.exit_codes import run_command
+from attendgen.utils.errors import UserError, describe_refusal, format_some
+from attendgen.utils.exit_codes import get_line, run_command
 from attendgen.utils.ranks import get_launch, get_rank
 from attendgen.utils.resources import get_conf_dir
 
@@ -72,7 +72,7 @@ def run_job(config: DictConfig) -> float | None:
         if is_first:
             trust_used(find_own_targets(config))
         return run_trial(config, folder) if is_trial else train(config, folder)
-    except UserError:
+    except (UserError, OSError):
         if is_first and not is_trial and not (folder / CHECKPOINTS).exists():
             remove_unstarted_run(folder)
         raise
@@ -135,13 +135,20 @@ def _run_hydra(arguments: list[str]) -> Path | None:
         raise UserError(f"{error.filename}: cannot be written: {describe_refusal(error)}") from error
     except ValueError as error:
         if str(error).startswith("Config group override"):
-            nulls = format_some([argument for argument in arguments if argument.lower().endswith("=null")])
-            raise UserError(f"{nulls}: a group cannot be set to null; leave it out of the command") from error
+            raise UserError(describe_group_error(error, arguments)) from error
         sweep = SweepFolder.get()
         if sweep is None or any(sweep.glob(f"*/{FIT_METRICS}")):
             raise
         # Optuna's sweeper asks for the best of trials that all failed
     return SweepFolder.get()
+
+
+def describe_group_error(error: ValueError, arguments: list[str]) -> str:
+    """Return the message for a group of configs whose choice is no name."""
+    nulls = [argument for argument in arguments if argument.lower().endswith("=null") and "." not in argument]
+    if not nulls:
+        return f"train: {get_first_line(error)}"
+    return f"{format_some(nulls)}: a group cannot be set to null; leave it out of the command"
 
 
 def compose_and_run() -> None:
@@ -151,13 +158,14 @@ def compose_and_run() -> None:
         UserError: a job that is not a sweep's met a mistake.
         DivergedError: its loss became infinite or NaN.
     """
-    mistakes: list[UserError | DivergedError] = []
+    mistakes: list[Exception] = []
 
     def job(config: DictConfig) -> float | None:
         try:
             return run_job(config)
-        except (UserError, DivergedError) as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:  # perhaps in a launcher's process
+        except Exception as error:
+            # a sweep's job is perhaps in a launcher's process; what needs a traceback gets one from Hydra
+            if HydraConfig.get().mode == RunMode.MULTIRUN or get_line(error) is None:
                 raise
             mistakes.append(error)  # Hydra would print a line of its own
             return None

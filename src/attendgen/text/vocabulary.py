@@ -48,6 +48,8 @@ class Vocabulary:
         self.specials = SPECIALS if self.unknown is None else (*SPECIALS, UNKNOWN)
         self.tokens: Sequence[str] = (*self.specials, *tokens)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
+        # a text that spells <eos> does not end there, and <pad> in it is not left out
+        self.known = {token: index for token, index in self.ids.items() if index > EOS}
         if len(self.ids) != len(self.tokens):
             repeated = [token for token, count in Counter(self.tokens).items() if count > 1]
             raise UserError(f"tokens: {repeated[0]!r} occurs twice; keep one of them")
@@ -136,8 +138,11 @@ class Vocabulary:
         return self.tokenizer.split(self.normalize(text))
 
     def encode(self, text: str) -> list[int]:
-        """Return a text's ids without <sos> and <eos>; unknown tokens are <unk>, or dropped if there is no <unk>."""
-        ids, unknown = self.ids, self.unknown
+        """Return a text's ids without <sos> and <eos>; unknown tokens are <unk>, or dropped if there is no <unk>.
+
+        So are <pad>, <sos> and <eos> that a text spells.
+        """
+        ids, unknown = self.known, self.unknown
         if unknown is None:
             return [ids[token] for token in self.split(text) if token in ids]
         return [ids.get(token, unknown) for token in self.split(text)]

@@ -33,6 +33,8 @@ def check_ranges(config: DictConfig) -> None:
     for group in ("data", "model", "task", "callbacks"):
         _check_booleans(plain.get(group), group)
     trainer = config.trainer
+    if trainer.get("limit_train_batches", 1) == 0:
+        raise UserError("trainer.limit_train_batches=0: nothing would be trained; give a number from 1, or a share")
     steps = trainer.get("accumulate_grad_batches", 1)
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise UserError(f"trainer.accumulate_grad_batches={steps}: expected a whole number from 1")

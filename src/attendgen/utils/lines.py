@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
 from attendgen.utils.errors import UserError, describe_refusal
-from attendgen.utils.files import MARKS, NUL, advise_encoding, require_unpacked
+from attendgen.utils.files import MARKS, NUL, advise_encoding, naming, require_unpacked
 
 BLOCK = 1 << 16  # bytes that are read together
 STANDARD = "-"  # the name of standard input
@@ -111,6 +111,7 @@ class LineWriter:
         self.done = 0
         self._file: IO[str] = sys.stdout
         self._owned = path is not None
+        self._name = "standard output" if path is None else path
         if path is None:
             return
         try:
@@ -134,8 +135,9 @@ class LineWriter:
 
     def write(self, lines: list[str]) -> None:
         """Write lines; each line break within one becomes a blank."""
-        self._file.writelines(" ".join(line.splitlines()) + "\n" for line in lines)
-        self._file.flush()
+        with naming(self._name):
+            self._file.writelines(" ".join(line.splitlines()) + "\n" for line in lines)
+            self._file.flush()
 
 
 def _drop_unfinished(path: Path) -> int:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from attendgen.data.captions import features
+from attendgen.data.captions.checks import find_broken
 from attendgen.data.captions.digests import DIGESTS
 from attendgen.data.captions.features import (
     FeatureCache,
@@ -292,3 +293,13 @@ def test_a_damaged_record_of_what_is_done_counts_nothing(tmp_path, damaged):
     assert features.read_progress(path, 3) == 2
     path.write_text(damaged)
     assert features.read_progress(path, 3) == 0
+
+
+def test_a_folder_and_a_link_to_nothing_are_left_out_as_broken(images, folder, tmp_path):
+    for path in images[:2]:
+        path.unlink()
+    images[0].mkdir()
+    images[1].symlink_to(tmp_path / "nowhere.png")
+    images[2].write_bytes(b"no image")
+    for cache in (None, folder):
+        assert find_broken(images, cache) == images[:3]

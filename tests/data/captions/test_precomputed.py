@@ -113,3 +113,20 @@ def test_captioner_trains_on_features_and_captions_them(attendgen: Command, run:
     assert outcome.code == 0, outcome.err
     assert len(outcome.out.splitlines()) == len(REGIONS)
     assert_mistake(attendgen("caption", run, tiny_data.image(tmp_path / "a.png", "red")), "a.png", ".npy")
+
+
+def test_images_of_one_name_do_not_share_features(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((1, DIM)))
+    store = FeatureStore(tmp_path)
+    same = [Path("x/a.jpg"), Path("x/a.jpg"), Path("x/b.jpg")]
+    assert store.find_missing(same) == [Path("x/b.jpg")]
+    message = refusal(store.find_missing, [*same, Path("y/a.jpg")])
+    assert message == f"data.features={tmp_path}: x/a.jpg and y/a.jpg have one name; give them others"
+
+
+def test_broken_features_are_found(tmp_path: Path) -> None:
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.full((1, DIM), np.nan if name == "b" else 1.0))
+    (tmp_path / "c.npy").write_bytes(b"")
+    images = [Path(f"{name}.jpg") for name in "abcd"]
+    assert FeatureStore(tmp_path).find_broken(images) == [Path("b.jpg"), Path("c.jpg")]

@@ -18,10 +18,13 @@ def find_broken(images: Sequence[Path], folder: Path | None = None) -> list[Path
     Args:
         folder: where the digests of readable images are kept, so that each content is opened once.
     """
+    nothing = {path for path in images if not path.is_file()}  # folders, and links to nothing
+    broken = [path for path in images if path in nothing]
+    images = [path for path in images if path not in nothing]
     digests = digest_images(images, folder)
     store = folder / READABLE if folder else None
     known = _read_digests(store)
-    before, broken = len(known), []
+    before = len(known)
     for path, digest in track(list(zip(images, digests, strict=True)), "checking", "images"):
         if digest in known:
             continue

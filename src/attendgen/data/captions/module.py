@@ -137,8 +137,9 @@ class CaptionDataModule(BaseDataModule[VocabularyProtocol]):
                 rows = self._leave_out(rows, self.store.find_missing, f"images without features in {self.store.source}")
             else:
                 rows = self._leave_out(rows, find_missing, "annotated images missing")
-            if self.skip_bad and self.store is None:
-                rows = self._leave_out(rows, self._find_broken, "images that cannot be read")
+            if self.skip_bad:
+                find = self._find_broken if self.store is None else self.store.find_broken
+                rows = self._leave_out(rows, find, "images that cannot be read")
             self.splits[split] = CaptionedImages(rows)
         return self.splits[split]
 

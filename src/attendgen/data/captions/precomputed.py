@@ -97,7 +97,7 @@ class FeatureStore:
         try:
             self.array = np.load(self.source, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # see `read_features`
-            reason = " ".join(str(error).split())
+            reason = describe_refusal(error) if isinstance(error, OSError) else " ".join(str(error).split())
             raise UserError(f"data.features={self.source}: not a folder, and not an array: {reason}") from error
         names = read_text(self.source.with_suffix(".txt")).split("\n")
         names = names[:-1] if names[-1] == "" else names
@@ -113,8 +113,34 @@ class FeatureStore:
         return next((self.places[key] for key in keys if key in self.places), None)
 
     def find_missing(self, images: Sequence[Path]) -> list[Path]:
-        """Return the images without features."""
-        return [path for path in images if self.find(path) is None]
+        """Return the images without features.
+
+        Raises:
+            UserError: two images have the same features, because they lie in different folders but have one name.
+        """
+        taken: dict[int | str, Path] = {}
+        missing = []
+        for path in images:
+            place = self.find(path)
+            if place is None:
+                missing.append(path)
+            elif taken.setdefault(place, path) != path:
+                raise UserError(
+                    f"data.features={self.source}: {taken[place]} and {path} have one name; give them others"
+                )
+        return missing
+
+    def find_broken(self, images: Sequence[Path]) -> list[Path]:
+        """Return the images whose features cannot be read."""
+        broken = []
+        for path in images:
+            place = self.find(path)
+            try:
+                if place is not None:
+                    self.load(place)
+            except UserError:
+                broken.append(path)
+        return broken
 
     def load(self, place: int | str) -> Float[Tensor, "regions dim"]:
         """Return the features at a place that `find` has returned.
