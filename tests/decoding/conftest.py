@@ -48,9 +48,10 @@ class Table:
     def look_up(self, which: int, tokens: Iterable[int]) -> tuple[list[float], list[list[float]], Tensor]:
         """Return each token's log-probability and attention weights, and the log-probabilities of the next token."""
         prefix, log_probs, alphas = SOS, [], []
+        every_log_prob, every_alpha = self.log_probs.numpy(), self.alphas.numpy()  # several times as fast to index
         for token in tokens:
-            log_probs.append(self.log_probs[which, prefix, token].item())
-            alphas.append(self.alphas[which, prefix].tolist())
+            log_probs.append(float(every_log_prob[which, prefix, token]))
+            alphas.append(every_alpha[which, prefix].tolist())
             prefix = prefix * self.vocab_size + token
         return log_probs, alphas, self.log_probs[which, prefix]
 
