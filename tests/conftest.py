@@ -1,12 +1,14 @@
 """Fixtures of all tests; shapes and types in signatures are checked at run time, in tests only."""
 
 import atexit
+import functools
 import gc
 import logging
 import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     from helpers.hydra_speed import compose_faster
 
     compose_faster()
+    # what is installed stays so; each run records it
+    metadata.version = functools.cache(metadata.version)
+    metadata.packages_distributions = functools.cache(metadata.packages_distributions)
     if WORKER in os.environ:  # they share the cores, also those of the commands that tests start
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
@@ -55,7 +60,10 @@ def pytest_unconfigure() -> None:
 def _seed() -> None:
     import torch
 
-    torch.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.manual_seed(0)
+    else:  # otherwise PyTorch keeps a traceback of each call for a GPU that may be used later
+        torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import torch
 from beartype import BeartypeConf, beartype
 
 CONF = BeartypeConf(violation_type=TypeError)  # what Python itself raises for a wrong argument
-PLAIN = (str, int, float, bool, type(None))
+PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 def check_types(package: str) -> None:
@@ -68,7 +68,7 @@ def describe(value: Any) -> Any:
     kind = type(value)
     if kind in PLAIN:
         return kind
-    if isinstance(value, torch.Tensor):
+    if kind is torch.Tensor or isinstance(value, torch.Tensor):
         return value.shape, value.dtype
     if isinstance(value, tuple):
         return (kind, *map(describe, value))
