@@ -71,7 +71,7 @@ def multi30k(root: Path) -> Path:
     return root
 
 
-CAPTIONER = ["model.encoder.pretrained=false", "model.encoder.size=64"]  # 2x2 regions
+CAPTIONER = ["model.encoder.variant=lite0", "model.encoder.pretrained=false", "model.encoder.size=64"]  # 2x2 regions
 CAPTIONER += ["model.hidden=8", "model.embedding_dim=8", "data.min_frequency=1", "decoding.max_length=8"]
 TABLES = ["model.hidden=8", "model.embedding_dim=8", "model.encoder.dim=8", "model.encoder.embedding_dim=4"]
 TABLES += ["data.min_frequency=1", "data.batch_size=2", "decoding.max_length=8"]
