@@ -13,6 +13,7 @@ import yaml
 from attendgen.callbacks.ema import CURRENT
 from attendgen.evaluation.evaluate import evaluate
 from attendgen.hydra_app.app import run_hydra
+from attendgen.runs.folder import hold_run
 from attendgen.runs.run import Run
 from attendgen.utils.errors import UserError
 from helpers.checkpoints import assert_same, read
@@ -160,6 +161,18 @@ def test_a_resumed_training_that_fails_at_once_leaves_the_run_as_it_was(
     before = {path: path.read_bytes() for path in files}
     assert message in refusal(run_hydra, [f"resume={folder}", change])
     assert [path.name for path, content in before.items() if path.read_bytes() != content] == []
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(
+    runs: SharedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attendgen.runs.folder.PATIENCE", 0.0)
+    folder = shutil.copytree(runs("toy_chat"), tmp_path / "run")
+    before = (folder / "history.json").read_bytes()
+    with hold_run(folder):
+        assert refusal(run_hydra, [f"resume={folder}"]).startswith(f"{folder}: another process trains this run")
+    assert (folder / "history.json").read_bytes() == before
+    run_hydra([f"resume={folder}"])
 
 
 def test_a_cosine_follows_more_steps_when_resumed(train: Train) -> None:

@@ -1,13 +1,18 @@
 """Where runs are, and the folder in which one starts: what is there before stays unchanged."""
 
+import contextlib
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from attendgen.config.literals import expand_home
 from attendgen.runs.layout import CONFIG, FILES, FOLDERS, HYDRA, is_run_folder
 from attendgen.utils.errors import UserError
-from attendgen.utils.files import exists, is_folder
+from attendgen.utils.files import exists, is_folder, lock
 from attendgen.utils.resources import bundled_models
+
+PATIENCE = 5.0  # seconds
 
 
 def require_run(name: str | Path) -> None:
@@ -52,6 +57,29 @@ def require_no_run(folder: Path, option: str) -> None:
     """
     if is_run_folder(folder):
         raise UserError(f"{folder}: holds a run already; continue it with resume={folder}, or give another {option}")
+
+
+@contextlib.contextmanager
+def hold_run(folder: Path) -> Iterator[None]:
+    """Let this process alone train in a folder inside the block.
+
+    It waits a moment for another one: processes that a killed training has started end soon after it.
+
+    Raises:
+        UserError: another process trains in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + PATIENCE
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock(folder, wait=False))
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > end:
+                    raise UserError(f"{folder}: another process trains this run; wait for it, or stop it") from error
+                time.sleep(0.1)
+        yield
 
 
 def require_free(folder: Path, option: str, ignored: tuple[str, ...] = ()) -> None:

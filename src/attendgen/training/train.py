@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from attendgen.config.instantiate import get_first_line
 from attendgen.config.saved import record_config
+from attendgen.runs.folder import hold_run
 from attendgen.runs.layout import CONFIG, ERROR, HISTORY
 from attendgen.runs.save import save_resumed, save_run
 from attendgen.runs.status import NOT_FINISHED, RunStatus, end_session
@@ -27,6 +28,7 @@ from attendgen.utils.errors import Interrupted, UserError
 from attendgen.utils.files import replacing
 from attendgen.utils.logging import silence_warnings
 from attendgen.utils.precision import set_matmul_precision
+from attendgen.utils.ranks import get_rank
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +44,10 @@ def train(config: DictConfig, folder: Path, resume: bool = False, changes: Seque
         The best monitored score; NaN if there was none.
 
     Raises:
-        UserError: the config or the data is wrong.
+        UserError: the config or the data is wrong, or another process trains the run.
     """
     started = time.monotonic()
-    with use_threads(config.get("threads")):
+    with use_threads(config.get("threads")), hold_run(folder) if get_rank() == 0 else contextlib.nullcontext():
         silence_warnings()
         check_numbers(config)
         check_ranges(config)

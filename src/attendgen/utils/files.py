@@ -255,22 +255,22 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 # what file systems without locks answer
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
 def lock(path: Path, wait: bool = True) -> Iterator[None]:
-    """Lock a file, which is made if missing, for this process; the lock ends with the process, however that ends.
+    """Lock a folder, or a file, which is made if missing; the lock ends with the process, however that ends.
 
     On a file system without locks the block runs without one, with a warning.
 
     Args:
-        wait: for another process that has locked the file.
+        wait: for another process that has locked it.
 
     Raises:
         BlockingIOError: another process has locked it, and `wait` is false.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
