@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 import torch
 
@@ -43,6 +45,8 @@ def test_known_words_have_their_vectors_and_are_trained_unless_frozen(vocabulary
         ("dog 1 2\n", "vectors of 2 numbers, but model.embedding_dim=3; set it to 2"),
         ("2 4\ndog 1 2 3 4\nat a 1 2 3 4\n", "vectors of 4 numbers, but model.embedding_dim=3; set it to 4"),
         ("cat 1 2 3\ndog 1 two 3\n", "line 2: expected a word and its numbers"),
+        ("cat 1 2 3\ndog 1 nan 3\n", "line 2: expected a word and its numbers"),
+        ("dog 1 2 inf\n", "line 1: expected a word and its numbers"),
         ("bird 1 2 3\n", "none of the vocabulary's"),
         ("", "none of the vocabulary's"),
     ],
@@ -73,3 +77,11 @@ def test_file_in_another_encoding_is_refused(vocabulary, file):
     file.write_bytes("école 1 2 3\n".encode("latin-1"))
     with pytest.raises(UserError, match="not UTF-8"):
         PretrainedEmbeddings(str(file)).initialize(torch.nn.Embedding(len(vocabulary), 3), vocabulary)
+
+
+def test_packed_file_is_refused_and_a_byte_order_mark_is_no_part_of_a_word(vocabulary, file):
+    file.write_bytes(b"\xef\xbb\xbf" + VECTORS.encode())
+    assert vocabulary.ids["dog"] in PretrainedEmbeddings(str(file)).read(vocabulary, 3)
+    file.write_bytes(gzip.compress(VECTORS.encode()))
+    with pytest.raises(UserError, match=r"vectors\.txt: a packed file \(gzip\)"):
+        PretrainedEmbeddings(str(file)).read(vocabulary, 3)

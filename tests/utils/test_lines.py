@@ -69,3 +69,16 @@ def test_output_is_continued_after_its_last_whole_line(tmp_path: Path) -> None:
 def test_standard_input_that_is_closed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     assert refusal(lambda: list(read_line_blocks("-"))).startswith("standard input: closed")
+
+
+def test_lines_of_a_file_that_cannot_be_opened_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reads them tells why, as a mistake."""
+    (tmp_path / "lines.txt").write_text("un\ndeux\n")
+    assert count_lines(tmp_path / "lines.txt") == 2
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert count_lines(tmp_path / "lines.txt") is None
+    assert "Permission denied" in refusal(lambda: list(read_line_blocks(tmp_path / "lines.txt")))

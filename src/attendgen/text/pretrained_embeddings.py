@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from attendgen.text.protocol import VocabularyProtocol
 from attendgen.utils.errors import UserError, describe_refusal
+from attendgen.utils.files import require_unpacked
 from attendgen.utils.special_tokens import EOS, PAD, SOS
 
 FIRST = 20  # lines by which the length of the vectors is checked
@@ -63,7 +65,9 @@ class PretrainedEmbeddings:
         ids = {token: index for index, token in enumerate(vocabulary.tokens) if index not in specials}
         number = 0
         try:
-            with self.file.open(encoding="utf-8", newline="\n") as lines:
+            with self.file.open("rb") as file:
+                require_unpacked(self.file, file.read(10))
+            with self.file.open(encoding="utf-8-sig", newline="\n") as lines:
                 first = list(itertools.islice(lines, FIRST))
                 self.require_dim(first, dim)
                 for line in itertools.chain(first, lines):
@@ -71,7 +75,7 @@ class PretrainedEmbeddings:
                     parts = line.rstrip().split(" ")
                     index = ids.get(" ".join(parts[:-dim]))
                     if index is not None and index not in found:
-                        found[index] = torch.tensor([float(part) for part in parts[-dim:]])
+                        found[index] = torch.tensor([require_finite(float(part)) for part in parts[-dim:]])
         except OSError as error:
             raise UserError(f"{self.file}: {describe_refusal(error)}") from error
         except UnicodeDecodeError as error:
@@ -92,3 +96,14 @@ class PretrainedEmbeddings:
         if counts and min(counts) != dim:
             own = min(counts)
             raise UserError(f"{self.file}: vectors of {own} numbers, but model.embedding_dim={dim}; set it to {own}")
+
+
+def require_finite(number: float) -> float:
+    """Return a number.
+
+    Raises:
+        ValueError: it is infinite or NaN.
+    """
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number

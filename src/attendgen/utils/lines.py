@@ -1,6 +1,7 @@
 """Files of lines, read and written as a stream."""
 
 import codecs
+import contextlib
 import io
 import os
 import sys
@@ -87,8 +88,9 @@ def count_lines(name: str | Path) -> int | None:
     """Return about how many lines a file has; None for standard input and what can be read only once."""
     if name == STANDARD or not Path(name).is_file():
         return None
-    with Path(name).open("rb") as file:
+    with contextlib.suppress(OSError), Path(name).open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
+    return None  # what reads the lines reports it
 
 
 class LineWriter:
