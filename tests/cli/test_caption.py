@@ -16,15 +16,20 @@ from helpers.errors import Command, assert_mistake
 from helpers.runs import SharedRuns
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16", "CMYK"])
-def test_caption_accepts_any_image_mode(attendgen: Command, runs: SharedRuns, tmp_path: Path, mode: str) -> None:
-    path = tmp_path / f"photo{'.tif' if mode == 'CMYK' else '.png'}"
+def test_caption_accepts_any_image_mode(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:
     gray = Image.fromarray(np.arange(97 * 33, dtype=np.uint16).reshape(33, 97))
-    (gray if mode == "I;16" else gray.convert("L").convert(mode)).save(path)
-    outcome = attendgen("caption", runs("flickr8k_soft"), path, "--out", tmp_path, "--max-length", "4")
+    paths = []
+    for mode in ("L", "RGBA", "P", "I;16", "CMYK"):
+        paths.append(tmp_path / f"{mode[:1]}{'.tif' if mode == 'CMYK' else '.png'}")
+        (gray if mode == "I;16" else gray.convert("L").convert(mode)).save(paths[-1])
+        assert Image.open(paths[-1]).mode == mode
+    outcome = attendgen("caption", runs("flickr8k_soft"), *paths, "--out", tmp_path, "--max-length", "4")
     assert outcome.code == 0, outcome.err
-    assert len(outcome.out.split()) <= 4
-    assert Image.open(tmp_path / "photo_attention.png").format == "PNG"
+    captions = [line.split() for line in outcome.out.splitlines()]
+    assert [name for name, *_ in captions] == [f"{path}:" for path in paths]
+    assert all(len(words) <= 4 for _, *words in captions)
+    for path in paths:
+        assert Image.open(tmp_path / f"{path.stem}_attention.png").format == "PNG"
 
 
 def test_caption_writes_one_page_for_all_images(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> None:

@@ -8,23 +8,34 @@ from pathlib import Path
 import pytest
 import yaml
 
+from attendgen.cli.app import app
 from helpers.errors import Command, assert_mistake
 from helpers.runs import SharedRuns
 
 
-@pytest.fixture
-def evaluated(attendgen: Command, runs: SharedRuns, tmp_path: Path) -> list[Path]:
-    """Two runs of one setting with different seeds, evaluated greedily and with a beam of 3."""
-    folders = [tmp_path / "runs" / name for name in ("a", "b")]
+@pytest.fixture(scope="module")
+def evaluated_once(runs: SharedRuns, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two runs of one setting with different seeds, evaluated greedily and with a beam of 3."""
+    base = tmp_path_factory.mktemp("evaluated")
+    folders = [base / name for name in ("a", "b")]
     for seed, folder in enumerate(folders):
         shutil.copytree(runs("toy_chat"), folder)
         config = yaml.safe_load((folder / "config.yaml").read_text())
         (folder / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed}))
-    for change in ([], ["decoding.beam_size=3"]):
-        assert attendgen("evaluate", *folders, *change).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attendgen.metrics.meteor.is_java_present", lambda: False)
+        for change in ([], ["decoding.beam_size=3"]):
+            assert not app(["evaluate", *map(str, folders), *change], standalone_mode=False)
     lines = (folders[1] / "outputs_val.txt").read_text().split("\n")[:-1]
     (folders[1] / "outputs_val.txt").write_text("".join(f"{line}\n" for line in ["Salut.", *lines[1:]]))
-    return folders
+    return base
+
+
+@pytest.fixture
+def evaluated(evaluated_once: Path, tmp_path: Path) -> list[Path]:
+    """Copies of these runs, to change."""
+    shutil.copytree(evaluated_once, tmp_path / "runs")
+    return [tmp_path / "runs" / name for name in ("a", "b")]
 
 
 def test_runs_are_compared(attendgen: Command, evaluated: list[Path], tmp_path: Path) -> None:
