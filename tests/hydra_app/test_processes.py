@@ -4,12 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
+from lightning.fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 
 from attendgen.hydra_app.app import run_hydra
-from attendgen.hydra_app.processes import LAUNCH, announce_folder, wait_for_folder
+from attendgen.hydra_app.processes import LAUNCH, announce_folder, start_by_script, wait_for_folder
 from attendgen.runs.status import read_history
 from attendgen.utils.files import read_json
 from helpers import tiny_data
@@ -52,6 +55,23 @@ def test_the_others_wait_for_the_first_of_the_same_launch(tmp_path: Path, monkey
     assert "has not begun a run there within 0 seconds" in refusal(wait_for_folder, tmp_path, 0.2)
 
 
+def test_further_processes_run_the_script_and_find_the_packages_beside_the_first_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", ModuleSpec("package.__main__", None), raising=False)
+    monkeypatch.setenv("PYTHONPATH", "given")
+    monkeypatch.setattr(sys, "argv", ["script.py", "experiment=toy_chat"])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with start_by_script():
+        assert _basic_subprocess_cmd() == [sys.executable, str(Path.cwd() / "script.py"), "experiment=toy_chat"]
+        places = os.environ["PYTHONPATH"].split(os.pathsep)
+        assert (places[0], places[-1]) == (str(tmp_path), "given")
+        assert sysconfig.get_path("purelib") not in places
+    assert os.environ["PYTHONPATH"] == "given"
+    assert main.__spec__.name == "package.__main__"
+
+
 def test_processes_without_an_id_need_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
@@ -77,6 +97,8 @@ def test_launched_processes_leave_one_folder(
     """The folder has its name from the launcher's id, as no folder is given."""
     arguments = [f"paths.outputs={tmp_path}/outputs", *TWO, *QUICK]
     given = [a for a in tiny_data.arguments("toy_chat", tmp_path, *arguments) if not a.startswith("hydra.run.dir")]
+    (tmp_path / "conf").mkdir()
+    given[:0] = ["--config-dir", str(tmp_path / "conf")]
     run_ranks(lambda _: run_hydra(given), name=name)
     (run,) = (tmp_path / "outputs" / "toy_chat").iterdir()
     assert run.name == folder

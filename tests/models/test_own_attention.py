@@ -9,7 +9,7 @@ from torch import nn
 
 from attendgen.data.batch import pad
 from attendgen.layers.attention import AdditiveAttention, DotAttention, GeneralAttention, MeanAttention, attend
-from attendgen.layers.attention_protocol import has_weighted_sum
+from attendgen.layers.attention_protocol import has_scores, has_weighted_sum
 from attendgen.layers.bahdanau import BahdanauDecoder
 from attendgen.layers.hard_attention import ArgmaxSampler
 from attendgen.layers.luong import LuongDecoder
@@ -176,6 +176,28 @@ def test_a_subclass_with_another_forward_must_declare_it_again(attention):
         context_is_weighted_sum = True
 
     assert has_weighted_sum(Declared(4, 4))
+
+
+def test_a_subclass_with_another_forward_must_offer_its_scores_again():
+    class Own(AdditiveAttention):
+        context_is_weighted_sum = True
+
+        def score_keys(self, query, keys):
+            return 2 * super().score_keys(query, keys)
+
+    class Rescaled(Own):
+        context_is_weighted_sum = True
+
+        def forward(self, query, keys, memory, mask=None):
+            return attend(super().score_keys(self.query_proj(query), keys).square(), memory, mask)
+
+        def score_keys(self, query, keys):
+            return 3 * super().score_keys(query, keys)
+
+    class Offered(Rescaled):
+        query_weight = AdditiveAttention.query_weight
+
+    assert [has_scores(kind(4, 4)) for kind in (AdditiveAttention, Own, Rescaled, Offered)] == [True, True, False, True]
 
 
 def test_a_layer_with_hooks_or_a_forward_of_its_own_declares_nothing():

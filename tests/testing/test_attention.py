@@ -145,9 +145,10 @@ class Remembering(GeneralAttention):
 
 
 class OtherScores(AdditiveAttention):
-    """It attends otherwise than by the softmax of its scores."""
+    """It attends otherwise than by the softmax of the scores that it offers."""
 
     context_is_weighted_sum = True
+    query_weight = AdditiveAttention.query_weight
 
     def score_keys(self, query, keys):
         return 2 * super().score_keys(query, keys)

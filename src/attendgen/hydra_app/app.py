@@ -30,7 +30,7 @@ from attendgen.config.trust import iterate_values, trust, trust_used
 from attendgen.hydra_app.auto import AUTO, choose_resumed
 from attendgen.hydra_app.callbacks import RefusedError, RunFolder, SweepFolder, remove_unstarted_run
 from attendgen.hydra_app.like import is_like, make_hydra_overrides, refuse_folder_of_run, restore_config
-from attendgen.hydra_app.processes import report_once, require_one_folder
+from attendgen.hydra_app.processes import report_once, require_one_folder, start_by_script
 from attendgen.runs.folder import require_free
 from attendgen.runs.layout import CHECKPOINTS, CONFIG, FIT_METRICS, HYDRA, LOG, clean_argument
 from attendgen.runs.run import Run
@@ -104,6 +104,12 @@ def _run_hydra(arguments: list[str]) -> Path | None:
     """Run the application with arguments without `--trust`."""
     # Lightning starts further processes with this argv: it must name a script that takes overrides alone
     sys.argv = [str(DDP_SCRIPT), *arguments]
+    with start_by_script():
+        return _run_application(arguments)
+
+
+def _run_application(arguments: list[str]) -> Path | None:
+    """Run the application; `sys.argv` has the same arguments."""
     is_auto = AUTO in arguments
     arguments = choose_resumed(arguments)
     sys.argv[1:] = arguments
@@ -117,7 +123,7 @@ def _run_hydra(arguments: list[str]) -> Path | None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to the caller
     sys.argv[1:] = order_arguments(arguments)
     if get_rank() > 0 and get_launch() is not None:
-        sys.argv += ["hydra.output_subdir=null"]  # the first process writes Hydra's files
+        sys.argv.insert(1, "hydra.output_subdir=null")  # the first process writes Hydra's files
     RunFolder.reset(restarts=is_auto)
     SweepFolder.path = None
     try:

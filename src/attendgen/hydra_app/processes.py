@@ -2,9 +2,13 @@
 
 import contextlib
 import logging
+import os
+import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from attendgen.runs.layout import HYDRA
 from attendgen.utils.errors import UserError
@@ -54,6 +58,32 @@ def wait_for_folder(folder: Path, patience: float = PATIENCE) -> None:
     raise UserError(
         f"{folder}: the first process has not begun a run there within {patience:.0f} seconds; see its message"
     )
+
+
+@contextlib.contextmanager
+def start_by_script() -> Iterator[None]:
+    """Let Lightning start the processes of further devices by the script in `sys.argv`, and let them find all packages.
+
+    Lightning starts a program that was started as `python -m NAME` as the same module, whatever `sys.argv` says. A
+    process finds packages beside its own script, but not those beside the script of this process.
+    """
+    main: Any = sys.modules["__main__"]
+    spec, before = getattr(main, "__spec__", None), os.environ.get("PYTHONPATH")
+    known = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")]
+    own = [Path(entry).absolute() for entry in sys.path if not entry.endswith(".zip")]
+    new = [str(entry) for entry in own if not any(entry.is_relative_to(folder) for folder in known)]
+    places = dict.fromkeys([*new, *(before.split(os.pathsep) if before else [])])
+    main.__spec__ = None
+    if places:
+        os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if before is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextlib.contextmanager

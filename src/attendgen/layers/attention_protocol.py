@@ -165,10 +165,11 @@ def has_weighted_sum(attention: Attention) -> bool:
 def has_scores(attention: Attention) -> bool:
     """Return whether a layer also offers its scores, see `ScoringAttention`.
 
-    A subclass that defines another `forward` must define `score_keys`, too.
+    A subclass that defines another `forward` must define `query_weight` and `score_keys`, too, if it still attends with
+    the softmax of its scores.
     """
-    offers = has_weighted_sum(attention) and stands_for(attention, "score_keys", "forward")
-    return offers and hasattr(attention, "query_weight")
+    offers = all(stands_for(attention, name, "forward") for name in ("query_weight", "score_keys"))
+    return offers and has_weighted_sum(attention) and hasattr(attention, "query_weight")
 
 
 def score_queries(
