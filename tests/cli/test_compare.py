@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from attendgen.cli.app import app
+from attendgen.evaluation.compare import compare
+from attendgen.runs.run import Run
 from helpers.errors import Command, assert_mistake
 from helpers.runs import SharedRuns
 
@@ -52,6 +54,7 @@ def test_runs_are_compared(attendgen: Command, evaluated: list[Path], tmp_path: 
     assert attendgen("compare", first, first, "--second-tag", "beam3", "--metric", "exact_match").code == 0
     assert attendgen("compare", tmp_path / "runs", first, "--json", tmp_path / "c.json").code == 0
     assert json.loads((tmp_path / "c.json").read_text())["seeds"] == [2, 1]
+    assert compare(Run.find(first), Run.find(second), metric="chrf", samples=50).difference == found["difference"]
 
 
 def test_pairs_must_share_their_inputs(attendgen: Command, evaluated: list[Path], tmp_path: Path) -> None:
@@ -65,6 +68,8 @@ def test_pairs_must_share_their_inputs(attendgen: Command, evaluated: list[Path]
     config = yaml.safe_load((first / "config.yaml").read_text())
     (first / "config.yaml").write_text(yaml.safe_dump({**config, "name": "another"}))
     assert_mistake(attendgen("compare", first.parent, second), "2 settings")
+    (second / "outputs_val.txt").unlink()
+    assert_mistake(attendgen("compare", second, first), "outputs_val.txt", "evaluations of val have the tags beam3;")
 
 
 def test_runs_makes_a_table_of_evaluations(attendgen: Command, evaluated: list[Path], tmp_path: Path) -> None:

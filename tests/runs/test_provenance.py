@@ -1,6 +1,7 @@
 """A run records the code that it uses, and a command that starts it again."""
 
 import json
+import os
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_the_recorded_command_starts_the_run_again(
     settings = ["experiment=toy_chat", "model/attention=own", "callbacks=own", "trainer=smoke", "seed=4"]
     run_hydra([*options, *settings, "decoding.max_length=4", "hydra.run.dir=first"])
     record = json.loads((tmp_path / "first" / "environment.json").read_text())
-    assert (record["directory"], record["pythonpath"]) == (str(tmp_path), "some/where")
+    assert (record["directory"], record["pythonpath"].split(os.pathsep)[-1]) == (str(tmp_path), "some/where")
     assert list(record["own_packages"]) == ["recorded_package"]
     assert record["command"][:2] == ["attendgen", "train"]
     run_hydra(record["command"][2:])

@@ -17,7 +17,7 @@ from attendgen.runs.grouping import group_runs
 from attendgen.runs.layout import CAPTIONS, CONFIG, OUTPUTS, SETTINGS
 from attendgen.runs.listing import find_runs
 from attendgen.runs.run import Run
-from attendgen.utils.errors import UserError
+from attendgen.utils.errors import UserError, format_some
 from attendgen.utils.files import read_json, read_text
 
 
@@ -33,8 +33,8 @@ class EvaluatedOutputs:
 
 
 def compare(
-    first: str | Path,
-    second: str | Path,
+    first: str | Path | Run,
+    second: str | Path | Run,
     split: str = "val",
     metric: str | None = None,
     *,
@@ -45,7 +45,8 @@ def compare(
     """Test by the paired bootstrap whether two runs differ, from the outputs that `evaluate` has written.
 
     Args:
-        first, second: a run, or a folder of runs of one setting with several seeds, whose scores are averaged.
+        first, second: a run (its name, its folder or a `Run`), or a folder of runs of one setting with several seeds,
+            whose scores are averaged.
         metric: one of `METRICS` and `TABLE_METRICS` of `attendgen.metrics.statistics`; the score that selected the
             first run's best checkpoint unless given.
         tags: of the two evaluations; empty for the runs' own search.
@@ -82,12 +83,14 @@ def _choose_texts(metric: str, run: EvaluatedOutputs) -> tuple[Sequence[str], Se
     return [tokenize(text) for text in run.outputs], [[tokenize(text) for text in texts] for texts in run.references]
 
 
-def find_seeds(name: str | Path) -> list[Run]:
+def find_seeds(name: str | Path | Run) -> list[Run]:
     """Return a run, or the runs of all seeds in a folder.
 
     Raises:
         UserError: the folder holds runs of several settings, or a run is missing or broken.
     """
+    if isinstance(name, Run):
+        return [name]
     folder = Path(name)
     if not folder.is_dir() or (folder / CONFIG).is_file():
         return [Run.find(name)]
@@ -116,13 +119,23 @@ def read_outputs(run: Run, label: str) -> EvaluatedOutputs:
     elif lines.is_file():
         outputs = read_text(lines).split("\n")[:-1]
     else:
-        raise UserError(f"{lines}: no such file; evaluate the run first (a language model writes no outputs)")
+        raise UserError(f"{lines}: no such file; {_suggest_tag(run.folder, label)}")
     inputs, references, tables = _read_data(run, label)
     if len(outputs) != len(references):
         raise UserError(
             f"{run.folder}: {len(outputs)} outputs of {label} for {len(references)} examples; evaluate it again"
         )
     return EvaluatedOutputs(run, outputs, inputs, references, tables)
+
+
+def _suggest_tag(folder: Path, label: str) -> str:
+    """Return what to do where an evaluation has no outputs: name the tags of others of the same split."""
+    split = label.partition(".")[0]
+    names = (pattern.format(split=f"{split}.*") for pattern in (CAPTIONS, OUTPUTS))
+    tags = sorted({path.name.split(".")[1] for name in names for path in folder.glob(name)})
+    if tags:
+        return f"other evaluations of {split} have the tags {format_some(tags)}; name one of them, or evaluate the run"
+    return "evaluate the run first (a language model writes no outputs)"
 
 
 def _read_data(run: Run, label: str) -> tuple[list[str | int], list[tuple[str, ...]], list[Table] | None]:
