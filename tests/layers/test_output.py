@@ -67,3 +67,12 @@ def test_a_layer_in_single_precision_or_with_a_gradient_is_linear() -> None:
     assert layer(features).equal(expected)
     assert layer.bfloat16()(features.bfloat16()).dtype == torch.bfloat16
     assert layer.state_dict().keys() == {"weight", "bias"}
+
+
+@torch.no_grad()
+def test_a_parametrized_weight_is_computed_at_each_call() -> None:
+    layer, features = OutputLayer(8, 200).bfloat16(), torch.randn(3, 8).bfloat16()
+    nn.utils.parametrizations.weight_norm(layer)
+    assert layer(features).equal(functional.linear(features, layer.weight, layer.bias))
+    layer.bias = None
+    assert layer(features).equal(functional.linear(features, layer.weight))

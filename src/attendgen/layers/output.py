@@ -19,7 +19,8 @@ class OutputLayer(nn.Linear):
 
     def forward(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows classes"]:
         """Return logits."""
-        if not is_half(self.weight) or torch.is_grad_enabled():
+        is_usual = all(self._parameters.get(name) is not None for name in ("weight", "bias"))  # not parametrized
+        if not is_usual or not is_half(self.weight) or torch.is_grad_enabled():
             return super().forward(features)
         weights = [self.weight, self.bias]
         made_of = [(part.data_ptr(), part.device, 0 if part.is_inference() else part._version) for part in weights]
