@@ -84,9 +84,10 @@ class CorpusCache:
         stats = []
         for path in files:
             try:
-                stats.append((str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns))
+                stat = path.stat()
             except OSError as error:  # such as a link to a file that is gone
                 raise UserError(f"{path}: {describe_refusal(error)}") from error
+            stats.append((str(path.absolute()), stat.st_size, stat.st_mtime_ns))
         self.key = json.dumps([stats, list(settings)], default=str)
 
     def path(self, kind: str, *more: str) -> Path:

@@ -150,7 +150,7 @@ def _run_application(arguments: list[str]) -> Path | None:
 
 
 def describe_group_error(error: ValueError, arguments: list[str]) -> str:
-    """Return the message for a group of configs whose choice is no name."""
+    """Return the message for a group of configs whose choice is not a name."""
     nulls = [argument for argument in arguments if argument.lower().endswith("=null") and "." not in argument]
     if not nulls:
         return f"train: {get_first_line(error)}"

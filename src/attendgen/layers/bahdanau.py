@@ -161,15 +161,15 @@ class BahdanauDecoder(nn.Module):
             sampler: of hard attention; alpha itself unless given.
             readout: a matrix with which the contexts are multiplied in the end.
         """
-        is_own = not stands_for(self, "attend_fast", "attend_step", "attend", "update")
-        if (
-            self.fast
-            and not is_own
-            and are_products([self.recurrent_gates])
-            and are_products([self.context_gate], bias=True)
-        ):
+        if self._can_be_fast():
             return self.attend_fast(inputs, state, memory, sampler, readout)
         return attend_in_turn(self, inputs, state, memory, sampler, readout)
+
+    def _can_be_fast(self) -> bool:
+        """Return whether `attend_fast` computes the steps of `attend_step`."""
+        is_own = not stands_for(self, "attend_fast", "attend_step", "attend", "update")
+        are_usual = are_products([self.recurrent_gates]) and are_products([self.context_gate], bias=True)
+        return self.fast and not is_own and are_usual
 
     def attend_fast(
         self,
